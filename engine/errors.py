@@ -1,0 +1,55 @@
+"""What can go wrong in the engine, as one small tree. Every message is written for the caller and safe to show.
+
+EngineError
+├─ EngineUnavailable     vLLM is missing, or the model could not be loaded; a later call tries again
+│  └─ OutOfMemory        the device's memory did not suffice; the engine was dropped, the next call loads afresh
+├─ EngineDied            the engine broke while it worked and was dropped; the next call loads afresh
+├─ InvalidGeneration     the engine refuses this request as it is; the caller can mend it
+│  └─ PromptTooLong      ... because the prompt does not fit into the model's context
+├─ GenerationFailed      this request failed, the engine is well
+└─ GenerationCancelled   the caller asked to stop; nothing is to be answered
+"""
+
+
+class EngineError(Exception):
+    """Base of all engine errors; `str()` is a sentence for the caller."""
+
+
+class EngineUnavailable(EngineError):
+    """vLLM is missing or the model could not be loaded."""
+
+
+class OutOfMemory(EngineUnavailable):
+    """The device ran out of memory, at load or in a generation; the engine was dropped."""
+
+
+class EngineDied(EngineError):
+    """The engine broke in the middle of its work and was dropped."""
+
+
+class InvalidGeneration(EngineError):
+    """The engine refuses this request; another request can succeed."""
+
+
+class PromptTooLong(InvalidGeneration):
+    """The rendered prompt leaves no room for an answer in the model's context.
+
+    Attributes: `prompt_tokens` (None where vLLM did not say), `max_model_len`.
+    """
+
+    def __init__(self, prompt_tokens: int | None, max_model_len: int) -> None:
+        length = f"{prompt_tokens} tokens" if prompt_tokens is not None else "more tokens than that"
+        super().__init__(
+            f"The prompt is too long: it has {length}, and the model's context holds {max_model_len} including the "
+            "answer. Send fewer or shorter messages, or fewer pictures."
+        )
+        self.prompt_tokens = prompt_tokens
+        self.max_model_len = max_model_len
+
+
+class GenerationFailed(EngineError):
+    """This request failed; the engine goes on."""
+
+
+class GenerationCancelled(EngineError):
+    """The generation was stopped because the caller no longer wants it."""

@@ -1,0 +1,188 @@
+"""What an engine is: messages in, completions out.
+
+`LocalEngine` (vLLM in this process) implements it; handlers and tests know only what stands here. Whoever calls
+`generate` is the engine's one owner thread; `status` may be asked from any thread.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A piece of text inside a message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """A picture inside a message: decoded, upright, RGB.
+
+    `digest` is a SHA-256 over mode, size and pixels: the engine's caches know the picture by it.
+    """
+
+    image: Image
+    digest: str
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the decoded pixels in memory."""
+        return self.image.width * self.image.height * len(self.image.getbands())
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation; `role` is `system`, `user`, `assistant` or `tool`."""
+
+    role: str
+    content: tuple[TextPart | ImagePart, ...]
+
+    @property
+    def text(self) -> str:
+        """The message's text without its pictures."""
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """The message's pictures in order."""
+        return tuple(part for part in self.content if isinstance(part, ImagePart))
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample, in vLLM's own names and ranges; `None` leaves a value to vLLM's default."""
+
+    temperature: float
+    max_tokens: int
+    top_p: float = 1.0
+    top_k: int = -1
+    min_p: float = 0.0
+    min_tokens: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What to answer: the messages, oldest first, and how to sample the answer."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling
+
+
+class FinishReason(enum.StrEnum):
+    """Why a completion ended: OpenAI's words, and `timeout` for a deadline of ours."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer. Token counts are vLLM's own; `None` where it did not measure them.
+
+    `error` is set, and `text` empty, where this conversation of a batch was refused and the others went on.
+    `first_token_ms` counts from the moment `generate` was called on a loaded engine.
+    """
+
+    text: str = ""
+    finish_reason: FinishReason = FinishReason.STOP
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int | None = None
+    image_tokens: int | None = None
+    first_token_ms: float | None = None
+    error: str | None = None
+
+
+class EngineState(enum.StrEnum):
+    """Where the model is. `engine/lifecycle.py` has the transitions."""
+
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    READY = "ready"
+    OFFLOADED = "offloaded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What is known of the model without loading it; `None` where that is not known before a load."""
+
+    state: EngineState
+    model_name: str
+    dtype: str | None = None
+    max_model_len: int | None = None
+    supports_images: bool | None = None
+    has_chat_template: bool | None = None
+    quantization: str | None = None
+    device: str | None = None
+    vllm_version: str | None = None
+    load_s: float | None = None
+    error: str | None = None
+
+
+OnText = Callable[[int, str, int], None]
+"""Called between two steps as `(index, new_text, completion_tokens_so_far)`; index counts the conversations."""
+
+OnPhase = Callable[[str], None]
+"""Called from the owner thread when a load enters a phase, e.g. `"importing vLLM"`, `"loading weights"`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How a generation is watched and stopped from outside.
+
+    Arguments:
+        cancelled: asked between two steps; True raises `GenerationCancelled`.
+        deadline_s: `time.monotonic()` value after which every unfinished completion ends with `TIMEOUT` and the
+            text it has; `None` for no limit.
+        on_text: who listens to new text, or `None` (cheaper).
+        on_phase: who listens to the phases of a load that this generation needs.
+    """
+
+    cancelled: Callable[[], bool] = field(default=lambda: False)
+    deadline_s: float | None = None
+    on_text: OnText | None = None
+    on_phase: OnPhase | None = None
+
+
+class Engine(Protocol):
+    """What handlers ask of an engine."""
+
+    def status(self) -> EngineStatus:
+        """What is known now; never loads anything; safe from any thread."""
+
+    def load(self, on_phase: OnPhase | None = None) -> float:
+        """Makes the model ready; returns the seconds it took (0.0 when it was ready).
+
+        Raises: `EngineUnavailable`, `OutOfMemory`.
+        """
+
+    def generate(self, conversations: Sequence[Conversation], control: Control) -> list[Completion]:
+        """Answers all conversations as one batch, in the order given; loads the model first where needed.
+
+        With a single conversation a refusal raises; with several it becomes that completion's `error`.
+
+        Raises: `EngineUnavailable`, `OutOfMemory`, `EngineDied`, `InvalidGeneration`, `PromptTooLong`,
+        `GenerationFailed`, `GenerationCancelled`.
+        """
+
+    def release(self) -> None:
+        """Drops the model and gives its memory back; the next `generate` loads it again."""
+
+    def close(self) -> None:
+        """Ends the engine and every process it started; called once, at the end of the server."""

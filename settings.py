@@ -1,0 +1,376 @@
+"""Every setting of the server: its name, default, range and meaning. Nothing else reads the environment.
+
+Each room of the ground floor gets its own section, a frozen Struct. A wrong value does not stop the server: the
+default is used in its place and a sentence is put into `Settings.problems`, which every tool call answers until the
+setting is mended. Empty values count as not set, since some hosts pass them for "nothing".
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+SERVER_NAME = "vllm-mcp-server"
+SERVER_TITLE = "vLLM"
+SERVER_VERSION = "0.1.0"
+ROOT = os.path.dirname(os.path.abspath(__file__))
+DEMO_MODEL = os.path.join(ROOT, "models", "demo-vlm")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a setting's text becomes a value; `allowed` completes the sentence "allowed: ..."."""
+
+    allowed: str
+    parse: Callable[[str], Any]
+
+
+def whole(minimum: int, maximum: int | None = None, also: str = "") -> Kind:
+    """Whole numbers from `minimum` to `maximum`."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < minimum or (maximum is not None and value > maximum):
+            raise ValueError(text)
+        return value
+
+    limit = f"a whole number from {minimum} to {maximum}" if maximum is not None else f"a whole number ≥ {minimum}"
+    return Kind(limit + also, parse)
+
+
+def number(minimum: float, maximum: float, exclusive_minimum: bool = False) -> Kind:
+    """Finite numbers from `minimum` to `maximum`; comparisons with NaN are false, so NaN is refused."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not (minimum < value <= maximum or (value == minimum and not exclusive_minimum)):
+            raise ValueError(text)
+        return value
+
+    above = f"above {minimum:g} and up to" if exclusive_minimum else f"from {minimum:g} to"
+    return Kind(f"a number {above} {maximum:g}", parse)
+
+
+def choice(*names: str) -> Kind:
+    """One of some names, in any case."""
+    by_folded_name = {name.casefold(): name for name in names}
+
+    def parse(text: str) -> str:
+        if text.casefold() not in by_folded_name:
+            raise ValueError(text)
+        return by_folded_name[text.casefold()]
+
+    return Kind(", ".join(names), parse)
+
+
+def _switch(text: str) -> bool:
+    folded = text.casefold()
+    if folded in ("1", "true", "yes", "on"):
+        return True
+    if folded in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = msgspec.json.decode(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _folders(text: str) -> tuple[str, ...]:
+    folders = tuple(os.path.expanduser(folder) for folder in text.split(os.pathsep) if folder)
+    if not all(os.path.isabs(folder) for folder in folders):
+        raise ValueError(text)
+    return folders
+
+
+def _top_k(text: str) -> int:
+    value = int(text)
+    if value != -1 and value < 1:
+        raise ValueError(text)
+    return value
+
+
+TEXT = Kind("any text", str)
+SWITCH = Kind("1 or 0", _switch)
+JSON_OBJECT = Kind('a JSON object, for example {"key": 1}', _json_object)
+NAMES = Kind("names separated by commas", _names)
+FOLDERS = Kind(f"absolute folders separated by '{os.pathsep}'", _folders)
+TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
+POSITIVE = whole(1)
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """What a field of a section is called outside, how it is read and what it means.
+
+    `shown` is the default as the README shows it, where the value itself would not tell.
+    """
+
+    variable: str
+    kind: Kind
+    meaning: str
+    shown: str | None = None
+
+
+class ServerSettings(msgspec.Struct, frozen=True):
+    """The wire and the queue."""
+
+    log_level: Annotated[str, Setting("VLLM_LOG_LEVEL", choice(*LOG_LEVELS), "How much goes to the log.")] = "INFO"
+    log_file: Annotated[
+        str, Setting("VLLM_LOG_FILE", TEXT, "A file that gets the log instead of stderr.", "stderr")
+    ] = ""
+    call_timeout_s: Annotated[
+        float,
+        Setting("VLLM_CALL_TIMEOUT", number(0, 86_400), "Seconds until a call is answered in any case; 0: no limit."),
+    ] = 0.0
+    max_line_bytes: Annotated[
+        int, Setting("VLLM_MAX_LINE_BYTES", whole(1_024, 1 << 30), "Longest message read from stdin.", "64 MiB")
+    ] = 64 << 20
+    max_result_bytes: Annotated[
+        int,
+        Setting("VLLM_MAX_RESULT_BYTES", whole(10_000, 10_000_000), "Longest tool result; Claude Desktop takes 1 MiB."),
+    ] = 1_000_000
+    toolsets: Annotated[tuple[str, ...], Setting("VLLM_TOOLSETS", NAMES, "Families of tools to offer.", "all")] = ()
+
+
+class EngineSettings(msgspec.Struct, frozen=True):
+    """The model and how vLLM runs it."""
+
+    model_name: Annotated[
+        str, Setting("VLLM_MODEL_NAME", TEXT, "Hugging Face name or folder of the model.", "the bundled demo model")
+    ] = DEMO_MODEL
+    dtype: Annotated[
+        str,
+        Setting("VLLM_DTYPE", choice("auto", "float16", "bfloat16", "float32"), "Data type; auto: the model's own."),
+    ] = "auto"
+    max_model_len: Annotated[
+        int | None, Setting("VLLM_MAX_MODEL_LEN", POSITIVE, "Context length in tokens.", "the model's")
+    ] = None
+    tensor_parallel_size: Annotated[
+        int, Setting("VLLM_TENSOR_PARALLEL_SIZE", POSITIVE, "GPUs that share each layer of the model.")
+    ] = 1
+    pipeline_parallel_size: Annotated[
+        int, Setting("VLLM_PIPELINE_PARALLEL_SIZE", POSITIVE, "Groups of GPUs that share the layers one after another.")
+    ] = 1
+    gpu_memory_utilization: Annotated[
+        float,
+        Setting(
+            "VLLM_GPU_MEMORY_UTILIZATION", number(0, 1, exclusive_minimum=True), "Share of the GPU's memory to use."
+        ),
+    ] = 0.9
+    quantization: Annotated[
+        str | None, Setting("VLLM_QUANTIZATION", TEXT, "Quantization method of vLLM, e.g. fp8 or awq.", "the model's")
+    ] = None
+    enforce_eager: Annotated[
+        bool | None,
+        Setting("VLLM_ENFORCE_EAGER", SWITCH, "1: no compilation and no CUDA graphs.", "1 on a CPU, else 0"),
+    ] = None
+    trust_remote_code: Annotated[
+        bool, Setting("VLLM_TRUST_REMOTE_CODE", SWITCH, "1: run Python code that comes with a model.")
+    ] = False
+    max_num_seqs: Annotated[
+        int | None,
+        Setting("VLLM_MAX_NUM_SEQS", POSITIVE, "Sequences that run in one batch.", "32 on a CPU, else vLLM's"),
+    ] = None
+    max_images_per_prompt: Annotated[
+        int,
+        Setting(
+            "VLLM_MAX_IMAGES_PER_PROMPT", whole(0, 64), "Pictures in one prompt, a session's earlier ones included."
+        ),
+    ] = 4
+    mm_processor_kwargs: Annotated[
+        dict[str, Any] | None,
+        Setting("VLLM_MM_PROCESSOR_KWARGS", JSON_OBJECT, "Options for the model's image processor.", "none"),
+    ] = None
+    extra_engine_args: Annotated[
+        dict[str, Any] | None,
+        Setting(
+            "VLLM_EXTRA_ENGINE_ARGS", JSON_OBJECT, "More arguments for vllm.LLM; these win over all others.", "none"
+        ),
+    ] = None
+    cpu_kvcache_space_gib: Annotated[
+        float | None,
+        Setting(
+            "VLLM_CPU_KVCACHE_SPACE",
+            number(0, 4_096, exclusive_minimum=True),
+            "GiB for the KV cache on a CPU.",
+            "0.25 for the bundled model, else a quarter of the free memory",
+        ),
+    ] = None
+    multiprocessing: Annotated[
+        bool | None,
+        Setting(
+            "VLLM_ENABLE_V1_MULTIPROCESSING",
+            SWITCH,
+            "1: the engine core in a process of its own, 0: in this one.",
+            "0 on a CPU, else vLLM's",
+        ),
+    ] = None
+    preload: Annotated[
+        bool, Setting("VLLM_PRELOAD", SWITCH, "1: load the model right after `initialize`; 0: at the first call.")
+    ] = False
+    hf_token: Annotated[
+        str | None, Setting("HUGGING_FACE_HUB_TOKEN", TEXT, "Token for gated models (HF_TOKEN works too).", "none")
+    ] = None
+
+
+class SamplingSettings(msgspec.Struct, frozen=True):
+    """What a call gets that does not say how to sample."""
+
+    temperature: Annotated[
+        float, Setting("VLLM_DEFAULT_TEMPERATURE", number(0, 2), "Default sampling temperature.")
+    ] = 0.7
+    max_tokens: Annotated[int, Setting("VLLM_DEFAULT_MAX_TOKENS", POSITIVE, "Default longest answer in tokens.")] = 512
+    top_p: Annotated[float, Setting("VLLM_DEFAULT_TOP_P", number(0, 1, exclusive_minimum=True), "Default nucleus.")] = (
+        1.0
+    )
+    top_k: Annotated[int, Setting("VLLM_DEFAULT_TOP_K", TOP_K, "Default top-k; -1: off.")] = -1
+
+
+class SessionSettings(msgspec.Struct, frozen=True):
+    """How many conversations are remembered, and how much of each."""
+
+    max_sessions: Annotated[
+        int, Setting("VLLM_MAX_SESSIONS", POSITIVE, "Sessions kept; the oldest created goes first.")
+    ] = 100
+    max_session_messages: Annotated[
+        int, Setting("VLLM_MAX_SESSION_MESSAGES", whole(2), "Messages kept in a session; its oldest turns go first.")
+    ] = 50
+    max_session_bytes: Annotated[
+        int, Setting("VLLM_MAX_SESSION_BYTES", whole(1 << 20), "Decoded pictures kept in one session.", "64 MiB")
+    ] = 64 << 20
+
+
+class MediaSettings(msgspec.Struct, frozen=True):
+    """Which pictures are read, from where, and how large."""
+
+    allowed_dirs: Annotated[
+        tuple[str, ...],
+        Setting("VLLM_ALLOWED_MEDIA_DIRS", FOLDERS, "Picture files are read only below these folders.", "every folder"),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Setting("VLLM_ALLOWED_MEDIA_HOSTS", NAMES, "Hosts that may have a private address in picture URLs.", "none"),
+    ] = ()
+    max_image_bytes: Annotated[
+        int, Setting("VLLM_MAX_IMAGE_BYTES", whole(1_000, 1 << 30), "Largest picture file or download.")
+    ] = 20_000_000
+    max_image_pixels: Annotated[
+        int, Setting("VLLM_MAX_IMAGE_PIXELS", whole(1_000, 178_956_970), "Largest picture in pixels.")
+    ] = 50_000_000
+    fetch_timeout_s: Annotated[
+        float,
+        Setting("VLLM_IMAGE_FETCH_TIMEOUT", number(0, 600, exclusive_minimum=True), "Seconds for one download in all."),
+    ] = 10.0
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "server": ServerSettings,
+    "engine": EngineSettings,
+    "sampling": SamplingSettings,
+    "sessions": SessionSettings,
+    "media": MediaSettings,
+}
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """All sections, and a sentence for each value that could not be used."""
+
+    server: ServerSettings
+    engine: EngineSettings
+    sampling: SamplingSettings
+    sessions: SessionSettings
+    media: MediaSettings
+    problems: tuple[str, ...] = ()
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the settings table."""
+
+    section: str
+    variable: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+def rows() -> Iterator[Row]:
+    """The settings in their order, for the README and `--help`."""
+    for section, cls in SECTIONS.items():
+        defaults = cls()
+        for name, entry in _entries(cls):
+            default = entry.shown if entry.shown is not None else _shown(getattr(defaults, name))
+            yield Row(section, entry.variable, default, entry.kind.allowed, entry.meaning)
+
+
+def _entries(cls: type[Any]) -> Iterator[tuple[str, Setting]]:
+    for name, annotation in cls.__annotations__.items():
+        yield name, annotation.__metadata__[0]
+
+
+def _shown(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Settings:
+    """Builds the settings from environment variables; `overrides` (from the command line) win."""
+    values = {**environment, **(overrides or {})}
+    if not values.get("HUGGING_FACE_HUB_TOKEN") and values.get("HF_TOKEN"):
+        values["HUGGING_FACE_HUB_TOKEN"] = values["HF_TOKEN"]
+    problems: list[str] = []
+    sections = {name: cls(**_section_values(cls, values, problems)) for name, cls in SECTIONS.items()}
+    return Settings(**sections, problems=tuple(problems))
+
+
+def _section_values(cls: type[Any], values: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, entry in _entries(cls):
+        text = values.get(entry.variable, "").strip()
+        if not text:
+            continue
+        try:
+            found[name] = entry.kind.parse(text)
+        except (ValueError, OverflowError):
+            was = text if len(text) <= 100 else text[:100] + "…"
+            problems.append(f"The setting {entry.variable} is {was!r}; allowed: {entry.kind.allowed}.")
+    return found
+
+
+class CommandLine(msgspec.Struct, frozen=True):
+    """What the command line asks for: settings that win over the environment, or a text to print instead."""
+
+    overrides: dict[str, str] = {}
+    print_config: str | None = None
+
+
+def parse_command_line(arguments: Sequence[str]) -> CommandLine:
+    """Reads the options; prints and exits for `--help`, `--version` and for an option it does not know."""
+    if not arguments:
+        return CommandLine()
+    import argparse  # 10 ms that only a start with options pays
+
+    parser = argparse.ArgumentParser(
+        prog=os.path.basename(sys.argv[0]),
+        description="An MCP server on stdin and stdout over a vLLM engine. Its settings are environment variables:",
+        epilog="\n".join(f"{row.variable}\n    {row.meaning} Default: {row.default or 'none'}." for row in rows()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{SERVER_NAME} {SERVER_VERSION}")
+    parser.add_argument("--log-level", type=str.upper, choices=LOG_LEVELS, help="how much goes to the log")
+    parser.add_argument(
+        "--print-config",
+        metavar="CLIENT",
+        choices=("claude-desktop", "claude-code", "vscode", "cursor", "fluidmcp"),
+        help="print the configuration of a client (%(choices)s) with this folder's paths, and end",
+    )
+    options = parser.parse_args(arguments)
+    overrides = {"VLLM_LOG_LEVEL": options.log_level} if options.log_level else {}
+    return CommandLine(overrides, options.print_config)
