@@ -1,0 +1,26 @@
+"""One exception to one sentence: the only place where a handler's failure becomes words for the caller."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from engine.errors import EngineError, GenerationCancelled
+from media.errors import MediaError
+
+logger = logging.getLogger("handlers")
+
+
+def explain(error: BaseException) -> str:
+    """The sentence for the caller.
+
+    Errors of the engine and of media are written for callers and shown as they are. Anything else is a defect: its
+    details go to the log under a short id, since they may hold paths, secrets or memory addresses.
+    """
+    if isinstance(error, GenerationCancelled):  # a caller who cancelled gets no answer; this one meets a shutdown
+        return "The server is shutting down; this call was stopped."
+    if isinstance(error, EngineError | MediaError):
+        return str(error)
+    error_id = secrets.token_hex(4)
+    logger.error("error %s", error_id, exc_info=error)
+    return f"Internal error {error_id}; details are in the server's log."

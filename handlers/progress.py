@@ -1,0 +1,57 @@
+"""New text of a generation as progress notifications, at a pace that clients can follow."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+MIN_INTERVAL_S = 0.05
+
+
+class Progress(Protocol):
+    """Where progress goes: a `Call`."""
+
+    def progress(self, progress: float, total: float | None, message: str | None = None) -> None:
+        """Tells how far the work is."""
+
+
+class TextProgress:
+    """Gathers new text and passes it on, at most once in `MIN_INTERVAL_S`; what is sent adds up to the whole text."""
+
+    def __init__(self, sink: Progress, max_tokens: int) -> None:
+        self._sink = sink
+        self._max_tokens = max_tokens
+        self._text = ""
+        self._n_tokens = 0
+        self._sent_s = 0.0
+
+    def on_text(self, index: int, text: str, n_tokens: int) -> None:
+        """Takes one step's new text; see `engine.interface.OnText`."""
+        self._text += text
+        self._n_tokens = n_tokens
+        if time.monotonic() - self._sent_s >= MIN_INTERVAL_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends what is left; called once more at the end."""
+        if self._text:
+            self._sink.progress(self._n_tokens, self._max_tokens, self._text)
+            self._text = ""
+            self._sent_s = time.monotonic()
+
+
+class TokenProgress:
+    """Counts the tokens of a batch; its texts would only mix."""
+
+    def __init__(self, sink: Progress, max_tokens: int, n_conversations: int) -> None:
+        self._sink = sink
+        self._total = max_tokens * n_conversations
+        self._n_tokens = [0] * n_conversations
+        self._sent_s = 0.0
+
+    def on_text(self, index: int, text: str, n_tokens: int) -> None:
+        """Takes one conversation's step; see `engine.interface.OnText`."""
+        self._n_tokens[index] = n_tokens
+        if time.monotonic() - self._sent_s >= MIN_INTERVAL_S:
+            self._sink.progress(sum(self._n_tokens), self._total)
+            self._sent_s = time.monotonic()

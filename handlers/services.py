@@ -1,0 +1,59 @@
+"""What handlers work with, made when first needed: importing this module costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.sessions import SessionStore
+
+    from engine.interface import Engine
+    from mcp_protocol.tools import Toolbox
+    from media.image import ImageReader
+    from settings import Settings
+
+
+class Services:
+    """The engine, the sessions and the pictures behind the tools; the worker thread owns them all."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The vLLM engine of this process; nothing is loaded before it is asked to."""
+        from engine.local import LocalEngine
+
+        return LocalEngine(self.settings.engine, log_level=self.settings.server.log_level)
+
+    @cached_property
+    def sessions(self) -> SessionStore:
+        """The conversations held so far."""
+        from engine.sessions import SessionStore
+
+        return SessionStore(self.settings.sessions)
+
+    @cached_property
+    def images(self) -> ImageReader:
+        """Reads pictures from wherever a caller may name them."""
+        from media.image import ImageReader
+
+        return ImageReader(self.settings.media)
+
+    def load_toolbox(self) -> Toolbox:
+        """The table of tools over these services."""
+        from handlers.catalog import toolbox
+
+        return toolbox(self)
+
+    def preload(self, enter_phase: Callable[[str | None], None]) -> None:
+        """Loads the model before the first call asks for it."""
+        self.engine.load(enter_phase)
+        enter_phase(None)
+
+    def close(self) -> None:
+        """Ends the engine, if one was ever made, and every process it started."""
+        if "engine" in self.__dict__:
+            self.engine.close()

@@ -1,0 +1,122 @@
+"""One tool call on its way: who asked, until when, and how to tell the caller about its progress.
+
+This is all that a handler sees of the protocol.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mcp_protocol.jsonrpc import Json, notification_message
+from mcp_protocol.versions import LOG_LEVELS, Revision
+
+Send = Callable[[Json], None]
+
+PHASE_STEP = 0.001
+"""How far a phase moves the progress figure: phases come before the first counted unit, and progress must grow."""
+
+
+class Call:
+    """A `tools/call` request from its arrival to its answer.
+
+    Whoever `claim`s a call answers it: the worker when the handler is done, or the main thread when the deadline
+    passed or the server ends. A cancelled call is claimed by the cancellation, so that nothing answers it.
+    """
+
+    def __init__(
+        self,
+        request_id: Any,
+        tool: str,
+        arguments: Json,
+        revision: Revision,
+        *,
+        progress_token: Any = None,
+        log_level: str | None = None,
+        timeout_s: float = 0.0,
+        send: Send,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.request_id = request_id
+        self.tool = tool
+        self.arguments = arguments
+        self.revision = revision
+        self.arrived_s = time.monotonic()
+        self.deadline_s = self.arrived_s + timeout_s if timeout_s > 0 else None
+        self.phase: str | None = None
+        self.phase_since_s = self.arrived_s
+        self._progress_token = progress_token
+        self._progress = 0.0
+        self._log_level = log_level
+        self._send = send
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._claimed = False
+        self._stopped = False
+        self.settled = False
+        """Whether the answer has been written, or there will never be one."""
+
+    @property
+    def claimed(self) -> bool:
+        """Whether somebody has taken the right to answer."""
+        return self._claimed
+
+    def claim(self) -> bool:
+        """Takes the right to answer; False when somebody else has it."""
+        with self._lock:
+            first, self._claimed = not self._claimed, True
+            return first
+
+    def stop(self) -> None:
+        """Asks the handler to end soon."""
+        self._stopped = True
+
+    def cancelled(self) -> bool:
+        """Whether the work should stop: the caller cancelled, was answered already, or the server ends."""
+        return self._stopped or self._claimed
+
+    def limit(self, timeout_s: float) -> None:
+        """Draws the deadline nearer, to `timeout_s` seconds after the call's arrival."""
+        deadline_s = self.arrived_s + timeout_s
+        self.deadline_s = deadline_s if self.deadline_s is None else min(self.deadline_s, deadline_s)
+        self._wake()
+
+    def enter_phase(self, phase: str | None) -> None:
+        """Says that the call waits for something no deadline can interrupt (a load), or that it no longer does.
+
+        While a phase is set, the main thread answers at the deadline in the call's stead.
+        """
+        self.phase, self.phase_since_s = phase, time.monotonic()
+        if phase is not None:
+            self._wake()
+            self.progress(self._progress + PHASE_STEP, None, phase)
+            self.log("info", phase)
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether the caller gave a token for progress notifications."""
+        return self._progress_token is not None
+
+    def progress(self, progress: float, total: float | None, message: str | None = None) -> None:
+        """Tells the caller how far the work is; nothing is sent unless asked for, or when the figure did not grow."""
+        if self._progress_token is None or self._claimed or progress <= self._progress:
+            return
+        self._progress = progress
+        params: Json = {"progressToken": self._progress_token, "progress": progress}
+        if total is not None:
+            params["total"] = total
+        if message is not None and self.revision.progress_messages:
+            params["message"] = message
+        self._send(notification_message("notifications/progress", params))
+
+    def log(self, level: str, text: str) -> None:
+        """Sends a log message to a client that asked for this level."""
+        if self._log_level is None or self._claimed or not _reaches(level, self._log_level):
+            return
+        self._send(notification_message("notifications/message", {"level": level, "logger": self.tool, "data": text}))
+
+
+def _reaches(level: str, threshold: str) -> bool:
+    return LOG_LEVELS.index(level) >= LOG_LEVELS.index(threshold)

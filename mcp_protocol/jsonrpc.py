@@ -1,0 +1,156 @@
+"""JSON-RPC 2.0 messages: bytes of one line to a message, and a message to bytes of one line.
+
+Errors of the protocol are one exception, `ProtocolError`; a tool that fails is not an error here but a result.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import Any
+
+import msgspec
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+
+Json = dict[str, Any]
+
+NO_ID: Any = msgspec.UNSET
+"""The id of an answer to a line in which no id could be read: the member is left out."""
+
+
+class ProtocolError(Exception):
+    """An answer of JSON-RPC's `error` kind; `request_id` is `NO_ID` where none could be read."""
+
+    def __init__(self, code: int, message: str, data: Json | None = None, request_id: Any = NO_ID) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+        self.request_id = request_id
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A message that gets exactly one answer; `id` is None where the caller sent none."""
+
+    id: Any
+    method: str
+    params: Json
+
+
+class Notification(msgspec.Struct, frozen=True):
+    """A message that gets no answer."""
+
+    method: str
+    params: Json
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Several messages in one line, still to be read one by one with `message_of`."""
+
+    items: list[Any]
+
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def parse(line: bytes) -> Request | Notification | Batch | None:
+    """Reads one line; None for a client's answer, which this server never asked for.
+
+    Raises: `ProtocolError` with the code and, where one could be read, the id to answer with.
+    """
+    try:
+        value = msgspec.json.decode(line.removeprefix(_BOM))
+    except RecursionError:
+        raise ProtocolError(PARSE_ERROR, "Parse error: the JSON is nested too deeply") from None
+    except ValueError as error:
+        raise ProtocolError(PARSE_ERROR, f"Parse error: {error}") from None
+    return Batch(value) if isinstance(value, list) else message_of(value)
+
+
+def message_of(value: Any) -> Request | Notification | None:
+    """Checks the envelope of one decoded message; see `parse`."""
+    if not isinstance(value, dict):
+        raise ProtocolError(INVALID_REQUEST, "Invalid Request: expected a JSON object")
+    method = value.get("method")
+    request_id = value.get("id")
+    if isinstance(request_id, bool | list | dict):
+        raise ProtocolError(INVALID_REQUEST, "Invalid Request: id must be a string or a number", request_id=None)
+    if method is None and ("result" in value or "error" in value):
+        return None
+    if not isinstance(method, str):
+        raise ProtocolError(INVALID_REQUEST, "Invalid Request: method must be a string", request_id=request_id)
+    params = value.get("params")
+    is_notification = method.startswith("notifications/")
+    if params is None or (is_notification and not isinstance(params, dict)):
+        params = {}
+    if is_notification:
+        return Notification(method, params)
+    if value.get("jsonrpc", "2.0") != "2.0":
+        raise ProtocolError(INVALID_REQUEST, 'Invalid Request: jsonrpc must be "2.0"', request_id=request_id)
+    if not isinstance(params, dict):
+        raise ProtocolError(INVALID_PARAMS, "Invalid params: expected an object", request_id=request_id)
+    return Request(request_id, method, params)
+
+
+def result_message(request_id: Any, result: Any) -> Json:
+    """The answer to a request that succeeded."""
+    return {"jsonrpc": "2.0", "id": request_id, "result": result}
+
+
+def error_message(error: ProtocolError) -> Json:
+    """The answer to a request that broke the protocol."""
+    body: Json = {"code": error.code, "message": str(error)}
+    if error.data is not None:
+        body["data"] = error.data
+    if error.request_id is NO_ID:
+        return {"jsonrpc": "2.0", "error": body}
+    return {"jsonrpc": "2.0", "id": error.request_id, "error": body}
+
+
+def notification_message(method: str, params: Json) -> Json:
+    """A message of ours that wants no answer."""
+    return {"jsonrpc": "2.0", "method": method, "params": params}
+
+
+def encode(message: Any) -> bytes:
+    """One line of strict ASCII JSON with its newline: NaN and infinities become null, lone surrogates U+FFFD.
+
+    Hosts decode with the locale's encoding or choke on NaN and surrogates, so neither ever leaves the server.
+    """
+    try:
+        line = msgspec.json.encode(message)
+    except UnicodeEncodeError:
+        line = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(message)))
+    if not line.isascii():
+        line = line.decode().encode("ascii", errors=_ESCAPE)
+    return line + b"\n"
+
+
+_ESCAPE = "json_escape"
+
+
+def _json_escape(error: UnicodeError) -> tuple[str, int]:
+    """Codec error handler: characters outside ASCII as JSON escapes, UTF-16 pairs above the base plane.
+
+    Raises: the error itself, when it is not one of encoding.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2)), error.end
+
+
+codecs.register_error(_ESCAPE, _json_escape)
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    return value

@@ -1,0 +1,114 @@
+"""The main thread: reads stdin, watches stdout, keeps the deadlines, and ends the process in good order.
+
+It owns stdin and the signals. Every way out ends in `os._exit`: the interpreter's own end would wait for threads and
+for libraries that the worker may be in the middle of loading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from mcp_protocol import log
+from mcp_protocol.server import Server
+from mcp_protocol.stdio import LineSplitter, ReaderGone, Wire
+
+STOP_WORK_S = 0.8
+"""What a running call gets to end after a signal; clients kill a server 2 s after it."""
+EXIT_S = 1.7
+"""When the process ends after a signal, whatever still hangs."""
+
+_BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
+
+
+class MainLoop:
+    """Runs a server on its wire until the input ends, nobody reads any more, or a signal comes."""
+
+    def __init__(self, wire: Wire, max_line_bytes: int) -> None:
+        self._wire = wire
+        self._splitter = LineSplitter(max_line_bytes)
+        self._stop_requested = False
+        self._input_ended = False
+        self._wake_read_fd, self._wake_write_fd = os.pipe()
+        for fd in (self._wake_read_fd, self._wake_write_fd):
+            os.set_blocking(fd, False)
+
+    def wake(self) -> None:
+        """Makes the main thread look again; called by the worker."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write_fd, b"\0")
+
+    def run(self, server: Server, close: Callable[[], None]) -> NoReturn:
+        """Serves until the end and leaves the process with status 0.
+
+        `close` ends the engine and its children.
+        """
+        self._watch_signals()
+        try:
+            self._serve(server)
+            if self._stop_requested:
+                for call in server.queue.stop(STOP_WORK_S):
+                    server.fail(call, "The server is shutting down; this call was not finished.")
+        except ReaderGone:
+            log.log("INFO", "nobody reads stdout any more")
+        log.log("INFO", "shutting down")
+        close()
+        log.flush(0.2)
+        os._exit(0)
+
+    def _serve(self, server: Server) -> None:
+        poll = select.poll()
+        poll.register(self._wire.in_fd, select.POLLIN)
+        poll.register(self._wire.out_fd, 0)
+        poll.register(self._wake_read_fd, select.POLLIN)
+        while not self._stop_requested and not (self._input_ended and server.queue.drained):
+            for fd, event in poll.poll(_poll_ms(server.queue.next_deadline_s())):
+                if fd == self._wake_read_fd:
+                    os.read(fd, 4096)
+                elif fd == self._wire.out_fd and event & _BROKEN:
+                    raise ReaderGone
+                elif fd == self._wire.in_fd:
+                    self._read(server)
+            if self._input_ended:
+                with contextlib.suppress(KeyError):
+                    poll.unregister(self._wire.in_fd)
+            for call, text in server.queue.overdue():
+                server.fail(call, text)
+
+    def _read(self, server: Server) -> None:
+        data = self._wire.read()
+        if data is None:
+            return
+        lines = self._splitter.feed(data) if data else self._splitter.finish()
+        for line in lines:
+            server.receive(line)
+            if self._stop_requested:
+                return
+        self._input_ended = not data
+
+    def _watch_signals(self) -> None:
+        signal.set_wakeup_fd(self._wake_write_fd, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stop_requested:
+            os._exit(0)
+        self._stop_requested = True
+        threading.Thread(target=_exit_later, name="exit", daemon=True).start()
+
+
+def _exit_later() -> None:
+    time.sleep(EXIT_S)
+    os._exit(0)
+
+
+def _poll_ms(deadline_s: float | None) -> float | None:
+    return None if deadline_s is None else max(0.0, (deadline_s - time.monotonic()) * 1000 + 1)

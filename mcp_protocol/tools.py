@@ -1,0 +1,156 @@
+"""The table of tools: one row a tool, read by `tools/list`, by validation and by dispatch alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+from mcp_protocol import schema
+from mcp_protocol.call import Call
+from mcp_protocol.jsonrpc import Json
+
+Services = TypeVar("Services")
+
+IGNORED_ARGUMENT = "headers"
+"""FluidMCP puts its caller's HTTP headers, bearer tokens included, among the arguments; they are dropped unread."""
+
+
+class ArgumentError(Exception):
+    """The arguments of a tool call do not fit; `str()` names the argument and what is allowed."""
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """One row of the table.
+
+    `arguments` is the Struct that yields the input schema and validates; `result`, where there is one, yields the
+    output schema, and `text` then gives the text block (the result's JSON where it is None). A handler without a
+    result Struct returns content blocks.
+    """
+
+    name: str
+    family: str
+    title: str
+    description: str
+    arguments: type[msgspec.Struct]
+    handler: Callable[..., Any]
+    result: type[msgspec.Struct] | None = None
+    text: Callable[[Any], str] | None = None
+    read_only: bool = True
+    destructive: bool = False
+    idempotent: bool = False
+    open_world: bool = False
+
+    def listing(self) -> Json:
+        """The tool as `tools/list` shows it."""
+        shown: Json = {
+            "name": self.name,
+            "title": self.title,
+            "description": self.description,
+            "inputSchema": schema.of_arguments(self.arguments),
+        }
+        if self.result is not None:
+            shown["outputSchema"] = schema.of_result(self.result)
+        shown["annotations"] = {
+            "title": self.title,
+            "readOnlyHint": self.read_only,
+            "destructiveHint": self.destructive,
+            "idempotentHint": self.idempotent,
+            "openWorldHint": self.open_world,
+        }
+        return shown
+
+    def content(self, result: Any) -> Json:
+        """What a handler returned, as the `content` and `structuredContent` of a result."""
+        if self.result is None:
+            return {"content": result, "isError": False}
+        text = self.text(result) if self.text is not None else msgspec.json.encode(result).decode()
+        return {"content": [text_block(text)], "structuredContent": result, "isError": False}
+
+
+class Toolbox:
+    """All tools on offer and what they work with.
+
+    Arguments: the rows in the order they are listed; the services handed to every handler; `explain`, the one
+    function that turns an exception of a handler into a sentence for the caller.
+    """
+
+    def __init__(self, tools: Iterable[Tool], services: Any, explain: Callable[[BaseException], str]) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+        self._services = services
+        self._explain = explain
+        self._listing: list[Json] | None = None
+
+    def listing(self) -> list[Json]:
+        """All tools as `tools/list` shows them, always in the same order."""
+        if self._listing is None:
+            self._listing = [tool.listing() for tool in self._tools.values()]
+        return self._listing
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tools
+
+    def run(self, call: Call) -> Json:
+        """Runs one call to its result; whatever goes wrong becomes a result with `isError`."""
+        tool = self._tools[call.tool]
+        try:
+            return tool.content(tool.handler(validated(call.arguments, tool.arguments), call, self._services))
+        except ArgumentError as error:
+            return error_result(str(error))
+        except Exception as error:
+            return error_result(self._explain(error))
+
+
+def text_block(text: str) -> Json:
+    """A content block of text."""
+    return {"type": "text", "text": text}
+
+
+def error_result(text: str) -> Json:
+    """The result of a tool that failed."""
+    return {"content": [text_block(text)], "isError": True}
+
+
+def validated(arguments: Json, cls: type[msgspec.Struct]) -> Any:
+    """The arguments as the tool's Struct.
+
+    Raises: `ArgumentError`, with the argument's path and what was expected.
+    """
+    known = cls.__struct_encode_fields__
+    if IGNORED_ARGUMENT in arguments and IGNORED_ARGUMENT not in known:
+        arguments = {name: value for name, value in arguments.items() if name != IGNORED_ARGUMENT}
+    for name in arguments:
+        if name not in known:
+            raise ArgumentError(_unknown_argument(name, known))
+    try:
+        return msgspec.convert(arguments, cls)
+    except msgspec.ValidationError as error:
+        raise ArgumentError(_readable(str(error))) from None
+    except RecursionError:
+        raise ArgumentError("arguments: nested too deeply") from None
+
+
+def _unknown_argument(name: str, known: tuple[str, ...]) -> str:
+    import difflib  # only a mistake pays for it
+
+    shown = name if len(name) <= 60 else name[:60] + "…"
+    nearest = difflib.get_close_matches(name[:60], known, n=1)
+    if nearest:
+        return f"arguments.{shown}: there is no such argument. Did you mean {nearest[0]}?"
+    if not known:
+        return f"arguments.{shown}: there is no such argument; this tool takes none."
+    return f"arguments.{shown}: there is no such argument. Known: {', '.join(known)}."
+
+
+_AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+
+
+def _readable(message: str) -> str:
+    """msgspec's sentence as ours: ``Expected `int`, got `str` - at `$.seed` `` → `arguments.seed: expected ...`."""
+    match = _AT.match(message)
+    if match is None:
+        return message
+    problem = match["problem"].replace("`", "")
+    return f"arguments{match['path'] or ''}: {problem[:1].lower()}{problem[1:]}"

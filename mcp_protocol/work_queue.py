@@ -1,0 +1,146 @@
+"""One queue, one worker: tool calls and the server's own engine work run one after another in order of arrival."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mcp_protocol import log
+from mcp_protocol.call import Call
+
+GRACE_S = 2.0
+"""How long past its deadline a running call may take to end by itself before the main thread answers for it."""
+
+
+class Task:
+    """Work of the server itself, such as loading the model early; it has no caller."""
+
+    def __init__(self, name: str, run: Callable[[Callable[[str | None], None]], None]) -> None:
+        self.name = name
+        self.phase: str | None = None
+        self.phase_since_s = time.monotonic()
+        self._run = run
+
+    def run(self) -> None:
+        """Runs the task; what it reports as its phase is shown to calls that wait behind it."""
+        self._run(self._enter_phase)
+
+    def _enter_phase(self, phase: str | None) -> None:
+        self.phase, self.phase_since_s = phase, time.monotonic()
+
+
+class WorkQueue:
+    """The queue and its worker thread, which starts with the first item.
+
+    Arguments: `run_call` answers one call, `run_task` runs one task (neither may raise); `on_idle` is called by the
+    worker after each item, so that the main thread can look whether all is done.
+    """
+
+    def __init__(
+        self, run_call: Callable[[Call], None], run_task: Callable[[Task], None], on_idle: Callable[[], None]
+    ) -> None:
+        self._run_call = run_call
+        self._run_task = run_task
+        self._on_idle = on_idle
+        self._items: deque[Call | Task] = deque()
+        self._current: Call | Task | None = None
+        self._changed = threading.Condition()
+        self._worker: threading.Thread | None = None
+
+    def put(self, item: Call | Task) -> None:
+        """Adds an item at the end."""
+        with self._changed:
+            self._items.append(item)
+            self._changed.notify()
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="worker", daemon=True)
+            self._worker.start()
+
+    def cancel(self, request_id: Any) -> None:
+        """Cancels the oldest unanswered call with this id; an unknown id is passed over.
+
+        Ids are compared with their type: 1 and "1" are two calls.
+        """
+        for call in self._calls():
+            if call.request_id == request_id and type(call.request_id) is type(request_id) and call.claim():
+                call.settled = True
+                return
+
+    @property
+    def drained(self) -> bool:
+        """Whether every call has its answer written; tasks do not count."""
+        with self._changed:
+            items = [self._current, *self._items]
+        return all(item.settled for item in items if isinstance(item, Call))
+
+    def next_deadline_s(self) -> float | None:
+        """The earliest moment (`time.monotonic()`) at which `overdue` may have something to say."""
+        deadlines = [
+            call.deadline_s if self._waits(call) else call.deadline_s + GRACE_S
+            for call in self._calls()
+            if call.deadline_s is not None
+        ]
+        return min(deadlines, default=None)
+
+    def overdue(self) -> Iterator[tuple[Call, str]]:
+        """Claims the calls whose deadline passed while nothing could be done for them, with a text for the caller.
+
+        In order of arrival, and never past a call that is still being worked on: replies stay in order.
+        """
+        now_s = time.monotonic()
+        for call in self._calls():
+            if call.deadline_s is None:
+                return
+            waits = self._waits(call)
+            if now_s < (call.deadline_s if waits else call.deadline_s + GRACE_S):
+                return
+            text = self._waiting_text(now_s) if waits else "The call did not end at its deadline and was given up."
+            if call.claim():
+                yield call, text
+
+    def stop(self, timeout_s: float) -> list[Call]:
+        """Ends the work: asks the running call to stop, waits for it so long, and claims all that is left."""
+        with self._changed:
+            waiting = [item for item in self._items if isinstance(item, Call)]
+            self._items.clear()
+            current = self._current
+            if isinstance(current, Call):
+                current.stop()
+                if current.phase is None:  # nothing can hurry a load
+                    self._changed.wait_for(lambda: self._current is not current, timeout_s)
+                waiting.insert(0, current)
+        return [call for call in waiting if call.claim()]
+
+    def _calls(self) -> list[Call]:
+        """The unanswered calls, the running one first."""
+        with self._changed:
+            items = [self._current, *self._items]
+        return [item for item in items if isinstance(item, Call) and not item.claimed]
+
+    def _waits(self, call: Call) -> bool:
+        return call is not self._current or call.phase is not None
+
+    def _waiting_text(self, now_s: float) -> str:
+        current = self._current
+        if current is not None and current.phase is not None:
+            seconds = round(now_s - current.phase_since_s)
+            return f"The model is still loading: {current.phase}, {seconds} s so far; ask again in a moment."
+        return "The server is busy with an earlier call; this one was not run. Ask again."
+
+    def _work(self) -> None:
+        log.configure_logging()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items)
+                item = self._current = self._items.popleft()
+            if isinstance(item, Task):
+                self._run_task(item)
+            elif not item.claimed:
+                self._run_call(item)
+            with self._changed:
+                self._current = None
+                self._changed.notify_all()
+            self._on_idle()
