@@ -26,7 +26,8 @@ class TextPart:
 class ImagePart:
     """A picture inside a message: decoded, upright, RGB.
 
-    `digest` is a SHA-256 over mode, size and pixels: the engine's caches know the picture by it.
+    `digest` is a SHA-256 over the encoded picture and how it was decoded: the engine's caches know the picture by it,
+    so two pictures that differ never share one.
     """
 
     image: Image

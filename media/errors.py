@@ -10,6 +10,8 @@ internals or addresses of memory (CVE-2026-22778).
     └─ MediaUnreadable     not a picture in a format we read, or damaged
 """
 
+MAX_SHOWN_CHARS = 120
+
 
 class MediaError(Exception):
     """Base of all media errors; `str()` is a sentence for the caller."""
@@ -29,3 +31,15 @@ class MediaTooLarge(MediaError):
 
 class MediaUnreadable(MediaError):
     """Not a picture that can be decoded."""
+
+
+def shown(text: str) -> str:
+    """A caller's text, fit for a message: in quotes, shortened, with control characters escaped."""
+    head = text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 1] + "…"
+    # Not printable are control and direction characters and lone surrogates: none may reach a log or a terminal.
+    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in head) + '"'
+
+
+def megabytes(n_bytes: int) -> str:
+    """A size as the settings write it: in millions of bytes."""
+    return f"{n_bytes / 1e6:g} MB"

@@ -1,0 +1,150 @@
+"""Encoded bytes become an upright RGB picture, as far as the header promises one within the limits.
+
+The bytes decide what a picture is, never its name or declared type. Only the formats listed here reach a decoder;
+the others of Pillow (FITS, EPS, PSD and more) have a history of memory faults (CVE-2026-40192, CVE-2026-42309).
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from typing import TYPE_CHECKING, Any
+
+from media.errors import MediaTooLarge, MediaUnreadable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+READABLE = "JPEG, PNG, WebP, GIF, BMP and TIFF"
+_EXIF_ORIENTATION = 0x0112
+
+
+def decode(data: bytes, max_pixels: int, longest_side: int | None = None) -> Image:
+    """Decodes the first frame or page: turned as its EXIF data says, flattened on white, RGB, without metadata.
+
+    `max_pixels` is checked against the header, before any pixel is decoded. With `longest_side`, a JPEG may be decoded
+    at half, a quarter or an eighth of its size, as long as its longest side stays at or above that many pixels.
+
+    Raises `MediaTooLarge` or `MediaUnreadable`.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with _open(data) as image:
+            _check_pixels(image.size, max_pixels)
+            if longest_side is not None:
+                _draft(image, longest_side)
+            image.load()
+            rgb = _upright(_to_rgb(image), _orientation(image))
+            # A file's own image keeps its EXIF data, where vLLM's cache looks for an ImageID; a copy has none.
+            plain = rgb.copy() if rgb is image else rgb
+            plain.info = {}
+            return plain
+    except MediaTooLarge:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+        raise MediaTooLarge(
+            f"The picture has more pixels than the {max_pixels} that VLLM_MAX_IMAGE_PIXELS allows."
+        ) from error
+    except UnidentifiedImageError:
+        raise MediaUnreadable(f"This is not a picture in a readable format; readable are {READABLE}.") from None
+    except Exception as error:
+        # Pillow's plugins raise many kinds of errors, and their texts may hold addresses (CVE-2026-22778).
+        raise MediaUnreadable("The picture is damaged or cut off, or it is of a rare kind that is not read.") from error
+
+
+def _open(data: bytes) -> ImageFile:
+    from PIL import Image
+
+    # With these plugins in place, Pillow does not go on to load its 40 others.
+    for name in ("Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP"):
+        importlib.import_module(f"PIL.{name}ImagePlugin")
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise MediaTooLarge(
+            f"The picture has {width} × {height} pixels; VLLM_MAX_IMAGE_PIXELS allows {max_pixels} in all."
+        )
+
+
+def _draft(image: ImageFile, longest_side: int) -> None:
+    scale = longest_side / max(image.size)
+    if scale < 1:
+        image.draft(None, (round(image.width * scale), round(image.height * scale)))
+
+
+def _orientation(image: Image) -> int:
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:
+        # Broken EXIF data is common, and the picture itself is fine.
+        return 1
+
+
+def _upright(image: Image, orientation: int) -> Image:
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(turns[orientation]) if orientation in turns else image
+
+
+def _to_rgb(image: Image) -> Image:
+    from PIL.Image import new
+
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        return _grey_to_rgb(image)
+    transparent = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(transparent, tuple) and max(transparent) > 255:
+        # A PNG of 16 bits a channel: Pillow narrows the pixels to 8 bits, but not the transparent colour.
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        flat = new("RGB", image.size, "white")
+        flat.paste(rgba, mask=rgba)
+        return flat
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey_to_rgb(image: Image) -> Image:
+    """Scales grey of 16 bits, 32 bits or floating point to 8 bits; Pillow's own conversion would clip it."""
+    import numpy as np
+    from PIL.Image import fromarray
+
+    if image.mode.startswith("I;"):
+        depth = np.asarray(image)
+        grey = (depth >> 8).astype(np.uint8)
+        if "transparency" in image.info:
+            grey[depth == image.info["transparency"]] = 255
+    else:
+        grey = _stretched(np.array(image, dtype=np.float64), (1.0, 255.0) if image.mode == "F" else (255.0, 65_535.0))
+    return fromarray(grey).convert("RGB")
+
+
+def _stretched(values: Any, usual_maxima: tuple[float, ...]) -> Any:
+    """Brings values to 0–255, from the smallest usual range that holds them, else from their own range."""
+    import numpy as np
+
+    finite = np.isfinite(values)
+    low = float(np.min(values, where=finite, initial=np.inf))
+    high = float(np.max(values, where=finite, initial=-np.inf))
+    if low > high:
+        low = high = 0.0
+    if low >= 0:
+        low, high = next(((0.0, usual) for usual in usual_maxima if high <= usual), (low, high))
+    np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
+    values -= low
+    values *= 255.0 / ((high - low) or 1.0)
+    return np.rint(values, out=values).astype(np.uint8)

@@ -1,0 +1,129 @@
+"""The one place where a reference to a picture becomes a picture: paths, URLs, data URLs, base64.
+
+Whatever its source, a picture takes the same way: bounded bytes, then `decoding.decode`. Pictures that were decoded
+lately are kept, so a file that is asked about several times is decoded once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from media.decoding import decode
+from media.errors import MediaForbidden, shown
+from media.inline import decode_base64, decode_data_url, refuse_other_media
+from media.network import fetch
+from media.paths import path_of_file_url, read_file
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from settings import MediaSettings
+
+CACHE_BYTES = 64 << 20
+_SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A picture, upright and RGB. It may be shared between calls: whoever wants to change it makes a copy.
+
+    `digest` is a SHA-256 in hex over the encoded picture and how it was decoded. Pictures with equal digests have
+    equal shape and pixels, which a hash over bare pixels would not promise (CVE-2025-46722); a hash over shape and
+    pixels would take longer than decoding. `n_bytes` is the size of the pixels in memory.
+    """
+
+    image: Image
+    digest: str
+    n_bytes: int
+
+
+class ImageReader:
+    """Reads pictures within the limits of the settings. Any thread may call it.
+
+    All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or `MediaUnreadable`. `longest_side` (pixels)
+    is for callers that would shrink the picture anyway: a large JPEG is then decoded at a fraction of its size.
+    """
+
+    def __init__(self, settings: MediaSettings, cache_bytes: int = CACHE_BYTES) -> None:
+        self._settings = settings
+        self._cache = _Cache(cache_bytes)
+
+    def read(self, reference: str, longest_side: int | None = None) -> DecodedImage:
+        """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
+        if _SCHEME.match(reference):
+            return self.read_url(reference, longest_side)
+        return self.read_path(reference, longest_side)
+
+    def read_url(self, url: str, longest_side: int | None = None) -> DecodedImage:
+        """Reads an http, https, `data:` or `file:` URL."""
+        return self._decoded(self._url_bytes(url), longest_side)
+
+    def read_path(self, path: str, longest_side: int | None = None) -> DecodedImage:
+        """Reads a file; `path` is absolute, begins with "~", or counts from the server's working folder."""
+        data = read_file(path, self._settings.allowed_dirs, self._settings.max_image_bytes)
+        return self._decoded(data, longest_side)
+
+    def read_base64(self, data: str, mime_type: str | None, longest_side: int | None = None) -> DecodedImage:
+        """Reads base64 text, or a data URL in its place; a MIME type that is no picture's is an error."""
+        refuse_other_media(mime_type)
+        if data[:5].casefold() == "data:":
+            return self.read_url(data, longest_side)
+        return self._decoded(decode_base64(data, self._settings.max_image_bytes), longest_side)
+
+    def _url_bytes(self, url: str) -> bytes:
+        settings = self._settings
+        scheme = url[:8].partition(":")[0].casefold()
+        if scheme == "data":
+            return decode_data_url(url, settings.max_image_bytes)
+        if scheme == "file":
+            return read_file(path_of_file_url(url), settings.allowed_dirs, settings.max_image_bytes)
+        if scheme not in ("http", "https"):
+            raise MediaForbidden(f"The URL {shown(url)} is not read: only http, https, data and file URLs are.")
+        return fetch(
+            url,
+            max_bytes=settings.max_image_bytes,
+            timeout_s=settings.fetch_timeout_s,
+            allowed_hosts=settings.allowed_hosts,
+        )
+
+    def _decoded(self, data: bytes, longest_side: int | None) -> DecodedImage:
+        hashed = hashlib.sha256(f"{longest_side} ".encode("ascii"))
+        hashed.update(data)
+        digest = hashed.hexdigest()
+        found = self._cache.get(digest)
+        if found is None:
+            image = decode(data, self._settings.max_image_pixels, longest_side)
+            found = DecodedImage(image, digest, image.width * image.height * len(image.getbands()))
+            self._cache.put(found)
+        return found
+
+
+class _Cache:
+    """The pictures used last, up to a number of bytes, by digest."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._n_bytes = 0
+        self._images: OrderedDict[str, DecodedImage] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, digest: str) -> DecodedImage | None:
+        with self._lock:
+            found = self._images.get(digest)
+            if found is not None:
+                self._images.move_to_end(digest)
+            return found
+
+    def put(self, image: DecodedImage) -> None:
+        with self._lock:
+            if image.n_bytes > self._max_bytes or image.digest in self._images:
+                return
+            self._images[image.digest] = image
+            self._n_bytes += image.n_bytes
+            while self._n_bytes > self._max_bytes:
+                self._n_bytes -= self._images.popitem(last=False)[1].n_bytes

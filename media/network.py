@@ -1,0 +1,253 @@
+"""Downloads that cannot be turned against this machine's own network.
+
+`fetch` opens connections through `_GuardedBackend` only: it resolves the host, checks every address, and connects to
+an address that it checked, so a name that resolves differently a moment later changes nothing. Redirects are followed
+by hand and start at the first check again. Proxies, cookies and credentials of the environment are not used.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from media.addresses import WebAddress, is_public, parse_url
+from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable, megabytes, shown
+from settings import SERVER_NAME, SERVER_VERSION
+
+if TYPE_CHECKING:
+    import ssl
+
+    from httpcore import NetworkBackend, NetworkStream
+else:
+    # httpcore takes 0.1 s to import, and most calls download nothing.
+    NetworkBackend = NetworkStream = object
+
+MAX_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
+_HEADERS = {
+    "Accept": "image/jpeg, image/png, image/webp, image/gif, */*;q=0.1",
+    "Accept-Encoding": "identity",
+    "Connection": "close",
+    "User-Agent": f"{SERVER_NAME}/{SERVER_VERSION}",
+}
+
+
+def fetch(url: str, *, max_bytes: int, timeout_s: float, allowed_hosts: Collection[str] = ()) -> bytes:
+    """Downloads an http or https URL.
+
+    `timeout_s` bounds everything together: names, connections, redirects, the body. `max_bytes` bounds the body, also
+    after decompression. `allowed_hosts` ("host" or "host:port", in ASCII) may have addresses that are not public.
+
+    Raises `MediaForbidden`, `MediaNotFound`, `MediaTooLarge` or `MediaUnreadable`.
+    """
+    deadline = _Deadline(timeout_s)
+    address = parse_url(url)
+    for _ in range(MAX_REDIRECTS + 1):
+        answer = _get(address, max_bytes, deadline, allowed_hosts)
+        if isinstance(answer, bytes):
+            return answer
+        address = answer
+    raise MediaForbidden(f"The URL redirects more than {MAX_REDIRECTS} times, last to {shown(address.host)}.")
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The IP addresses of a host, best first; raises `OSError` when it has none."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class _Deadline:
+    """A moment in the future that all waiting counts against."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._end = time.monotonic() + timeout_s
+
+    def remaining_s(self) -> float:
+        """Seconds left; raises `TimeoutError` when there are none."""
+        remaining = self._end - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        return remaining
+
+
+def _get(
+    address: WebAddress, max_bytes: int, deadline: _Deadline, allowed_hosts: Collection[str]
+) -> bytes | WebAddress:
+    """Makes one request; returns the body, or the address that a redirect leads to."""
+    import httpcore
+
+    host = shown(address.host)
+    backend = _GuardedBackend(address, deadline, allowed_hosts)
+    url = httpcore.URL(scheme=address.scheme, host=address.host, port=address.port, target=address.target)
+    tls_context = _tls_context() if address.scheme == "https" else None
+    headers = [("Host", address.host_header), *_HEADERS.items()]
+    try:
+        with (
+            httpcore.ConnectionPool(ssl_context=tls_context, network_backend=backend) as pool,
+            pool.stream("GET", url, headers=headers) as response,
+        ):
+            fields = {name.lower(): value for name, value in response.headers}
+            if response.status in _REDIRECTS and b"location" in fields:
+                return address.follow(fields[b"location"].decode("utf-8", "replace"))
+            _check_status(response.status, host)
+            return _read_body(fields, response.iter_stream(), max_bytes, host)
+    except MediaError:
+        raise
+    except (TimeoutError, httpcore.TimeoutException):
+        raise MediaUnreadable(
+            f"The host {host} did not deliver the picture within {deadline.timeout_s:g} s (VLLM_IMAGE_FETCH_TIMEOUT)."
+        ) from None
+    except (httpcore.ConnectError, OSError):
+        doubt = " or its certificate is not valid" if address.scheme == "https" else ""
+        raise MediaNotFound(f"The host {host} cannot be reached{doubt}.") from None
+    except Exception as error:
+        raise MediaUnreadable(f"The host {host} broke off before the picture was complete.") from error
+
+
+def _check_status(status: int, host: str) -> None:
+    if status in (404, 410):
+        raise MediaNotFound(f"The host {host} has no such picture (HTTP status {status}).")
+    if status != 200:
+        raise MediaUnreadable(f"The host {host} did not deliver the picture (HTTP status {status}).")
+
+
+def _read_body(fields: dict[bytes, bytes], chunks: Iterable[bytes], max_bytes: int, host: str) -> bytes:
+    too_large = MediaTooLarge(
+        f"The picture at {host} is larger than the {megabytes(max_bytes)} that VLLM_MAX_IMAGE_BYTES allows."
+    )
+    length = fields.get(b"content-length", b"")
+    if length.isdigit() and (len(length) > 18 or int(length) > max_bytes):
+        raise too_large
+    encoding = fields.get(b"content-encoding", b"identity").strip().lower()
+    if encoding in (b"gzip", b"x-gzip", b"deflate"):
+        chunks = _decompress(chunks, max_bytes, host)
+    elif encoding not in (b"", b"identity"):
+        raise MediaUnreadable(f"The host {host} compressed the picture in a way that is not read.")
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > max_bytes:
+            raise too_large
+    return bytes(body)
+
+
+def _decompress(chunks: Iterable[bytes], max_bytes: int, host: str) -> Iterator[bytes]:
+    """Undoes a compression that was not asked for, at most one byte further than `max_bytes`."""
+    decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
+    left = max_bytes + 1
+    try:
+        for chunk in chunks:
+            plain = decompressor.decompress(chunk, left)
+            left -= len(plain)
+            yield plain
+            if left <= 0 or decompressor.eof:
+                return
+    except zlib.error:
+        raise MediaUnreadable(f"The host {host} sent damaged data.") from None
+
+
+class _GuardedBackend(NetworkBackend):
+    """Opens the connections of one request to addresses that it has checked."""
+
+    def __init__(self, address: WebAddress, deadline: _Deadline, allowed_hosts: Collection[str]) -> None:
+        self._address = address
+        self._deadline = deadline
+        self._allowed_hosts = allowed_hosts
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> NetworkStream:
+        """Connects to the first checked address that answers."""
+        import httpcore
+
+        addresses = self._checked_addresses(host, port)
+        for number, ip in enumerate(addresses):
+            # One address that swallows packets must not use up the time of the others.
+            share_s = self._deadline.remaining_s() / (len(addresses) - number)
+            try:
+                stream = httpcore.SyncBackend().connect_tcp(ip, port, share_s, None, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if number == len(addresses) - 1:
+                    raise
+            else:
+                return _TimedStream(stream, self._deadline)
+        raise httpcore.ConnectError
+
+    def _checked_addresses(self, host: str, port: int) -> list[str]:
+        addresses = self._resolve_in_time(host, port)
+        # One private address among public ones is refused as well: it is how rebinding names look.
+        if not self._address.is_one_of(self._allowed_hosts) and not all(map(is_public, addresses)):
+            raise MediaForbidden(
+                f"The host {shown(host)} is not on the public internet; VLLM_ALLOWED_MEDIA_HOSTS can allow it."
+            )
+        return addresses
+
+    def _resolve_in_time(self, host: str, port: int) -> list[str]:
+        answers: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put(resolve(host, port))
+            except OSError as error:
+                answers.put(error)
+
+        # The system's resolver takes no timeout; a thread that it holds longer ends by itself.
+        threading.Thread(target=ask, name="resolve", daemon=True).start()
+        try:
+            answer = answers.get(timeout=self._deadline.remaining_s())
+        except queue.Empty:
+            raise TimeoutError from None
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+
+class _TimedStream(NetworkStream):
+    """A connection on which every wait counts against one deadline, so dripping single bytes gains no time."""
+
+    def __init__(self, stream: NetworkStream, deadline: _Deadline) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Reads what has come, at most `max_bytes`."""
+        return self._stream.read(max_bytes, self._deadline.remaining_s())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Sends the whole buffer."""
+        self._stream.write(buffer, self._deadline.remaining_s())
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> NetworkStream:
+        """Goes over to TLS; the certificate is checked against the host's name, not against its address."""
+        secured = self._stream.start_tls(ssl_context, server_hostname, self._deadline.remaining_s())
+        return _TimedStream(secured, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        """What httpcore asks about a connection."""
+        return self._stream.get_extra_info(info)
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    import httpcore
+
+    return httpcore.default_ssl_context()

@@ -1,0 +1,145 @@
+"""Files on this machine, opened so that a path cannot name anything but a regular file in an allowed folder.
+
+Every check is made on the opened descriptor, not on the path: a link that is swapped meanwhile changes nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
+
+from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable, megabytes, shown
+
+# O_NONBLOCK: opening a FIFO without a writer would hang. O_NOCTTY: opening a terminal must not make it ours.
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def read_file(path: str, allowed_dirs: Sequence[str], max_bytes: int) -> bytes:
+    """Reads a whole file of at most `max_bytes`; errors as in `open_regular_file`, and `MediaTooLarge`."""
+    with open_regular_file(path, allowed_dirs) as file:
+        n_bytes = os.fstat(file.fileno()).st_size
+        if n_bytes <= max_bytes:
+            # A file that grows meanwhile is read up to the limit and no further.
+            data = file.read(max_bytes + 1)
+            n_bytes = len(data)
+    if n_bytes > max_bytes:
+        raise MediaTooLarge(
+            f"The file {shown(path)} is larger than the {megabytes(max_bytes)} that VLLM_MAX_IMAGE_BYTES allows."
+        )
+    if not data:
+        raise MediaUnreadable(f"The file {shown(path)} is empty.")
+    return data
+
+
+def open_regular_file(path: str, allowed_dirs: Sequence[str]) -> BinaryIO:
+    """Opens a regular file for reading.
+
+    `path` may begin with "~"; a relative path counts from the server's working folder. `allowed_dirs` are absolute
+    folders, compared by real path; when empty, every folder is allowed except /proc, /sys and /dev.
+
+    Raises `MediaNotFound`, `MediaForbidden` or `MediaUnreadable`. For a path outside of the allowed folders the
+    error is the same whether or not something is there.
+    """
+    if "\0" in path or not path.strip():
+        raise MediaForbidden(f"The path {shown(path)} cannot be a file's name.")
+    if path.startswith("\\\\"):
+        raise MediaForbidden(f"The path {shown(path)} names another machine; only this machine's files are read.")
+    full_path = _full_path(path)
+    try:
+        descriptor = os.open(full_path, _FLAGS)
+    except ValueError:
+        raise MediaForbidden(f"The path {shown(path)} cannot be a file's name.") from None
+    except OSError as error:
+        raise _open_error(error, path, full_path, allowed_dirs) from None
+    try:
+        _check_descriptor(descriptor, path, allowed_dirs)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def path_of_file_url(url: str) -> str:
+    """The absolute path that a `file:` URL names; raises `MediaForbidden` for other machines and odd forms.
+
+    `?` and `#` are part of the name, as in a path that was only prefixed with file://.
+    """
+    rest = url[len("file:") :]
+    host = ""
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        rest = slash + path
+    if host.casefold() not in ("", "localhost") or rest.startswith("//") or "\\" in rest:
+        raise MediaForbidden(f"The URL {shown(url)} names another machine; only this machine's files are read.")
+    if not rest.startswith("/"):
+        raise MediaForbidden(
+            f"The URL {shown(url)} has no absolute path; it must look like file:///folder/picture.png."
+        )
+    try:
+        return os.fsdecode(unquote_to_bytes(rest))
+    except UnicodeEncodeError:
+        raise MediaForbidden(f"The URL {shown(url)} cannot be a file's name.") from None
+
+
+def _full_path(path: str) -> str:
+    expanded = os.path.expanduser(path)
+    if os.path.isabs(expanded):
+        return expanded
+    try:
+        return os.path.join(os.getcwd(), expanded)
+    except OSError:
+        raise MediaNotFound(f"The path {shown(path)} is relative, and the server has no working folder.") from None
+
+
+def _check_descriptor(descriptor: int, path: str, allowed_dirs: Sequence[str]) -> None:
+    real_path = os.readlink(f"/proc/self/fd/{descriptor}")
+    if not _is_inside(real_path, allowed_dirs):
+        raise _outside(path)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        raise _not_a_file(path, mode)
+    if any(_contains(folder, real_path) for folder in _KERNEL_FOLDERS):
+        raise MediaForbidden(f"The path {shown(path)} is the system's: nothing under /proc, /sys or /dev is read.")
+
+
+def _is_inside(real_path: str, allowed_dirs: Sequence[str]) -> bool:
+    return not allowed_dirs or any(_contains(os.path.realpath(folder), real_path) for folder in allowed_dirs)
+
+
+def _contains(folder: str, real_path: str) -> bool:
+    return real_path == folder or real_path.startswith(folder.rstrip("/") + "/")
+
+
+def _open_error(error: OSError, path: str, full_path: str, allowed_dirs: Sequence[str]) -> MediaError:
+    if not _is_inside(os.path.realpath(full_path), allowed_dirs):
+        return _outside(path)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return MediaForbidden(f"The server may not read the file {shown(path)}.")
+    if error.errno in (errno.ENXIO, errno.ENODEV):
+        return _not_a_file(path, stat.S_IFSOCK if error.errno == errno.ENXIO else stat.S_IFCHR)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+        if os.path.isabs(os.path.expanduser(path)):
+            return MediaNotFound(f"There is no file {shown(path)}.")
+        return MediaNotFound(f"There is no file {shown(full_path)} in the server's working folder; give the full path.")
+    return MediaUnreadable(f"The file {shown(path)} cannot be read.")
+
+
+def _outside(path: str) -> MediaForbidden:
+    return MediaForbidden(f"The path {shown(path)} is outside of the folders that VLLM_ALLOWED_MEDIA_DIRS allows.")
+
+
+def _not_a_file(path: str, mode: int) -> MediaUnreadable:
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
+    return MediaUnreadable(f"The path {shown(path)} is {kind}, not a file.")

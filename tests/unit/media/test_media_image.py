@@ -1,0 +1,212 @@
+"""The reader: every kind of reference leads to the same picture, decoded once."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from media import image as image_module
+from media.decoding import decode
+from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable
+from media.image import DecodedImage, ImageReader
+from settings import MediaSettings
+
+Encode = Callable[..., bytes]
+
+
+@pytest.fixture
+def reader() -> ImageReader:
+    return ImageReader(MediaSettings(allowed_hosts=("127.0.0.1",)))
+
+
+@pytest.fixture
+def decoded_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The length of each encoded picture that was really decoded."""
+    sizes: list[int] = []
+
+    def record(data: bytes, max_pixels: int, longest_side: int | None = None) -> Image.Image:
+        sizes.append(len(data))
+        return decode(data, max_pixels, longest_side)
+
+    monkeypatch.setattr(image_module, "decode", record)
+    return sizes
+
+
+def test_all_references_to_a_picture_lead_to_the_same(
+    reader: ImageReader, server: Any, tmp_path: Path, encoded: Encode, decoded_sizes: list[int]
+) -> None:
+    data = encoded("PNG")
+    text = base64.b64encode(data).decode()
+    path = tmp_path / "my cat.jpg"  # the wrong extension does no harm
+    path.write_bytes(data)
+    server.answer("/cat.png", data)
+    found = [
+        reader.read_path(str(path)),
+        reader.read_url(path.as_uri()),
+        reader.read_url(f"data:image/png;base64,{text}"),
+        reader.read_url(server.url("/cat.png")),
+        reader.read_base64(text, "image/png"),
+        reader.read_base64(text, None),
+        reader.read_base64(f"data:image/gif;base64,{text}", None),
+        reader.read(str(path)),
+        reader.read(f"DATA:;base64,{text}"),
+        reader.read(server.url("/cat.png")),
+    ]
+    assert {picture.digest for picture in found} == {found[0].digest}
+    assert all(picture is found[0] for picture in found)
+    assert len(decoded_sizes) == 1
+    assert found[0].n_bytes == 8 * 6 * 3
+
+
+def test_digest_tells_pictures_apart_by_shape_and_pixels(reader: ImageReader) -> None:
+    """The first three have the same bytes as pixels."""
+    same = bytes(range(72))
+    pictures = [Image.frombytes("RGB", size, same) for size in ((4, 6), (6, 4), (2, 12))]
+    pictures.append(Image.frombytes("RGB", (4, 6), same[::-1]))
+    digests = set()
+    for picture in pictures:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        digests.add(reader.read_base64(base64.b64encode(buffer.getvalue()).decode(), None).digest)
+    assert len(digests) == 4
+    assert all(len(digest) == 64 for digest in digests)
+
+
+def test_digest_tells_apart_how_a_picture_was_decoded(reader: ImageReader, encoded: Encode) -> None:
+    text = base64.b64encode(encoded("JPEG", size=(800, 400))).decode()
+    full, reduced = reader.read_base64(text, None), reader.read_base64(text, None, longest_side=200)
+    assert (full.image.size, reduced.image.size) == ((800, 400), (200, 100))
+    assert full.digest != reduced.digest
+
+
+def test_changed_file_is_read_anew(reader: ImageReader, tmp_path: Path, encoded: Encode) -> None:
+    path = tmp_path / "cat.png"
+    path.write_bytes(encoded("PNG"))
+    first = reader.read_path(str(path))
+    path.write_bytes(encoded("PNG", color="blue"))
+    assert reader.read_path(str(path)).digest != first.digest
+
+
+def test_deleted_file_is_not_answered_from_memory(reader: ImageReader, tmp_path: Path, encoded: Encode) -> None:
+    path = tmp_path / "cat.png"
+    path.write_bytes(encoded("PNG"))
+    reader.read_path(str(path))
+    path.unlink()
+    with pytest.raises(MediaNotFound):
+        reader.read_path(str(path))
+
+
+def test_pictures_used_longest_ago_are_forgotten_first(encoded: Encode, decoded_sizes: list[int]) -> None:
+    reader = ImageReader(MediaSettings(), cache_bytes=2 * 10 * 10 * 3)
+    red, lime, blue = (
+        base64.b64encode(encoded("BMP", size=(10, 10), color=color)).decode() for color in ("red", "lime", "blue")
+    )
+    for text in (red, lime, red, blue, red, lime):
+        reader.read_base64(text, None)
+    assert len(decoded_sizes) == 4
+
+
+def test_picture_larger_than_the_memory_is_not_kept(encoded: Encode, decoded_sizes: list[int]) -> None:
+    reader = ImageReader(MediaSettings(), cache_bytes=100)
+    for _ in range(2):
+        reader.read_base64(base64.b64encode(encoded("PNG", size=(10, 10))).decode(), None)
+    assert len(decoded_sizes) == 2
+
+
+def test_limits_of_the_settings_hold_for_every_source(server: Any, tmp_path: Path, encoded: Encode) -> None:
+    reader = ImageReader(MediaSettings(max_image_bytes=1_000, allowed_hosts=("127.0.0.1",)))
+    data = encoded("BMP", size=(30, 30))
+    (tmp_path / "cat.bmp").write_bytes(data)
+    server.answer("/cat.bmp", data)
+    text = base64.b64encode(data).decode()
+    references = [str(tmp_path / "cat.bmp"), server.url("/cat.bmp"), f"data:;base64,{text}"]
+    for reference in references:
+        with pytest.raises(MediaTooLarge, match="VLLM_MAX_IMAGE_BYTES"):
+            reader.read(reference)
+    with pytest.raises(MediaTooLarge, match="VLLM_MAX_IMAGE_BYTES"):
+        reader.read_base64(text, None)
+
+
+def test_limit_of_pixels_holds(encoded: Encode) -> None:
+    reader = ImageReader(MediaSettings(max_image_pixels=1_000))
+    with pytest.raises(MediaTooLarge, match="VLLM_MAX_IMAGE_PIXELS"):
+        reader.read_base64(base64.b64encode(encoded("PNG", size=(50, 50))).decode(), None)
+
+
+def test_file_urls_stay_in_the_allowed_folders(tmp_path: Path, encoded: Encode) -> None:
+    (tmp_path / "media").mkdir()
+    (tmp_path / "cat.png").write_bytes(encoded("PNG"))
+    reader = ImageReader(MediaSettings(allowed_dirs=(str(tmp_path / "media"),)))
+    with pytest.raises(MediaForbidden, match="VLLM_ALLOWED_MEDIA_DIRS"):
+        reader.read_url(f"file://{tmp_path}/media/%2e%2e/cat.png")
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://x/a.png", "gopher://x/", "blob:abc", "/tmp/a.png", "~/a.png", "cat.png", "", "://"]
+)
+def test_only_four_schemes_are_urls(reader: ImageReader, url: str) -> None:
+    with pytest.raises(MediaForbidden, match="only http, https, data and file"):
+        reader.read_url(url)
+
+
+@pytest.mark.parametrize(
+    ("reference", "error"),
+    [
+        ("ftp://x/a.png", MediaForbidden),
+        ("http://127.0.0.2/a.png", MediaForbidden),
+        ("file://host/a.png", MediaForbidden),
+        ("data:image/png,abc", MediaUnreadable),
+        ("/no/such/file.png", MediaNotFound),
+        ("C:\\cat.png", MediaNotFound),
+        ("a:b.png", MediaNotFound),
+    ],
+)
+def test_reference_is_a_url_when_it_begins_like_one(
+    reader: ImageReader, reference: str, error: type[MediaError]
+) -> None:
+    with pytest.raises(error):
+        reader.read(reference)
+
+
+@pytest.mark.parametrize("text", ["abcd", "hello", "SGVsbG8="])
+def test_word_that_happens_to_be_base64_is_no_picture(reader: ImageReader, text: str) -> None:
+    with pytest.raises(MediaUnreadable) as caught:
+        reader.read_base64(text, "image/png")
+    assert text not in str(caught.value)
+
+
+def test_page_instead_of_a_picture_is_unreadable(reader: ImageReader, server: Any) -> None:
+    server.answer("/", b"<html>secret</html>", Content_Type="image/png")
+    with pytest.raises(MediaUnreadable, match="readable are") as caught:
+        reader.read_url(server.url("/"))
+    assert "secret" not in str(caught.value)
+
+
+def test_other_mime_type_is_an_error(reader: ImageReader, encoded: Encode) -> None:
+    with pytest.raises(MediaUnreadable, match="text/html"):
+        reader.read_base64(base64.b64encode(encoded("PNG")).decode(), "text/html")
+
+
+def test_decoded_picture_cannot_be_reassigned(reader: ImageReader, encoded: Encode) -> None:
+    picture = reader.read_base64(base64.b64encode(encoded("PNG")).decode(), None)
+    assert isinstance(picture, DecodedImage)
+    with pytest.raises(AttributeError):
+        picture.digest = "x"  # type: ignore[misc]
+
+
+def test_importing_media_loads_no_heavy_library() -> None:
+    modules = sorted(f"media.{path.stem}" for path in Path(image_module.__file__).parent.glob("[a-z]*.py"))
+    program = (
+        f"import sys, {', '.join(modules)}; print({{'PIL', 'numpy', 'httpx', 'httpcore', 'ssl'}} & set(sys.modules))"
+    )
+    folder = Path(image_module.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
