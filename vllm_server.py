@@ -73,6 +73,7 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
         max_result_bytes=settings.server.max_result_bytes,
         on_start=Task("preload", services.preload) if settings.engine.preload and not problems else None,
         wake=loop.wake,
+        on_idle=loop.work_done,
     )
     loop.run(server, services.close)
 

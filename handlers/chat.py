@@ -18,7 +18,6 @@ from settings import SERVER_VERSION
 
 if TYPE_CHECKING:
     from engine.sessions import Plan
-
     from handlers.services import Services
     from mcp_protocol.call import Call
 

@@ -7,9 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.sessions import SessionStore
-
     from engine.interface import Engine
+    from engine.sessions import SessionStore
     from mcp_protocol.tools import Toolbox
     from media.image import ImageReader
     from settings import Settings

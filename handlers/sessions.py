@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
+from engine.errors import UnknownSession
 from handlers.chat import NoArguments
 
 if TYPE_CHECKING:
     from engine.sessions import Session
-
     from handlers.services import Services
     from mcp_protocol.call import Call
 
@@ -91,28 +91,29 @@ def get_session(arguments: GetSessionArguments, call: Call, services: Services) 
     messages = session.messages
     page = messages[arguments.offset : arguments.offset + arguments.limit]
     return SessionContent(
-        session_id=session.session_id,
+        session_id=session.id,
         messages=[SessionMessage(message.role, message.text, len(message.images)) for message in page],
         offset=arguments.offset,
         total_messages=len(messages),
-        created_s=session.created_s,
-        updated_s=session.updated_s,
+        created_s=session.created,
+        updated_s=session.updated,
     )
 
 
 def delete_session(arguments: SessionArguments, call: Call, services: Services) -> SessionDeleted:
     """Forgets one session."""
-    services.sessions.delete(arguments.session_id)
+    if not services.sessions.delete(arguments.session_id):
+        raise UnknownSession(arguments.session_id)
     return SessionDeleted(arguments.session_id, deleted=True)
 
 
 def _summary(session: Session) -> SessionSummary:
     images = [image for message in session.messages for image in message.images]
     return SessionSummary(
-        session_id=session.session_id,
+        session_id=session.id,
         messages=len(session.messages),
         images=len(images),
         image_bytes=sum(image.n_bytes for image in images),
-        created_s=session.created_s,
-        updated_s=session.updated_s,
+        created_s=session.created,
+        updated_s=session.updated,
     )

@@ -6,6 +6,7 @@ Errors of the protocol are one exception, `ProtocolError`; a tool that fails is 
 from __future__ import annotations
 
 import codecs
+import re
 from typing import Any
 
 import msgspec
@@ -62,12 +63,27 @@ def parse(line: bytes) -> Request | Notification | Batch | None:
     Raises: `ProtocolError` with the code and, where one could be read, the id to answer with.
     """
     try:
-        value = msgspec.json.decode(line.removeprefix(_BOM))
+        value = _decoded(line.removeprefix(_BOM))
     except RecursionError:
         raise ProtocolError(PARSE_ERROR, "Parse error: the JSON is nested too deeply") from None
     except ValueError as error:
         raise ProtocolError(PARSE_ERROR, f"Parse error: {error}") from None
     return Batch(value) if isinstance(value, list) else message_of(value)
+
+
+_ESCAPED = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)")
+"""One escape of a JSON string, or two that make one character; the group is half of such a pair, alone."""
+
+
+def _decoded(line: bytes) -> Any:
+    """The line's value. Half a surrogate pair, which JavaScript's `slice` makes of an emoji, becomes U+FFFD."""
+    try:
+        return msgspec.json.decode(line)
+    except ValueError:
+        mended = _ESCAPED.sub(lambda match: rb"\ufffd" if match[1] else match[0], line)
+        if mended == line:
+            raise
+        return msgspec.json.decode(mended)
 
 
 def message_of(value: Any) -> Request | Notification | None:
@@ -140,7 +156,7 @@ def _json_escape(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be")
-    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2)), error.end
+    return "\\u" + units.hex(" ", 2).replace(" ", "\\u"), error.end
 
 
 codecs.register_error(_ESCAPE, _json_escape)
@@ -151,6 +167,6 @@ def _without_surrogates(value: Any) -> Any:
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
         return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_without_surrogates(item) for item in value]
     return value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import stat
 import sys
 import threading
@@ -101,8 +102,10 @@ class _Pump:
             threading.Thread(target=target, name=f"log{target.__name__}", daemon=True).start()
 
     def _collect(self) -> None:
-        while data := os.read(self._read_fd, 1 << 16):
-            with self._changed:
+        while True:
+            select.select([self._read_fd], [], [])
+            with self._changed:  # read under the lock, so that `flush` sees each byte either here or there
+                data = os.read(self._read_fd, 1 << 16)
                 if self._n_waiting_bytes + len(data) > BACKLOG_BYTES:
                     self._n_dropped_bytes += len(data)
                     continue
@@ -127,9 +130,11 @@ class _Pump:
                 self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> None:
-        time.sleep(0.005)  # lets _collect take what was written last; it cannot be asked
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting, timeout_s)
+            self._changed.wait_for(self._is_empty, timeout_s)
+
+    def _is_empty(self) -> bool:
+        return not self._waiting and not select.select([self._read_fd], [], [], 0)[0]
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -45,6 +45,11 @@ class MainLoop:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write_fd, b"\0")
 
+    def work_done(self) -> None:
+        """Lets the main thread see whether all work is done, which it only wants to know after the end of input."""
+        if self._input_ended:
+            self.wake()
+
     def run(self, server: Server, close: Callable[[], None]) -> NoReturn:
         """Serves until the end and leaves the process with status 0.
 

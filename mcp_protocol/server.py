@@ -59,6 +59,7 @@ class Server:
         max_result_bytes: int = 1_000_000,
         on_start: Task | None = None,
         wake: Callable[[], None] = lambda: None,
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._wire = wire
         self._info = info
@@ -73,7 +74,7 @@ class Server:
         self._wake = wake
         self._settled_version = versions.WITHOUT_HANDSHAKE
         self._log_level: str | None = None
-        self.queue = WorkQueue(self._run_call, self._run_task, wake)
+        self.queue = WorkQueue(self._run_call, self._run_task, on_idle)
         self._legacy_methods: dict[str, Method] = {
             "initialize": self._initialize,
             "ping": lambda request, revision: {},
@@ -218,8 +219,9 @@ class Server:
         """Runs one call on the worker thread and answers it, unless somebody else has."""
         try:
             result = error_result("\n".join(self._problems)) if self._problems else self._toolbox().run(call)
+            line = self._answer_line(call, result)
             if call.claim():
-                self._reply(call, result)
+                self._write_answer(call, line)
         except ReaderGone:
             self._wake()
         except Exception:
@@ -236,16 +238,29 @@ class Server:
     def fail(self, call: Call, text: str) -> None:
         """Answers a claimed call with a tool's error."""
         try:
-            self._reply(call, error_result(text))
+            self._write_answer(call, self._answer_line(call, error_result(text)))
         except ReaderGone:
             self._wake()
 
-    def _reply(self, call: Call, result: Json) -> None:
+    def _write_answer(self, call: Call, line: bytes) -> None:
+        try:
+            self._wire.write(line)
+        finally:
+            call.settled = True
+
+    def _answer_line(self, call: Call, result: Json) -> bytes:
+        """The answer as a line within the limit: where it is too long without its previews, or an error instead."""
         line = self._result_line(call, result)
-        if len(line) > self._max_result_bytes:
-            line = self._result_line(call, _shorter(result, len(line), self._max_result_bytes))
-        self._wire.write(line)
-        call.settled = True
+        n_bytes, max_bytes = len(line), self._max_result_bytes
+        if len(line) > max_bytes:
+            line = self._result_line(call, _without_previews(result))
+        if len(line) > max_bytes:
+            text = (
+                f"The result has {n_bytes} bytes; VLLM_MAX_RESULT_BYTES allows {max_bytes}. "
+                "Ask for less at once, for example with a smaller max_tokens or fewer items."
+            )
+            line = self._result_line(call, error_result(text))
+        return line
 
     def _result_line(self, call: Call, result: Json) -> bytes:
         answer = finished(result, call.revision, self._server_info)
@@ -255,16 +270,8 @@ class Server:
         self._wire.write(jsonrpc.encode(message))
 
 
-def _shorter(result: Json, n_bytes: int, max_bytes: int) -> Json:
-    """A result that was too long without its previews, or an error where it has none."""
-    content = result["content"]
-    without_previews = [block for block in content if block["type"] != "image"]
-    if len(without_previews) < len(content) and len(jsonrpc.encode(without_previews)) < max_bytes:
-        return {**result, "content": without_previews}
-    return error_result(
-        f"The result has {n_bytes} bytes; VLLM_MAX_RESULT_BYTES allows {max_bytes}. "
-        "Ask for less at once, for example with a smaller max_tokens or fewer items."
-    )
+def _without_previews(result: Json) -> Json:
+    return {**result, "content": [block for block in result["content"] if block["type"] != "image"]}
 
 
 def _progress_token(meta: Json) -> Any:

@@ -85,8 +85,7 @@ class LineSplitter:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._parts: list[bytes] = []
-        self._n_bytes = 0
+        self._line = bytearray()
         self._skipping = False
 
     def feed(self, data: bytes) -> Iterator[bytes | LineTooLong]:
@@ -103,20 +102,19 @@ class LineSplitter:
 
     def _end_line(self, rest: bytes) -> Iterator[bytes | LineTooLong]:
         self._add(rest)
-        line, skipped = b"".join(self._parts), self._skipping
-        self._parts, self._n_bytes, self._skipping = [], 0, False
+        line, skipped = bytes(self._line.strip()), self._skipping
+        self._line, self._skipping = bytearray(), False
         if skipped:
             yield LineTooLong()
-        elif stripped := line.strip():
-            yield stripped
+        elif line:
+            yield line
 
     def _add(self, part: bytes) -> None:
-        self._n_bytes += len(part)
-        if self._n_bytes > self._max_bytes:
-            self._skipping = True
-            self._parts = []
-        elif part and not self._skipping:
-            self._parts.append(part)
+        if self._skipping:
+            return
+        self._line += part
+        if len(self._line) > self._max_bytes:
+            self._line, self._skipping = bytearray(), True
 
 
 def _wait_for(fd: int, event: int) -> None:

@@ -1,0 +1,115 @@
+"""Shows a vision-language model at work over MCP: starts the server, asks it about pictures, prints the conversation.
+
+    python examples/demo.py [PICTURE ...]
+
+Without an argument it draws a picture of its own. Answers appear as they are generated: each piece is one progress
+notification.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from stdio_client import StdioClient, ToolFailed
+
+SERVER = Path(__file__).resolve().parent.parent / "vllm_server.py"
+PREVIEW_COLUMNS = 24
+
+
+def main() -> int:
+    """Runs the demo; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="Asks a vision-language model about pictures.")
+    parser.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE", help="a picture file of yours")
+    pictures = [path.expanduser().resolve() for path in parser.parse_args().pictures]
+    missing = [str(path) for path in pictures if not path.is_file()]
+    if missing:
+        parser.error(f"no such file: {', '.join(missing)}")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _converse([_drawn_picture(Path(folder) / "drawn.png"), *pictures])
+    except ToolFailed as error:
+        print(f"\nThe server says: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _converse(pictures: list[Path]) -> None:
+    started_s = time.monotonic()
+    env = {**os.environ, "VLLM_LOG_LEVEL": os.environ.get("VLLM_LOG_LEVEL", "ERROR")}
+    with StdioClient([sys.executable, str(SERVER)], env) as client:
+        server = client.initialize()["serverInfo"]
+        print(f"{server['name']} {server['version']} answered initialize after {_ms(started_s)} ms.\n")
+        for picture in pictures:
+            print(_preview(picture))
+            show = {"type": "image", "path": str(picture)}
+            _ask(client, [{"type": "text", "text": "What is in this image?"}, show], picture.name)
+        _ask(client, "My name is Ada.", session_id="demo")
+        _ask(client, "What is my name?", session_id="demo")
+        information = client.call_tool("model_info", {})["structuredContent"]
+    print(f"The model is {information['model_name']}, run by vLLM {information['vllm_version']} on this machine's", end="")
+    print(f" {information['device']}. To use a real one, set VLLM_MODEL_NAME; see README.md.")
+
+
+def _ask(client: StdioClient, content: Any, picture: str | None = None, session_id: str | None = None) -> None:
+    text = content if isinstance(content, str) else content[0]["text"]
+    print(f"  you    {text}" + (f"  [{picture}]" if picture else ""))
+    print("  model  ", end="", flush=True)
+    arguments = {"messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 64}
+    if session_id is not None:
+        arguments["session_id"] = session_id
+    result = client.call_tool("chat_completion", arguments, _show_progress)["structuredContent"]
+    timings, usage = result["timings"], result["usage"]
+    if timings["load_ms"]:
+        print(f"\n         loaded the model in {timings['load_ms'] / 1000:.1f} s", end="")
+    answer_ms = timings["total_ms"] - timings["load_ms"] - timings["queue_ms"]
+    print(f"\n         {usage['completion_tokens']} tokens in {answer_ms:.0f} ms")
+    print(f"         first token after {timings['first_token_ms']:.0f} ms\n" if timings["first_token_ms"] else "")
+
+
+def _show_progress(progress: dict[str, Any]) -> None:
+    """Prints new text as it comes; the phases of a load, which come before any token, go above it."""
+    if progress["progress"] < 1:
+        print(f"({progress['message']}) ", end="", flush=True)
+    else:
+        print(progress["message"], end="", flush=True)
+
+
+def _drawn_picture(path: Path) -> Path:
+    picture = Image.new("RGB", (480, 320), "blue")
+    ImageDraw.Draw(picture).ellipse((150, 70, 330, 250), fill="red")
+    picture.save(path)
+    return path
+
+
+def _preview(path: Path) -> str:
+    """The picture in coloured half blocks where the terminal has colours, else its name."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return f"  {path}"
+    with Image.open(path) as picture:
+        rows = max(2, round(PREVIEW_COLUMNS * picture.height / picture.width) // 2 * 2)
+        small = picture.convert("RGB").resize((PREVIEW_COLUMNS, rows))
+    cells = [
+        "".join(_half_blocks(small.getpixel((x, y)), small.getpixel((x, y + 1))) for x in range(PREVIEW_COLUMNS))
+        for y in range(0, rows, 2)
+    ]
+    return "\n".join(f"  {row}\x1b[0m" for row in cells)
+
+
+def _half_blocks(upper: Any, lower: Any) -> str:
+    return "\x1b[38;2;{};{};{}m\x1b[48;2;{};{};{}m▀".format(*upper, *lower)
+
+
+def _ms(since_s: float) -> int:
+    return round((time.monotonic() - since_s) * 1000)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""The smallest useful MCP client: a server as a child process, one JSON line a message. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Json = dict[str, Any]
+
+
+class ToolFailed(Exception):
+    """A tool answered with `isError`, or the protocol with an error; `str()` is what the server said."""
+
+
+class StdioClient:
+    """Starts a server and speaks MCP 2025-11-25 with it; use it as a context manager.
+
+    Arguments: the server's command; further environment variables are the caller's business (`env`, None: inherit).
+    """
+
+    def __init__(self, command: Sequence[str], env: dict[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._next_id = 0
+
+    def __enter__(self) -> StdioClient:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Closes the server's input, which ends it in good order."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait(timeout=10)
+
+    def initialize(self) -> Json:
+        """Shakes hands; returns what the server says about itself."""
+        client = {"name": "vllm-mcp-demo", "version": "1"}
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+        answer = self.request("initialize", params)
+        self._send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        return answer
+
+    def call_tool(self, name: str, arguments: Json, on_progress: Callable[[Json], None] | None = None) -> Json:
+        """Calls a tool and returns its result; `on_progress` gets each progress notification's parameters.
+
+        Raises: `ToolFailed`.
+        """
+        params: Json = {"name": name, "arguments": arguments}
+        if on_progress is not None:
+            params["_meta"] = {"progressToken": self._next_id}
+        result = self.request("tools/call", params, on_progress)
+        if result.get("isError"):
+            raise ToolFailed(result["content"][0]["text"])
+        return result
+
+    def request(self, method: str, params: Json, on_progress: Callable[[Json], None] | None = None) -> Json:
+        """Sends one request and reads until its answer.
+
+        Raises: `ToolFailed` for an error of the protocol, or when the server ends.
+        """
+        request_id, self._next_id = self._next_id, self._next_id + 1
+        self._send({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
+        while True:
+            message = self._receive()
+            if message.get("method") == "notifications/progress" and on_progress is not None:
+                on_progress(message["params"])
+            elif message.get("id") == request_id and "error" in message:
+                raise ToolFailed(message["error"]["message"])
+            elif message.get("id") == request_id:
+                result: Json = message["result"]
+                return result
+
+    def _send(self, message: Json) -> None:
+        if self._process.stdin is None:
+            raise ToolFailed("the server's input is closed")
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _receive(self) -> Json:
+        line = self._process.stdout.readline() if self._process.stdout is not None else b""
+        if not line:
+            raise ToolFailed("the server ended without an answer")
+        message: Json = json.loads(line)
+        return message

@@ -1,0 +1,44 @@
+"""The real server for tests: a fresh one, one that a module shares, and one with the model loaded for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e import tiny_models
+from tests.e2e.server_process import ROOT, ServerProcess
+
+DEMO_MODEL = ROOT / "models" / "demo-vlm"
+
+
+@pytest.fixture
+def server() -> Iterator[ServerProcess]:
+    """A server of the test's own, with default settings and nothing loaded."""
+    with ServerProcess() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[ServerProcess]:
+    """One server for a module's tests of single messages, each of which must leave it serving."""
+    with ServerProcess() as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def model() -> dict[str, str]:
+    """The settings of a model that loads: the bundled one, or where its weights are not there a tiny random one."""
+    if (DEMO_MODEL / "config.json").exists() and (DEMO_MODEL / "model.safetensors").exists():
+        return {"VLLM_MODEL_NAME": str(DEMO_MODEL)}
+    return {"VLLM_MODEL_NAME": str(tiny_models.vision_model()), "VLLM_CPU_KVCACHE_SPACE": "0.25"}
+
+
+@pytest.fixture(scope="session")
+def demo_server(model: dict[str, str]) -> Iterator[ServerProcess]:
+    """One server for the whole run, initialized and with the model loaded; tests must leave it as they found it."""
+    with ServerProcess(model) as process:
+        process.initialize()
+        hello = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        process.result("chat_completion", hello)
+        yield process

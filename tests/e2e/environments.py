@@ -1,0 +1,75 @@
+"""Virtual environments for programs that cannot live in the server's own: official clients and FluidMCP.
+
+mcp 1.x and 2.x exclude each other, and figures are clean only where nothing else is installed. An environment is made
+when a test first asks for it and kept in `.cache/environments`; without a package index such tests are skipped.
+"""
+
+import fcntl
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENTS = ROOT / ".cache" / "environments"
+INSTALL_TIMEOUT_S = 600
+PINS: dict[str, tuple[str, ...]] = {
+    "mcp2": ("mcp==2.3.0",),
+    "mcp1": ("mcp==1.30.0",),
+    "fastmcp": ("fastmcp==4.1.6",),
+    "fluidmcp": ("fluidmcp==0.1.0", "fastapi", "uvicorn"),  # it needs these two and does not say so
+}
+# fastmcp 4.1.6 asks for a certifi that not every mirror has yet; any version serves it.
+OVERRIDES = ("certifi",)
+# What uv says when it reached no index, as against an index that has no such version.
+UNREACHABLE = ("Failed to fetch", "error sending request", "Could not connect", "timed out")
+
+
+def python_environment(name: str, requirements: Sequence[str] = ()) -> Path:
+    """The Python of the environment `name`, made now if it is not there as `requirements` (default: its pins) say.
+
+    Skips the calling test when no package index can be reached; raises RuntimeError for any other failure.
+    """
+    requirements = tuple(requirements) or PINS[name]
+    folder = ENVIRONMENTS / name
+    python = folder / "bin" / "python"
+    done = folder / "environment.done"
+    # Scripts in it hold its absolute path, so a moved clone makes it again.
+    wanted = "\n".join((sys.version, str(folder), *requirements))
+    with _locked(name):
+        if not (python.exists() and done.exists() and done.read_text() == wanted):
+            shutil.rmtree(folder, ignore_errors=True)
+            _uv("venv", "--quiet", "--python", sys.executable, str(folder))
+            overrides = ENVIRONMENTS / f"{name}.overrides"
+            overrides.write_text("\n".join(OVERRIDES))
+            _uv("pip", "install", "--python", str(python), "--overrides", str(overrides), *requirements)
+            done.write_text(wanted)
+    return python
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
+    with open(ENVIRONMENTS / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _uv(*arguments: str) -> None:
+    run = subprocess.run(
+        [ROOT / "scripts" / "uv", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=INSTALL_TIMEOUT_S,
+    )
+    if run.returncode == 0:
+        return
+    if any(sign in run.stderr for sign in UNREACHABLE):
+        pytest.skip(f"no package index can be reached: {run.stderr.strip().splitlines()[-1].strip()}")
+    raise RuntimeError(f"uv {' '.join(arguments)} failed:\n{run.stderr}")

@@ -1,0 +1,136 @@
+"""What a newcomer runs: the demo, the example clients, the client configurations, every command of the README."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from client_configs import PLACEHOLDER, TEMPLATES, client_config
+from handlers.messages import ChatMessage
+from tests.e2e.environments import python_environment
+from tests.e2e.pictures import drawn, png
+from tests.e2e.server_process import LOAD_S, ROOT, ServerProcess, client_environment, parsed
+
+Json = dict[str, Any]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code blocks in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """The README's commands, without their remarks."""
+    lines = (line for block in blocks("sh") for line in block.splitlines())
+    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+
+
+def run(command: str | list[str | Path], tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command in the clone as a user would, with a `python` on the path."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(shutil.which("python3") or sys.executable)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    return subprocess.run(
+        command,
+        shell=isinstance(command, str),
+        cwd=ROOT,
+        env=client_environment({"PATH": path, **environment}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LOAD_S,
+    )
+
+
+def test_demo_describes_drawn_and_given_pictures(model: Path, tmp_path: Path) -> None:
+    given = tmp_path / "mine.png"
+    given.write_bytes(png(drawn("yellow", "square", "green")))
+    finished = run([ROOT / "scripts" / "demo", given], tmp_path, VLLM_MODEL_NAME=str(model))
+    assert finished.returncode == 0, finished.stderr
+    shown = finished.stdout.lower()
+    for words in ("answered initialize", "red circle", "green square", "yellow", "ada", "first token after"):
+        assert words in shown, finished.stdout
+
+
+def test_demo_says_which_picture_is_missing(tmp_path: Path) -> None:
+    finished = run([ROOT / "scripts" / "demo", tmp_path / "none.png"], tmp_path)
+    assert finished.returncode != 0
+    assert "none.png" in finished.stderr
+
+
+def test_python_client_with_the_official_sdk(model: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(png(drawn("blue", "circle", "red")))
+    finished = run(
+        [python_environment("mcp2"), ROOT / "examples" / "python_client.py", picture],
+        tmp_path,
+        VLLM_MODEL_NAME=str(model),
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "red" in finished.stdout.lower()
+
+
+@pytest.mark.parametrize("client", TEMPLATES)
+def test_printed_configuration_starts_the_server(client: str, tmp_path: Path) -> None:
+    printed = run([sys.executable, ROOT / "vllm_server.py", "--print-config", client], tmp_path)
+    assert printed.returncode == 0, printed.stderr
+    configuration = json.loads(printed.stdout)
+    assert configuration == json.loads(client_config(client, str(ROOT)))
+    (servers,) = (value for value in configuration.values() if isinstance(value, dict))
+    entry = servers["vllm"]
+    line = '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n'
+    finished = subprocess.run(
+        [entry["command"], *entry["args"]],
+        input=line,
+        env=client_environment(entry.get("env")),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert parsed(finished.stdout.encode())["result"]["serverInfo"]["name"] == "vllm-mcp-server"
+
+
+@pytest.mark.parametrize("client", TEMPLATES)
+def test_template_holds_nothing_but_the_placeholder_for_the_folder(client: str) -> None:
+    text = (ROOT / TEMPLATES[client]).read_text()
+    assert PLACEHOLDER in text
+    assert str(ROOT) not in text
+
+
+@pytest.mark.parametrize("command", [command for command in commands() if not command.startswith("scripts/")])
+def test_command_of_the_readme_works(command: str, model: Path, tmp_path: Path) -> None:
+    finished = run(command, tmp_path, VLLM_MODEL_NAME=str(model))
+    assert finished.returncode == 0, finished.stderr
+    answer = json.loads(finished.stdout)
+    assert "error" not in answer
+    assert not answer.get("result", {}).get("isError"), answer
+
+
+def test_scripts_of_the_readme_exist() -> None:
+    for command in commands():
+        if command.startswith("scripts/"):
+            assert os.access(ROOT / command.split()[0], os.X_OK), command
+
+
+def test_json_of_the_readme_is_what_the_server_takes(demo_server: ServerProcess) -> None:
+    entry, message, calls = blocks("json")
+    assert json.loads(entry)["mcpServers"]["vllm"]["args"] == [f"{PLACEHOLDER}/vllm_server.py"]
+    msgspec.json.decode(message, type=ChatMessage)
+    answers = []
+    for line in calls.splitlines():
+        answer = demo_server.request("tools/call", json.loads(line), timeout_s=LOAD_S)
+        answers.append(answer["result"]["content"][0]["text"])
+    assert "Alice" in answers[-1]
+    demo_server.call("delete_session", {"session_id": "user-123"})

@@ -1,0 +1,244 @@
+"""How the server starts and how it ends, in every phase."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.server_process import (
+    ANSWER_S,
+    LOAD_S,
+    SERVER,
+    Json,
+    OneProcess,
+    ServerProcess,
+    assert_all_end,
+    client_environment,
+)
+from tests.mcp_results import text_of
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+LONG_CHAT: Json = {"messages": [{"role": "user", "content": "Tell me more."}], "max_tokens": 900, "ignore_eos": True}
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs the server with options that make it print something and end."""
+    return subprocess.run(
+        [sys.executable, str(SERVER), *arguments],
+        env=client_environment(environment),
+        input="",
+        capture_output=True,
+        timeout=120,
+        check=False,
+        encoding="utf-8",
+    )
+
+
+# Starting
+
+
+@pytest.mark.parametrize("environment", [{}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}], ids=str)
+def test_help_lists_every_setting(environment: dict[str, str]) -> None:
+    done = run("--help", **environment)
+    assert done.returncode == 0, done.stderr
+    for name in ("VLLM_MODEL_NAME", "VLLM_CALL_TIMEOUT", "VLLM_MAX_SESSIONS", "--log-level", "--version"):
+        assert name in done.stdout
+    assert done.stderr == ""
+
+
+def test_version_is_printed() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("vllm-mcp-server ")
+
+
+@pytest.mark.parametrize("arguments", [("--no-such-option",), ("--log-level", "LOUD"), ("--log-level",), ("extra",)])
+def test_wrong_option_is_explained_on_stderr(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "usage:" in done.stderr
+
+
+def test_log_level_option_wins_over_the_environment() -> None:
+    with ServerProcess({"VLLM_LOG_LEVEL": "DEBUG"}, ["--log-level", "error"]) as server:
+        server.close_stdin()
+        assert server.wait() == 0
+        assert server.stderr == ""
+
+
+def test_wrong_settings_are_the_answer_of_every_call_while_the_handshake_works() -> None:
+    with ServerProcess({"VLLM_CALL_TIMEOUT": "soon", "VLLM_DTYPE": "float8"}) as server:
+        server.initialize()
+        assert server.request("tools/list")["result"]["tools"]
+        for _ in range(2):
+            answer = server.call("model_info")
+            assert answer["result"]["isError"]
+            assert "The setting VLLM_CALL_TIMEOUT is 'soon'; allowed: a number from 0 to 86400." in text_of(answer)
+            assert "The setting VLLM_DTYPE is 'float8'; allowed: auto, float16" in text_of(answer)
+        assert "VLLM_CALL_TIMEOUT" in server.stderr
+
+
+def test_log_file_that_cannot_be_written_is_a_problem_like_any_other() -> None:
+    with ServerProcess({"VLLM_LOG_FILE": "/no/such/folder/log"}) as server:
+        assert "VLLM_LOG_FILE" in text_of(server.call("model_info"))
+
+
+def test_toolsets_pick_families_of_tools() -> None:
+    with ServerProcess({"VLLM_TOOLSETS": "chat"}) as server:
+        assert "chat_completion" in {tool["name"] for tool in server.request("tools/list")["result"]["tools"]}
+
+
+def test_servers_start_side_by_side_and_one_may_end_at_once() -> None:
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(ServerProcess()) for _ in range(3)]
+        probe = servers.pop()
+        probe.close_stdin()
+        probe.signal()
+        for server in servers:
+            assert server.initialize()["serverInfo"]["name"] == "vllm-mcp-server"
+        for server in servers:
+            assert not server.call("model_info")["result"]["isError"]
+
+
+def test_server_leaves_no_file_in_its_working_folder(server: ServerProcess) -> None:
+    server.initialize()
+    server.call("model_info")
+    assert os.listdir(f"/proc/{server.pid}/cwd") == []
+
+
+# Ending without a model
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_ends_an_idle_server_with_status_0(server: ServerProcess, number: signal.Signals) -> None:
+    server.initialize()
+    server.call("model_info")
+    children = server.descendants()
+    begin_s = time.monotonic()
+    server.signal(number)
+    server.assert_ends_promptly(begin_s)
+    assert server.remaining() == []
+    assert_all_end(children)
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.03, 0.1, 0.3])
+def test_signal_during_the_start_ends_the_server(wait_s: float) -> None:
+    with ServerProcess() as server:
+        time.sleep(wait_s)  # not an event: any moment of the start is meant
+        begin_s = time.monotonic()
+        server.signal()
+        # before Python has read the first line of the program, only the system's own answer is possible
+        assert server.wait() in (0, -signal.SIGTERM)
+        assert time.monotonic() - begin_s < 4
+
+
+def test_second_signal_ends_the_server_at_once() -> None:
+    with ServerProcess(read_stdout=False) as server:
+        for _ in range(30):  # the first signal must wait for a reader that stands still
+            server.send_request("tools/list")
+        wait_for_output(server)
+        begin_s = time.monotonic()
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+        assert time.monotonic() - begin_s < 1.5  # the first alone takes 1.7 s there
+
+
+def test_end_of_input_answers_all_queued_calls_and_exits_0(server: ServerProcess) -> None:
+    ids = [server.send_call(("model_info", "list_sessions")[number % 2]) for number in range(10)]
+    server.close_stdin()
+    assert [message["id"] for message in server.remaining()] == ids
+    assert server.wait() == 0
+
+
+def wait_for_output(server: ServerProcess) -> None:
+    """Waits until the server has written something, and leaves it in the pipe."""
+    readable, _, _ = select.select([server.process.stdout], [], [], ANSWER_S)
+    assert readable
+
+
+# Ending with a model
+
+
+@pytest.fixture
+def engine_server(model: dict[str, str]) -> Iterator[ServerProcess]:
+    """A server of the test's own whose model is not loaded yet."""
+    with ServerProcess(model) as process:
+        process.initialize()
+        yield process
+
+
+def begin_chat(server: ServerProcess, phase: str) -> list[OneProcess]:
+    """Sends the call "chat" and waits for a phase of it; returns the server's children at that time."""
+    server.send_call("chat_completion", LONG_CHAT, request_id="chat", meta={"progressToken": "t"})
+    while True:
+        message = server.read_message(LOAD_S)
+        assert "method" in message, message
+        params = message["params"]
+        if params.get("message") == phase or (phase == "generating" and params["progress"] >= 1):
+            return server.descendants()
+
+
+@pytest.mark.parametrize("phase", ["importing vLLM", "loading weights", "generating"])
+def test_signal_in_every_phase_answers_the_call_and_leaves_nothing_behind(
+    engine_server: ServerProcess, phase: str
+) -> None:
+    children = begin_chat(engine_server, phase)
+    begin_s = time.monotonic()
+    engine_server.signal()
+    engine_server.assert_ends_promptly(begin_s)
+    answers = [message for message in engine_server.remaining() if "id" in message]
+    assert [answer["id"] for answer in answers] == ["chat"]
+    assert answers[0]["result"]["isError"]
+    assert "shutting down" in text_of(answers[0])
+    assert_all_end(children)
+    assert engine_server.marked() == []
+
+
+def test_kill_leaves_no_orphan(engine_server: ServerProcess) -> None:
+    children = begin_chat(engine_server, "loading weights")
+    engine_server.signal(signal.SIGKILL)
+    assert engine_server.wait() == -signal.SIGKILL
+    assert_all_end([*children, *engine_server.marked()])
+
+
+def test_server_ends_when_the_reader_leaves_during_a_load(model: dict[str, str]) -> None:
+    with ServerProcess(model, read_stdout=False) as server:
+        server.send_call("chat_completion", LONG_CHAT, meta={"progressToken": 1})
+        wait_for_output(server)  # progress: the load has begun
+        children = server.descendants()
+        begin_s = time.monotonic()
+        server.close_stdout()
+        server.assert_ends_promptly(begin_s)
+        assert_all_end(children)
+
+
+def test_end_of_input_during_a_load_answers_all_calls_and_exits_0(engine_server: ServerProcess) -> None:
+    short: Json = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
+    for number in range(3):
+        engine_server.send_call("chat_completion", short, request_id=number)
+    children = engine_server.descendants()
+    engine_server.close_stdin()
+    answers = engine_server.remaining(LOAD_S)
+    assert [(answer["id"], answer["result"]["isError"]) for answer in answers] == [(n, False) for n in range(3)]
+    assert engine_server.wait() == 0
+    assert_all_end(children)
+
+
+def test_preload_begins_with_initialize(model: dict[str, str]) -> None:
+    with ServerProcess({**model, "VLLM_PRELOAD": "1", "VLLM_CALL_TIMEOUT": "1"}) as server:
+        server.initialize()
+        answer = server.call("model_info")  # in its turn, which the load holds up
+        assert "still loading" in text_of(answer)
+        begin_s = time.monotonic()
+        server.signal()
+        server.assert_ends_promptly(begin_s)

@@ -1,0 +1,201 @@
+"""A host for unit tests: the server's own thread is the test's, what it writes goes into a queue."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from mcp_protocol.call import Call
+from mcp_protocol.server import Server, ServerInfo
+from mcp_protocol.stdio import LineTooLong, Wire
+from mcp_protocol.tools import Tool, Toolbox, text_block
+from tests.mcp_results import Json, check_result, envelope
+
+WAIT_S = 30.0
+INFO = ServerInfo("test-server", "Test server", "1.2.3", "For tests.", "Use it in tests.")
+NO_ID = object()
+
+
+class RecordingWire(Wire):
+    """A wire whose lines can be taken from `lines`."""
+
+    def __init__(self) -> None:
+        super().__init__(-1, -1)
+        self.lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def write(self, line: bytes) -> None:
+        """Keeps the line."""
+        self.lines.put(line)
+
+
+class EchoArguments(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `echo`."""
+
+    text: Annotated[str, Meta(description="What to say.")]
+    times: Annotated[int, Meta(ge=1, le=100)] = 1
+    fraction: float | None = None
+
+
+class EchoResult(msgspec.Struct):
+    """Result of `echo`."""
+
+    text: str
+    figure: float | None
+
+
+class NoArguments(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of the tools that take none."""
+
+
+class BigArguments(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `big`: sizes of its text and of its preview."""
+
+    n_text: int
+    n_preview: int = 0
+
+
+class Gates:
+    """What the tools of the tests wait for and tell."""
+
+    def __init__(self) -> None:
+        self.running = threading.Event()
+        self.go_on = threading.Event()
+        self.ended = threading.Event()
+        self.calls: list[Call] = []
+
+
+def _echo(arguments: EchoArguments, call: Call, gates: Gates) -> EchoResult:
+    gates.calls.append(call)
+    return EchoResult(arguments.text * arguments.times, arguments.fraction)
+
+
+def _wait(arguments: NoArguments, call: Call, gates: Gates) -> list[Json]:
+    """Ends when the gate opens or the call is to stop."""
+    gates.running.set()
+    while not gates.go_on.wait(0.002) and not call.cancelled():
+        pass
+    gates.ended.set()
+    return [text_block("stopped" if call.cancelled() else "waited")]
+
+
+def _load(arguments: NoArguments, call: Call, gates: Gates) -> list[Json]:
+    """Stays in a phase that nothing interrupts until the gate opens."""
+    call.enter_phase("loading weights")
+    gates.running.set()
+    assert gates.go_on.wait(WAIT_S)
+    call.enter_phase(None)
+    gates.ended.set()
+    return [text_block("loaded")]
+
+
+def _tell(arguments: NoArguments, call: Call, gates: Gates) -> list[Json]:
+    call.log("debug", "a detail")
+    call.log("warning", "a warning")
+    call.progress(1, 3, "one")
+    call.progress(1, 3, "one again")
+    call.progress(3, 3, "three")
+    return [text_block("told")]
+
+
+def _crash(arguments: NoArguments, call: Call, gates: Gates) -> list[Json]:
+    raise RuntimeError("secret at 0x7f00")
+
+
+def _unencodable(arguments: NoArguments, call: Call, gates: Gates) -> list[Json]:
+    return [{"type": "text", "text": object()}]
+
+
+def _big(arguments: BigArguments, call: Call, gates: Gates) -> list[Json]:
+    preview = {"type": "image", "data": "A" * arguments.n_preview, "mimeType": "image/png"}
+    return [text_block("x" * arguments.n_text), *([preview] if arguments.n_preview else [])]
+
+
+def _tool(name: str, handler: Callable[..., Any], arguments: type[msgspec.Struct] = NoArguments) -> Tool:
+    return Tool(name, "test", name.title(), f"Does {name}.", arguments, handler)
+
+
+TOOLS = (
+    Tool("echo", "test", "Echo", "Says it again.", EchoArguments, _echo, EchoResult, lambda result: str(result.text)),
+    _tool("wait", _wait),
+    _tool("load", _load),
+    _tool("tell", _tell),
+    _tool("crash", _crash),
+    _tool("unencodable", _unencodable),
+    _tool("big", _big, BigArguments),
+)
+
+
+class Host:
+    """Talks to a server in this process."""
+
+    def __init__(self, **options: Any) -> None:
+        self.wire = RecordingWire()
+        self.gates = Gates()
+        self.n_toolbox_loads = 0
+        self.server = Server(self.wire, INFO, self._toolbox, **options)
+
+    def _toolbox(self) -> Toolbox:
+        self.n_toolbox_loads += 1
+        return Toolbox(TOOLS, self.gates, lambda error: "Something went wrong.")
+
+    def line(self, line: bytes | LineTooLong) -> None:
+        """Gives the server one line."""
+        self.server.receive(line)
+
+    def send(self, method: str, params: Any = None, request_id: Any = 1) -> None:
+        """Sends a request; `NO_ID` as its id leaves the member out."""
+        message = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+        self.line(
+            json.dumps(
+                {k: v for k, v in message.items() if v is not NO_ID and not (k == "params" and v is None)}
+            ).encode()
+        )
+
+    def notify(self, method: str, params: Any = None) -> None:
+        """Sends a notification."""
+        self.send(method, params, NO_ID)
+
+    def call(self, tool: str, arguments: Json | None = None, request_id: Any = 1, meta: Json | None = None) -> None:
+        """Sends a `tools/call`."""
+        params: Json = {"name": tool, "arguments": arguments or {}}
+        self.send("tools/call", params if meta is None else {**params, "_meta": meta}, request_id)
+
+    def next(self) -> Json:
+        """The next message from the server."""
+        line = self.wire.lines.get(timeout=WAIT_S)
+        assert line.endswith(b"\n")
+        assert line.count(b"\n") == 1
+        message: Json = json.loads(line)
+        return message
+
+    def request(self, method: str, params: Any = None, request_id: Any = 1) -> Json:
+        """Sends a request and returns the answer to it."""
+        self.send(method, params, request_id)
+        answer = self.next()
+        assert answer["id"] == (None if request_id is NO_ID else request_id)
+        return answer
+
+    def initialize(self, version: str = "2025-11-25") -> Json:
+        """Settles a legacy revision."""
+        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        return check_result("initialize", "2025-11-25", self.request("initialize", params))
+
+    def assert_silent(self) -> None:
+        """Nothing has been written: the next line is the answer to a ping, which goes out at once."""
+        assert self.request("ping", {}, "silence?") == {"jsonrpc": "2.0", "id": "silence?", "result": {}}
+
+    def drain(self) -> None:
+        """Waits until the worker has done all that was queued before, and none of it was answered since."""
+        self.call("echo", {"text": "drained"}, "drained?")
+        assert self.next()["id"] == "drained?"
+
+
+def modern(meta: Json | None = None, **params: Any) -> Json:
+    """The parameters of a modern request."""
+    return {**params, "_meta": envelope(**(meta or {}))}

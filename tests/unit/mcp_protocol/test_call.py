@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from mcp_protocol.call import Call
+from mcp_protocol.versions import LOG_LEVELS, Revision
+
+
+def make_call(sent: list[Any], **options: Any) -> Call:
+    """A call that sends into a list."""
+    return Call(1, "tool", {}, Revision(options.pop("revision", "2025-11-25")), send=sent.append, **options)
+
+
+def test_only_one_of_many_threads_may_answer() -> None:
+    call = make_call([])
+    claims: list[bool] = []
+    barrier = threading.Barrier(8)
+
+    def claim() -> None:
+        barrier.wait()
+        claims.append(call.claim())
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claims) == [False] * 7 + [True]
+
+
+def test_work_should_stop_after_an_answer_and_after_a_stop() -> None:
+    answered, stopped = make_call([]), make_call([])
+    assert not answered.cancelled()
+    answered.claim()
+    stopped.stop()
+    assert answered.cancelled()
+    assert stopped.cancelled()
+    assert not stopped.claimed
+
+
+@pytest.mark.parametrize(("timeout_s", "limit_s", "expected_s"), [(0, 5, 5), (10, 5, 5), (5, 10, 5)])
+def test_limit_only_draws_the_deadline_nearer(timeout_s: float, limit_s: float, expected_s: float) -> None:
+    woken: list[int] = []
+    call = make_call([], timeout_s=timeout_s, wake=lambda: woken.append(1))
+    call.limit(limit_s)
+    assert call.deadline_s == call.arrived_s + expected_s
+    assert woken
+
+
+def test_no_timeout_is_no_deadline() -> None:
+    assert make_call([]).deadline_s is None
+
+
+def test_progress_only_grows_and_ends_with_the_answer() -> None:
+    sent: list[Any] = []
+    call = make_call(sent, progress_token=0)
+    for figure in (1, 1, 0.5, 2):
+        call.progress(figure, 10)
+    call.claim()
+    call.progress(3, 10)
+    assert [message["params"]["progress"] for message in sent] == [1, 2]
+    assert "message" not in sent[0]["params"]
+
+
+def test_progress_without_a_total_has_none() -> None:
+    sent: list[Any] = []
+    make_call(sent, progress_token="t").progress(1, None, "working")
+    assert sent[0]["params"] == {"progressToken": "t", "progress": 1, "message": "working"}
+
+
+def test_phases_move_progress_by_less_than_one_step() -> None:
+    sent: list[Any] = []
+    call = make_call(sent, progress_token="t")
+    call.enter_phase("importing vLLM")
+    call.enter_phase("loading weights")
+    call.enter_phase(None)
+    call.progress(1, 10)
+    figures = [message["params"]["progress"] for message in sent]
+    assert figures == sorted(set(figures))
+    assert figures[-1] == 1
+    assert call.phase is None
+
+
+@pytest.mark.parametrize("threshold", LOG_LEVELS)
+def test_log_messages_reach_their_threshold(threshold: str) -> None:
+    sent: list[Any] = []
+    call = make_call(sent, log_level=threshold)
+    for level in LOG_LEVELS:
+        call.log(level, level)
+    assert [message["params"]["data"] for message in sent] == list(LOG_LEVELS[LOG_LEVELS.index(threshold) :])
+
+
+def test_no_log_messages_unless_asked_for_or_after_the_answer() -> None:
+    sent: list[Any] = []
+    make_call(sent).log("emergency", "unasked")
+    call = make_call(sent, log_level="debug")
+    call.claim()
+    call.log("emergency", "late")
+    assert sent == []

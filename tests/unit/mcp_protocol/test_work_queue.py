@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mcp_protocol.call import Call
+from mcp_protocol.versions import Revision
+from mcp_protocol.work_queue import GRACE_S, Task, WorkQueue
+
+WAIT_S = 30.0
+
+
+class Bench:
+    """A queue whose calls are functions, looked up by the tool's name."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+        self.idle = threading.Semaphore(0)
+        self.gate = threading.Event()
+        self.running = threading.Event()
+        self.queue = WorkQueue(self._run_call, lambda task: task.run(), self.idle.release)
+
+    def call(self, request_id: Any, tool: str = "note", timeout_s: float = 0.0, arrived_ago_s: float = 0.0) -> Call:
+        """A call that arrived so long ago, put into the queue."""
+        call = Call(request_id, tool, {}, Revision("2025-11-25"), timeout_s=timeout_s, send=lambda message: None)
+        call.arrived_s -= arrived_ago_s
+        if call.deadline_s is not None:
+            call.deadline_s -= arrived_ago_s
+        self.queue.put(call)
+        return call
+
+    def _run_call(self, call: Call) -> None:
+        if call.tool == "load":
+            call.enter_phase("loading weights")
+        if call.tool != "note":
+            self.running.set()
+            while not self.gate.wait(0.002) and not (call.tool == "obedient" and call.cancelled()):
+                pass
+        if call.claim():
+            self.done.append(call.request_id)
+            call.settled = True
+
+    def wait_idle(self, n_items: int) -> None:
+        """Waits until the worker has finished so many items."""
+        for _ in range(n_items):
+            assert self.idle.acquire(timeout=WAIT_S)
+
+    def overdue(self) -> list[tuple[Any, str]]:
+        """What the main thread would answer now."""
+        answers = []
+        for call, text in self.queue.overdue():
+            call.settled = True
+            answers.append((call.request_id, text))
+        return answers
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """A bench whose worker is let go at the end."""
+    bench = Bench()
+    yield bench
+    bench.gate.set()
+
+
+def test_items_run_one_after_another_in_order(bench: Bench) -> None:
+    for number in range(20):
+        bench.call(number)
+    bench.wait_idle(20)
+    assert bench.done == list(range(20))
+
+
+def test_task_runs_in_its_turn_between_calls(bench: Bench) -> None:
+    bench.call(1)
+    bench.queue.put(Task("idle work", lambda enter_phase: bench.done.append("task")))
+    bench.call(2)
+    bench.wait_idle(3)
+    assert bench.done == [1, "task", 2]
+
+
+def test_queue_is_drained_when_every_call_has_its_answer(bench: Bench) -> None:
+    assert bench.queue.drained
+    bench.call(1, "stubborn")
+    bench.call(2)
+    assert bench.running.wait(WAIT_S)
+    assert not bench.queue.drained
+    bench.gate.set()
+    bench.wait_idle(2)
+    assert bench.queue.drained
+
+
+def test_task_alone_does_not_count_as_work_to_finish(bench: Bench) -> None:
+    bench.queue.put(Task("preload", lambda enter_phase: bool(bench.gate.wait(WAIT_S))))
+    assert bench.queue.drained
+
+
+def test_cancelled_calls_do_not_keep_the_server_alive(bench: Bench) -> None:
+    bench.call(1, "stubborn")
+    bench.call(2)
+    assert bench.running.wait(WAIT_S)
+    bench.queue.cancel(1)
+    bench.queue.cancel(2)
+    assert bench.queue.drained
+    bench.gate.set()
+    bench.wait_idle(2)
+    assert bench.done == []
+
+
+# Deadlines
+
+
+def test_without_deadlines_nothing_is_ever_overdue(bench: Bench) -> None:
+    bench.call(1, "load")
+    bench.call(2)
+    assert bench.queue.next_deadline_s() is None
+    assert bench.overdue() == []
+
+
+def test_calls_behind_a_load_are_answered_at_their_deadline_in_order(bench: Bench) -> None:
+    for number, tool in enumerate(("load", "note", "note")):
+        bench.call(number, tool, timeout_s=5, arrived_ago_s=10)
+    bench.call(3, timeout_s=5)
+    assert bench.running.wait(WAIT_S)
+    answers = bench.overdue()
+    assert [request_id for request_id, _ in answers] == [0, 1, 2]
+    for _, text in answers:
+        assert text == "The model is still loading: loading weights, 0 s so far; ask again in a moment."
+    assert bench.overdue() == []
+    bench.gate.set()
+    bench.wait_idle(4)
+    assert bench.done == [3]
+
+
+def test_preload_counts_as_a_load_too(bench: Bench) -> None:
+    def preload(enter_phase: Any) -> None:
+        enter_phase("importing vLLM")
+        bench.running.set()
+        assert bench.gate.wait(WAIT_S)
+
+    bench.queue.put(Task("preload", preload))
+    bench.call(1, timeout_s=5, arrived_ago_s=10)
+    assert bench.running.wait(WAIT_S)
+    ((_, text),) = bench.overdue()
+    assert "still loading: importing vLLM" in text
+
+
+def test_running_call_may_end_by_itself_a_little_past_its_deadline(bench: Bench) -> None:
+    bench.call(1, "stubborn", timeout_s=5, arrived_ago_s=5)
+    assert bench.running.wait(WAIT_S)
+    assert bench.overdue() == []
+    bench.gate.set()
+    bench.wait_idle(1)
+    assert bench.done == [1]
+
+
+def test_running_call_that_ignores_its_deadline_is_given_up(bench: Bench) -> None:
+    call = bench.call(1, "stubborn", timeout_s=5, arrived_ago_s=5 + GRACE_S + 1)
+    assert bench.running.wait(WAIT_S)
+    assert bench.overdue() == [(1, "The call did not end at its deadline and was given up.")]
+    assert call.cancelled()
+
+
+def test_nothing_is_answered_past_a_call_that_is_still_worked_on(bench: Bench) -> None:
+    bench.call(1, "stubborn", timeout_s=5, arrived_ago_s=5.5)
+    bench.call(2, timeout_s=5, arrived_ago_s=5.5)
+    assert bench.running.wait(WAIT_S)
+    assert bench.overdue() == []
+
+
+def test_call_in_the_queue_of_a_busy_server_is_told_so(bench: Bench) -> None:
+    bench.call(1, "stubborn", timeout_s=5, arrived_ago_s=50)
+    bench.call(2, timeout_s=5, arrived_ago_s=10)
+    assert bench.running.wait(WAIT_S)
+    assert [text for _, text in bench.overdue()][1] == (
+        "The server is busy with an earlier call; this one was not run. Ask again."
+    )
+
+
+def test_main_thread_is_not_woken_before_it_has_something_to_say(bench: Bench) -> None:
+    first = bench.call(1, "stubborn", timeout_s=5, arrived_ago_s=5.5)
+    bench.call(2, timeout_s=5, arrived_ago_s=5.5)  # overdue, but in line behind the first
+    assert bench.running.wait(WAIT_S)
+    assert first.deadline_s is not None
+    assert bench.queue.next_deadline_s() == first.deadline_s + GRACE_S
+
+
+def test_next_deadline_is_the_oldest_calls(bench: Bench) -> None:
+    first = bench.call(1, "load", timeout_s=60)
+    bench.call(2, timeout_s=60)
+    assert bench.running.wait(WAIT_S)
+    assert bench.queue.next_deadline_s() == first.deadline_s
+    assert first.claim()
+    assert (bench.queue.next_deadline_s() or 0) > (first.deadline_s or 0)
+
+
+# Stopping
+
+
+def test_stop_waits_for_a_call_that_obeys_and_claims_the_rest(bench: Bench) -> None:
+    bench.call(1, "obedient")
+    bench.call(2)
+    bench.call(3)
+    assert bench.running.wait(WAIT_S)
+    left = bench.queue.stop(WAIT_S)
+    assert bench.done == [1]
+    assert [call.request_id for call in left] == [2, 3]
+    assert all(call.claimed for call in left)
+
+
+def test_stop_claims_a_call_that_does_not_obey(bench: Bench) -> None:
+    bench.call(1, "stubborn")
+    assert bench.running.wait(WAIT_S)
+    assert [call.request_id for call in bench.queue.stop(0.01)] == [1]
+
+
+def test_stop_does_not_wait_for_a_load(bench: Bench) -> None:
+    bench.call(1, "load")
+    assert bench.running.wait(WAIT_S)
+    begin_s = time.monotonic()
+    assert [call.request_id for call in bench.queue.stop(WAIT_S)] == [1]
+    assert time.monotonic() - begin_s < WAIT_S / 2
+
+
+def test_stop_leaves_answered_calls_alone(bench: Bench) -> None:
+    bench.call(1)
+    bench.wait_idle(1)
+    assert bench.queue.stop(1.0) == []
