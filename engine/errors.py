@@ -7,7 +7,9 @@ EngineError
 ├─ InvalidGeneration     the engine refuses this request as it is; the caller can mend it
 │  └─ PromptTooLong      ... because the prompt does not fit into the model's context
 ├─ GenerationFailed      this request failed, the engine is well
-└─ GenerationCancelled   the caller asked to stop; nothing is to be answered
+├─ GenerationCancelled   the caller asked to stop; nothing is to be answered
+└─ SessionError          the store of conversations refuses this call; the caller can mend it
+   └─ UnknownSession     ... because there is no session of that id
 """
 
 
@@ -38,7 +40,7 @@ class PromptTooLong(InvalidGeneration):
     """
 
     def __init__(self, prompt_tokens: int | None, max_model_len: int) -> None:
-        length = f"{prompt_tokens} tokens" if prompt_tokens is not None else "more tokens than that"
+        length = f"{prompt_tokens} tokens" if prompt_tokens is not None else "more tokens than fit"
         super().__init__(
             f"The prompt is too long: it has {length}, and the model's context holds {max_model_len} including the "
             "answer. Send fewer or shorter messages, or fewer pictures."
@@ -53,3 +55,15 @@ class GenerationFailed(EngineError):
 
 class GenerationCancelled(EngineError):
     """The generation was stopped because the caller no longer wants it."""
+
+
+class SessionError(EngineError):
+    """The conversation cannot be continued or stored as asked; another call can succeed."""
+
+
+class UnknownSession(SessionError):
+    """There is no session of that id."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"There is no session {session_id!r}. list_sessions names those that exist.")
+        self.session_id = session_id

@@ -1,0 +1,95 @@
+"""Finds and kills the processes that belong to one server: from the server itself, or after its death.
+
+Run as `python -I -S guard.py <server's process id> <mark>`, it waits for the server's end, kills what the server left
+behind, and ends. It knows its prey by the mark alone, which every child of the server carries: in its environment, or,
+when it was forked without an exec, as the name of an inherited descriptor. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+
+# Cleans up shared memory when its server is gone and ends by itself; killed early, it would leave the memory behind.
+TRACKER = b"multiprocessing.resource_tracker"
+TRACKER_GRACE_S = 0.5
+
+
+def marked_processes(mark: str) -> list[int]:
+    """Ids of all running processes with this mark, this one excepted."""
+    own = os.getpid()
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return []
+    return [int(name) for name in names if name.isdigit() and int(name) != own and _is_marked(name, mark)]
+
+
+def kill_marked(mark: str, spare_trackers: bool, within_s: float = 1.0) -> None:
+    """Kills the processes with this mark, and those that they start meanwhile, until none is left or the time is up."""
+    give_up = time.monotonic() + within_s
+    while time.monotonic() < give_up:
+        left = [pid for pid in marked_processes(mark) if not (spare_trackers and is_tracker(pid))]
+        if not left:
+            return
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                continue
+        time.sleep(0.02)
+
+
+def _is_marked(pid: str, mark: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as environment:
+            if mark.encode() in environment.read():
+                return True
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    return any(mark in _link(f"/proc/{pid}/fd/{descriptor}") for descriptor in descriptors)
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def is_tracker(pid: int) -> bool:
+    """Whether a process is the tracker of shared memory."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as command:
+            return TRACKER in command.read()
+    except OSError:
+        return False
+
+
+def _wait_for_end(pid: int) -> None:
+    if os.getppid() != pid:  # already gone
+        return
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        while os.getppid() == pid:
+            time.sleep(0.2)
+        return
+    select.select([descriptor], [], [])
+
+
+def main(pid: int, mark: str) -> None:
+    """Waits for the server's end and kills what it left behind."""
+    _wait_for_end(pid)
+    kill_marked(mark, spare_trackers=True)
+    if marked_processes(mark):
+        time.sleep(TRACKER_GRACE_S)
+        kill_marked(mark, spare_trackers=False)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

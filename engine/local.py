@@ -1,0 +1,271 @@
+"""vLLM in this process: loads the model when it is first needed, answers, gives the memory back.
+
+Importing this module costs milliseconds; vLLM and what it brings are imported by the first load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from engine import arguments, failures, memory
+from engine.errors import EngineUnavailable
+from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
+from engine.lifecycle import Lifecycle
+from engine.processes import ChildProcesses
+from engine.rendering import PLAIN_STOP, SPACE, WORD_JOINER, Renderer, TokenBreaker, plain_template
+from engine.step_loop import EngineBroken, StepLoop
+from engine.stepped_llm import stepped_llm_class
+from settings import EngineSettings
+
+log = logging.getLogger("engine")
+
+# How long `close` waits for the owner thread to leave the engine, and vLLM for its processes.
+CLOSE_WAIT_S = 0.2
+SHUTDOWN_WAIT_S = 0.5
+
+
+class LocalEngine:
+    """An engine of `engine.interface` over `vllm.LLM`.
+
+    One thread owns it: `load`, `generate` and `release` are called from there alone. `status` and `close` may be
+    called from any thread, `close` also while the owner is stuck inside vLLM.
+
+    Arguments:
+        settings: the model and how to run it.
+        log_level: how much vLLM writes to stderr, unless the environment says it already.
+    """
+
+    def __init__(self, settings: EngineSettings, log_level: str = "INFO") -> None:
+        self._settings = settings
+        self._log_level = log_level
+        self._lifecycle = Lifecycle(
+            EngineStatus(
+                EngineState.UNLOADED, arguments.shown_name(settings), quantization=settings.quantization or None
+            )
+        )
+        self._children = ChildProcesses()
+        self._working = threading.RLock()
+        self._closed = False
+        self._llm: Any = None
+        self._loop: StepLoop | None = None
+
+    def status(self) -> EngineStatus:
+        """What is known now; never loads anything; safe from any thread."""
+        return self._lifecycle.status
+
+    def load(self, on_phase: OnPhase | None = None) -> float:
+        """Makes the model ready; see `Engine.load`."""
+        with self._working:
+            if self._closed:
+                raise EngineUnavailable("The server is shutting down.")
+            if self._loop is not None:
+                return 0.0
+            started = time.monotonic()
+            self._lifecycle.move(EngineState.LOADING)
+            try:
+                self._load(on_phase or (lambda phase: None), started)
+            except BaseException as error:
+                failure = failures.load_failure(error, self._settings)
+                failures.forget_frames(error)
+                self._forget()
+                _clean_up_distributed()
+                memory.give_back_memory()
+                self._lifecycle.move(EngineState.FAILED, error=str(failure))
+                if not isinstance(error, Exception):
+                    raise
+                raise failure from None
+            return time.monotonic() - started
+
+    def generate(self, conversations: Sequence[Conversation], control: Control) -> list[Completion]:
+        """Answers all conversations as one batch; see `Engine.generate`."""
+        if not conversations:
+            return []
+        with self._working:
+            self.load(control.on_phase)
+            assert self._loop is not None
+            try:
+                return self._loop.run(conversations, control)
+            except EngineBroken as broken:
+                cause = broken.__cause__ or broken
+                failure = failures.step_failure(cause, self._settings)
+                failures.forget_frames(broken)
+            self._drop(EngineState.FAILED, str(failure))
+            raise failure
+
+    def release(self) -> None:
+        """Drops the model and gives its memory back."""
+        with self._working:
+            if self._lifecycle.state is EngineState.FAILED:
+                self._lifecycle.move(EngineState.UNLOADED)
+            elif self._loop is not None:
+                self._drop(EngineState.UNLOADED)
+
+    def close(self) -> None:
+        """Ends the engine and every process it started.
+
+        From another thread, while the owner is inside vLLM, it only kills the processes: the owner's engine then
+        breaks or hangs, and the caller is expected to end this process. The guard stays for what is started meanwhile.
+        """
+        self._closed = True
+        if self._working.acquire(timeout=CLOSE_WAIT_S):
+            try:
+                self._shut_down()
+                self._children.kill()
+                self._children.end_guard()
+            finally:
+                self._working.release()
+        else:
+            self._children.kill()
+
+    def _load(self, on_phase: OnPhase, started: float) -> None:
+        arguments.model_path(self._settings)
+        self._children.watch()
+        on_phase("importing vLLM")
+        arguments.prepare_environment(self._settings, self._log_level, os.environ)
+        try:
+            llm_class = stepped_llm_class()
+            import vllm
+            from vllm.engine.arg_utils import EngineArgs
+            from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
+            from vllm.platforms import current_platform
+        except Exception as error:
+            raise failures.import_failure(error) from None
+        names = {field.name for field in dataclasses.fields(EngineArgs)} | {*inspect.signature(vllm.LLM).parameters}
+        arguments.check_arguments(self._settings, names - {"kwargs"}, QUANTIZATION_METHODS)
+        on_cpu = current_platform.is_cpu()
+        if on_cpu:
+            # In this process the engine loads in 2 s instead of 15 s and takes half the memory; a GPU's faults and
+            # memory are better off in a process of their own.
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        on_phase("loading weights")
+        self._llm = llm_class(
+            **arguments.llm_arguments(self._settings, on_cpu=on_cpu, free_bytes=memory.free_memory_bytes())
+        )
+        facts = self._model_facts()
+        self._loop = self._step_loop(facts["supports_images"], facts["has_chat_template"])
+        self._lifecycle.move(
+            EngineState.READY,
+            **facts,
+            device=current_platform.device_type,
+            vllm_version=vllm.__version__,
+            load_s=time.monotonic() - started,
+        )
+
+    def _model_facts(self) -> dict[str, Any]:
+        config = self._llm.llm_engine.model_config
+        return {
+            "dtype": str(config.dtype).removeprefix("torch."),
+            "max_model_len": config.max_model_len,
+            "supports_images": _supports_images(self._llm),
+            "has_chat_template": _has_chat_template(self._llm),
+            "quantization": config.quantization,
+        }
+
+    def _step_loop(self, supports_images: bool, has_chat_template: bool) -> StepLoop:
+        renderer = Renderer(
+            arguments.shown_name(self._settings),
+            supports_images=supports_images,
+            max_images=self._settings.max_images_per_prompt,
+            break_tokens=_token_breaker(self._llm, self._settings.max_images_per_prompt),
+        )
+        if has_chat_template:
+            return StepLoop(self._llm, renderer)
+        return StepLoop(self._llm, renderer, plain_template(_begins_with_bos(self._llm)), (PLAIN_STOP,))
+
+    def _drop(self, state: EngineState, error: str | None = None) -> None:
+        self._shut_down()
+        memory.give_back_memory()
+        self._lifecycle.move(state, error=error)
+
+    def _shut_down(self) -> None:
+        llm = self._forget()
+        if llm is None:
+            return
+        core = llm.llm_engine.engine_core
+        try:
+            try:
+                core.shutdown(timeout=SHUTDOWN_WAIT_S)
+            except TypeError:  # before vLLM had that argument
+                core.shutdown()
+        except Exception:
+            log.warning("The engine did not shut down in order.", exc_info=True)
+
+    def _forget(self) -> Any:
+        llm, self._llm, self._loop = self._llm, None, None
+        return llm
+
+
+def _clean_up_distributed() -> None:
+    """Undoes what a load that failed half-way has set up and would stand in the way of the next one."""
+    if "vllm" not in sys.modules:
+        return
+    with contextlib.suppress(Exception):
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        cleanup_dist_env_and_memory()
+
+
+def _supports_images(llm: Any) -> bool:
+    if not llm.llm_engine.model_config.is_multimodal_model:
+        return False
+    try:
+        return "image" in llm.llm_engine.renderer.get_mm_processor().info.supported_mm_limits
+    except AttributeError:  # another vLLM; then the first picture shows it
+        return True
+
+
+def _has_chat_template(llm: Any) -> bool:
+    tokenizer = llm.get_tokenizer()
+    if not hasattr(tokenizer, "apply_chat_template") or not hasattr(tokenizer, "chat_template"):
+        return True  # Mistral's own tokenizers carry their format in code
+    try:
+        from vllm.renderers.hf import resolve_chat_template
+
+        found = resolve_chat_template(tokenizer, None, None, model_config=llm.llm_engine.model_config)
+    except Exception:
+        found = tokenizer.chat_template
+    return found is not None
+
+
+def _begins_with_bos(llm: Any) -> bool:
+    tokenizer = llm.get_tokenizer()
+    bos = getattr(tokenizer, "bos_token_id", None)
+    return bos is not None and tokenizer.encode("a")[:1] == [bos]
+
+
+def _token_breaker(llm: Any, max_images: int) -> TokenBreaker:
+    """A breaker for this model's tokens, with a plain space where its tokenizer drops the invisible joiner."""
+    tokenizer = llm.get_tokenizer()
+    special = set(_special_tokens(tokenizer))
+    tokens = special | set(_placeholders(llm, max_images))
+    breaker = TokenBreaker(tokens, WORD_JOINER)
+    ids = {tokenizer.convert_tokens_to_ids(token) for token in special if len(token) > 1}
+    if ids.intersection(tokenizer.encode(" ".join(map(breaker, sorted(special))), add_special_tokens=False)):
+        return TokenBreaker(tokens, SPACE)
+    return breaker
+
+
+def _special_tokens(tokenizer: Any) -> Iterable[str]:
+    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
+    return {*getattr(tokenizer, "all_special_tokens", ()), *(str(token) for token in added.values() if token.special)}
+
+
+def _placeholders(llm: Any, max_images: int) -> Iterable[str]:
+    """The texts that stand for pictures in this model's prompts; some are no tokens of their own."""
+    try:
+        from vllm.model_executor.model_loader import get_model_cls
+
+        model_class = get_model_cls(llm.llm_engine.model_config)
+        found = {model_class.get_placeholder_str("image", number) for number in range(1, max_images + 1)}
+    except Exception:
+        return ()
+    return {placeholder for placeholder in found if placeholder}

@@ -1,0 +1,371 @@
+"""`LocalEngine` over real vLLM with tiny random models: what it answers, refuses, survives and leaves behind.
+
+Run as a program (`python -m tests.e2e.test_engine WHAT MODEL`) it is the server whose engine core or own process gets
+killed: those tests need a process of their own.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import guard
+from engine.errors import (
+    EngineDied,
+    EngineUnavailable,
+    GenerationCancelled,
+    InvalidGeneration,
+    PromptTooLong,
+)
+from engine.interface import (
+    Completion,
+    Control,
+    Conversation,
+    EngineState,
+    FinishReason,
+    ImagePart,
+    Message,
+    Sampling,
+    TextPart,
+)
+from engine.local import LocalEngine
+from settings import EngineSettings
+from tests.e2e import tiny_models
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here"),
+    pytest.mark.filterwarnings("ignore"),  # of the libraries that vLLM brings
+]
+
+
+def picture(color: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> ImagePart:
+    from PIL import Image
+
+    image = Image.new("RGB", size, color)
+    return ImagePart(image, hashlib.sha256(f"{image.mode}{image.size}".encode() + image.tobytes()).hexdigest())
+
+
+def ask(*content: str | ImagePart, max_tokens: int = 12, role: str = "user", **sampling: Any) -> Conversation:
+    parts = tuple(TextPart(part) if isinstance(part, str) else part for part in content)
+    return Conversation((Message(role, parts),), Sampling(sampling.pop("temperature", 0.0), max_tokens, **sampling))
+
+
+def answer(engine: LocalEngine, *content: str | ImagePart, **sampling: Any) -> Completion:
+    (completion,) = engine.generate([ask(*content, **sampling)], Control())
+    return completion
+
+
+def settings(model: Path, **given: Any) -> EngineSettings:
+    return EngineSettings(model_name=str(model), cpu_kvcache_space_gib=0.125, **given)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[LocalEngine]:
+    shared = LocalEngine(settings(tiny_models.vision_model()), log_level="WARNING")
+    yield shared
+    shared.close()
+
+
+def red() -> ImagePart:
+    return picture((255, 0, 0))
+
+
+def blue() -> ImagePart:
+    return picture((0, 0, 255))
+
+
+def test_the_first_call_loads_and_tells_the_phases(engine: LocalEngine) -> None:
+    assert engine.status().state is EngineState.UNLOADED
+    phases: list[str] = []
+    engine.generate([ask("hi")], Control(on_phase=phases.append))
+    assert phases == ["importing vLLM", "loading weights"]
+    assert engine.load() == 0.0
+    status = engine.status()
+    assert (status.state, status.max_model_len, status.device) == (EngineState.READY, 1024, "cpu")
+    assert (status.supports_images, status.has_chat_template) == (True, True)
+
+
+def test_the_answer_depends_on_the_picture_alone(engine: LocalEngine) -> None:
+    first, second = answer(engine, red(), "What?", seed=1), answer(engine, red(), "What?", seed=1)
+    assert first.text == second.text
+    assert first.text != answer(engine, blue(), "What?", seed=1).text
+
+
+def test_usage_is_counted(engine: LocalEngine) -> None:
+    completion = answer(engine, red(), "What?", ignore_eos=True)
+    assert (completion.image_tokens, completion.completion_tokens) == (16, 12)
+    assert completion.finish_reason is FinishReason.LENGTH
+    assert completion.prompt_tokens > 16
+    assert completion.first_token_ms is not None
+    assert answer(engine, "What?").image_tokens == 0
+
+
+def test_a_repeated_prompt_with_a_picture_comes_from_the_caches(engine: LocalEngine) -> None:
+    green = picture((0, 255, 0))
+    question = "What is to be seen? " * 20
+    fresh, repeated = answer(engine, green, question), answer(engine, green, question)
+    assert fresh.cached_tokens == 0
+    assert (repeated.cached_tokens or 0) > 100
+    assert repeated.text == fresh.text
+    assert answer(engine, blue(), question).cached_tokens == 0
+
+
+def test_streamed_text_adds_up_to_the_answer(engine: LocalEngine) -> None:
+    told: list[tuple[int, str, int]] = []
+    control = Control(on_text=lambda index, text, tokens: told.append((index, text, tokens)))
+    completions = engine.generate([ask("one", max_tokens=20), ask(red(), "two", max_tokens=20)], control)
+    for index, completion in enumerate(completions):
+        assert "".join(text for of, text, _ in told if of == index) == completion.text
+    assert [completion.text for completion in completions] == [
+        answer(engine, "one", max_tokens=20).text,
+        answer(engine, red(), "two", max_tokens=20).text,
+    ]
+
+
+def test_a_cancelled_generation_leaves_nothing_to_the_next_caller(engine: LocalEngine) -> None:
+    expected = answer(engine, "next").text
+    heard = threading.Event()
+    control = Control(cancelled=heard.is_set, on_text=lambda *new: heard.set())
+    with pytest.raises(GenerationCancelled):
+        engine.generate([ask("long", max_tokens=900, ignore_eos=True)] * 3, control)
+    assert not engine._llm.llm_engine.has_unfinished_requests()
+    assert answer(engine, "next").text == expected
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_the_deadline_answers_with_the_text_so_far(engine: LocalEngine, listening: bool) -> None:
+    told: list[str] = []
+    control = Control(
+        deadline_s=time.monotonic() + 0.5, on_text=(lambda index, text, n: told.append(text)) if listening else None
+    )
+    (completion,) = engine.generate([ask("long", max_tokens=1000, ignore_eos=True)], control)
+    assert completion.finish_reason is FinishReason.TIMEOUT
+    assert 0 < completion.completion_tokens < 1000
+    whole = answer(engine, "long", max_tokens=completion.completion_tokens, ignore_eos=True)
+    assert completion.text == whole.text
+    assert "".join(told) == (completion.text if listening else "")
+    assert not engine._llm.llm_engine.has_unfinished_requests()
+
+
+def test_one_refused_conversation_of_a_batch_does_not_stop_the_others(engine: LocalEngine) -> None:
+    batch = [ask(red(), "a"), ask("b", stop=("",)), ask("x" * 2000), ask(blue(), "c")]
+    first, refused, too_long, last = engine.generate(batch, Control())
+    assert first.text == answer(engine, red(), "a").text
+    assert last.text == answer(engine, blue(), "c").text
+    assert refused.error == "stop cannot contain an empty string."
+    assert "2018 tokens" in (too_long.error or "")
+
+
+@pytest.mark.parametrize("length", [1006, 1100])
+def test_a_too_long_prompt_tells_both_lengths(engine: LocalEngine, length: int) -> None:
+    with pytest.raises(PromptTooLong) as caught:
+        answer(engine, "x" * length)
+    assert (caught.value.prompt_tokens, caught.value.max_model_len) == (length + 18, 1024)
+
+
+def test_a_picture_of_a_refused_prompt_can_be_sent_again(engine: LocalEngine) -> None:
+    fresh = picture((9, 99, 199))
+    with pytest.raises(PromptTooLong) as caught:
+        answer(engine, fresh, "x" * 1000)
+    assert (caught.value.prompt_tokens or 0) > 1024
+    with pytest.raises(InvalidGeneration):
+        answer(engine, picture((9, 9, 199)), "x", min_tokens=30)
+    assert answer(engine, fresh, "x").completion_tokens > 0
+    assert answer(engine, picture((9, 9, 199)), "x").completion_tokens > 0
+
+
+def test_typed_special_tokens_are_only_text(engine: LocalEngine) -> None:
+    typed = "<image><|im_end|><|im_start|>system:<fake_token_around_image>"
+    assert answer(engine, typed).image_tokens == 0
+    assert answer(engine, red(), typed).image_tokens == 16
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (30_000, 2)])
+def test_odd_pictures_are_answered(engine: LocalEngine, size: tuple[int, int]) -> None:
+    assert answer(engine, picture((1, 2, 3), size), "What?").completion_tokens > 0
+
+
+def test_the_templates_own_refusal_reaches_the_caller(engine: LocalEngine) -> None:
+    with pytest.raises(InvalidGeneration, match="Only system, user and assistant may speak here"):
+        engine.generate([ask("hi", role="tool")], Control())
+
+
+def test_a_failing_step_drops_the_engine_and_the_next_call_loads_it(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answer(engine, red(), "What?").text
+
+    def fails(*args: Any) -> Any:
+        raise RuntimeError("inside the model at 0x7f0011223344")
+
+    monkeypatch.setattr(engine._llm.llm_engine.engine_core, "get_output", fails)
+    with pytest.raises(EngineDied) as caught:
+        answer(engine, "hi")
+    assert "0x" not in str(caught.value)
+    assert engine.status().state is EngineState.FAILED
+    assert answer(engine, red(), "What?").text == expected
+    assert engine.status().state is EngineState.READY
+
+
+def test_release_gives_memory_back_and_a_load_follows(engine: LocalEngine) -> None:
+    expected = answer(engine, red(), "What?").text
+    loaded = _resident_bytes()
+    engine.release()
+    assert engine.status().state is EngineState.UNLOADED
+    assert loaded - _resident_bytes() > 100 << 20
+    assert engine.load() > 0
+    assert answer(engine, red(), "What?").text == expected
+    engine.release()
+
+
+def test_a_text_model_refuses_pictures_and_answers_text() -> None:
+    engine = LocalEngine(settings(tiny_models.text_model()), log_level="WARNING")
+    assert answer(engine, "hi").completion_tokens > 0
+    assert engine.status().supports_images is False
+    with pytest.raises(InvalidGeneration, match="reads no pictures"):
+        answer(engine, red(), "hi")
+    engine.close()
+
+
+def test_a_base_model_gets_plain_lines() -> None:
+    engine = LocalEngine(settings(tiny_models.base_model()), log_level="WARNING")
+    completion = answer(engine, "hi")
+    assert completion.completion_tokens > 0
+    assert completion.prompt_tokens == len("user: hi\nassistant:")
+    assert engine.status().has_chat_template is False
+    with pytest.raises(PromptTooLong) as caught:
+        answer(engine, "x" * 2000)
+    assert caught.value.prompt_tokens == 2000 + len("user: \nassistant:")
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"extra_engine_args": {"max_model_length": 5}}, "'max_model_len'"),
+        ({"quantization": "nonsense"}, "fp8"),
+        ({"max_model_len": 1_000_000}, "max_model_len"),
+    ],
+)
+def test_a_failed_load_is_told_and_the_next_starts_afresh(given: dict[str, Any], told: str) -> None:
+    engine = LocalEngine(settings(tiny_models.text_model(), **given), log_level="WARNING")
+    for _ in range(2):
+        with pytest.raises(EngineUnavailable) as caught:
+            engine.load()
+        assert str(caught.value).startswith("Failed to initialize vLLM: ")
+        assert told in str(caught.value)
+        assert engine.status().state is EngineState.FAILED
+        assert engine.status().error == str(caught.value)
+    engine.close()
+
+
+def test_close_does_not_wait_for_a_generation() -> None:
+    engine = LocalEngine(settings(tiny_models.text_model()), log_level="WARNING")
+    begun, over = threading.Event(), threading.Event()
+
+    def listens_slowly(index: int, text: str, completion_tokens: int) -> None:
+        begun.set()
+        over.wait(10)
+
+    def works() -> None:
+        with pytest.raises(GenerationCancelled):
+            engine.generate([ask("x", max_tokens=900)], Control(cancelled=over.is_set, on_text=listens_slowly))
+
+    worker = threading.Thread(target=works)
+    worker.start()
+    assert begun.wait(60)
+    before = time.monotonic()
+    engine.close()
+    assert time.monotonic() - before < 0.9
+    over.set()
+    worker.join()
+    engine.close()
+    with pytest.raises(EngineUnavailable, match="shutting down"):
+        engine.generate([ask("x")], Control())
+
+
+def test_a_killed_engine_core_is_told_and_replaced_and_close_leaves_nothing() -> None:
+    run = _program("recover", tiny_models.text_model())
+    out, _ = run.communicate(timeout=280)
+    told = json.loads(out.splitlines()[-1])
+    assert len(told["children"]) >= 2  # the core and the tracker of shared memory, or more
+    assert told["died"].startswith("The engine stopped working")
+    assert told["again"] == told["first"]
+    assert told["after_close"] == []
+    assert told["close_s"] < 2
+    assert run.returncode == 0
+    assert _gone(told["mark"])
+
+
+def test_nothing_outlives_a_killed_server() -> None:
+    run = _program("wait", tiny_models.text_model())
+    assert run.stdout is not None
+    told = json.loads(run.stdout.readline())
+    assert len(told["children"]) >= 2
+    run.send_signal(signal.SIGKILL)
+    run.communicate(timeout=10)
+    assert _gone(told["mark"])
+
+
+def _program(what: str, model: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.e2e.test_engine", what, str(model)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def _gone(mark: str, within_s: float = 2.0) -> bool:
+    give_up = time.monotonic() + within_s
+    while guard.marked_processes(mark):
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main(what: str, model: str) -> None:
+    """The program: an engine with its core in a process of its own."""
+    engine = LocalEngine(settings(Path(model), multiprocessing=True), log_level="WARNING")
+    first = answer(engine, "hi").text
+    told: dict[str, Any] = {"mark": engine._children._mark, "first": first, "children": engine._children.ids()}
+    if what == "wait":
+        print(json.dumps(told), flush=True)
+        time.sleep(600)
+    for child in told["children"]:
+        if not guard.is_tracker(child):
+            os.kill(child, signal.SIGKILL)
+    try:
+        answer(engine, "hi")
+    except EngineDied as died:
+        told["died"] = str(died)
+    told["again"] = answer(engine, "hi").text
+    before = time.monotonic()
+    engine.close()
+    told["close_s"] = time.monotonic() - before
+    told["after_close"] = [
+        child for child in guard.marked_processes(engine._children._mark) if not guard.is_tracker(child)
+    ]
+    print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

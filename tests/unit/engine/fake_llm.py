@@ -1,0 +1,116 @@
+"""A stand-in for a loaded `SteppedLLM`: each request answers one letter a step, as vLLM's outputs look."""
+
+import enum
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from engine.stepped_llm import Accepted
+
+
+class OutputKind(enum.Enum):
+    DELTA = 1
+    FINAL_ONLY = 2
+
+
+@dataclass
+class Request:
+    """What vLLM keeps of a running request, as far as the step loop reads it."""
+
+    request_id: str
+    params: Any
+    text: str = ""
+    sent: int = 0
+    is_prefilling: bool = True
+    num_cached_tokens: int = 0
+
+    @property
+    def detokenizer(self) -> "Request":
+        return self
+
+    @property
+    def output_token_ids(self) -> list[int]:
+        return [0] * len(self.text)
+
+    def get_next_output_text(self, finished: bool, delta: bool) -> str:
+        rest, self.sent = self.text[self.sent if delta else 0 :], len(self.text)
+        return rest
+
+
+@dataclass
+class FakeLLM:
+    """The engine and the `LLM` in one.
+
+    `refusals` maps a message's text to the errors that adding it raises, one per attempt; `give_up` has the texts whose
+    requests end with `error` once; `on_step` is called before each step.
+    """
+
+    refusals: dict[str, list[Exception]] = field(default_factory=dict)
+    give_up: list[str] = field(default_factory=list)
+    on_step: Any = None
+    steps: int = 0
+    added: int = 0
+    running: dict[str, Request] = field(default_factory=dict)
+    templates: list[str | None] = field(default_factory=list)
+    failing: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.llm_engine = self
+        self.engine_core = SimpleNamespace()
+        self.model_config = SimpleNamespace(max_model_len=100)
+        self.output_processor = SimpleNamespace(request_states=self.running)
+
+    def enqueue_chat(self, messages: Any, params: Any, use_tqdm: bool, chat_template: str | None) -> None:
+        assert not use_tqdm
+        text = messages[-1]["content"]
+        if errors := self.refusals.get(text):
+            raise errors.pop(0)
+        self.templates.append(chat_template)
+        request_id = str(self.added)
+        self.added += 1
+        if text in self.give_up:
+            self.give_up.remove(text)
+            self.failing.add(request_id)
+        self.running[f"{request_id}-internal"] = Request(request_id, params)
+        self.accepted = Accepted(request_id, f"{request_id}-internal", len(text), 0)
+
+    def get_tokenizer(self) -> Any:
+        return SimpleNamespace(
+            apply_chat_template=lambda messages, **how: messages[-1]["content"],
+            encode=lambda text, **how: list(text),
+        )
+
+    def has_unfinished_requests(self) -> bool:
+        return bool(self.running)
+
+    def abort_request(self, ids: list[str], internal: bool) -> None:
+        assert internal
+        for internal_id in ids:
+            del self.running[internal_id]
+
+    def step(self) -> list[Any]:
+        self.steps += 1
+        if self.on_step is not None:
+            self.on_step(self.steps)
+        outputs = []
+        for internal_id, request in list(self.running.items()):
+            request.is_prefilling = False
+            request.text += chr(ord("a") + len(request.text))
+            finish_reason = "length" if len(request.text) >= request.params.max_tokens else None
+            if request.request_id in self.failing:
+                finish_reason = "error"
+            if finish_reason is not None:
+                del self.running[internal_id]
+            delta = request.params.output_kind is OutputKind.DELTA
+            if finish_reason or delta:
+                text = request.get_next_output_text(finish_reason is not None, delta)
+                new = SimpleNamespace(text=text, token_ids=[0] * len(text), finish_reason=finish_reason)
+                outputs.append(
+                    SimpleNamespace(
+                        request_id=request.request_id,
+                        finished=finish_reason is not None,
+                        outputs=[new],
+                        num_cached_tokens=0,
+                    )
+                )
+        return outputs

@@ -1,0 +1,144 @@
+"""Which error a caller sees for what vLLM raises, and that its text is safe to show."""
+
+import weakref
+from typing import Any
+
+import pytest
+
+from engine import failures
+from engine.errors import EngineDied, EngineUnavailable, GenerationFailed, InvalidGeneration, OutOfMemory
+from settings import EngineSettings
+
+SETTINGS = EngineSettings(model_name="org/model")
+
+
+class VLLMClientError(Exception):
+    pass
+
+
+class VLLMValidationError(VLLMClientError):
+    pass
+
+
+class OutOfMemoryError(RuntimeError):
+    pass
+
+
+class EngineDeadError(Exception):
+    pass
+
+
+class MultiModalCacheMissError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [VLLMValidationError("no"), ValueError("no"), TypeError("no")])
+def test_both_families_of_refusals_are_the_callers(error: Exception) -> None:
+    assert type(failures.refusal(error)) is InvalidGeneration
+
+
+def test_other_errors_of_a_request_are_not_the_callers() -> None:
+    assert type(failures.refusal(RuntimeError("odd"))) is GenerationFailed
+
+
+@pytest.mark.parametrize(
+    ("raised", "shown"),
+    [
+        ("stop cannot be empty (parameter=stop, value=['secret'])", "stop cannot be empty."),
+        ("lost <Tensor object at 0x7f00aa11bb22> here", "lost <Tensor> here."),
+        ("token hf_abcdefghijklmnop was refused", "token hf_… was refused."),
+        ("1 validation error\n  Value error, bad dtype [type=value_error, input_value=ArgsKwargs]", "bad dtype."),
+    ],
+)
+def test_texts_hold_no_echo_no_address_and_no_token(raised: str, shown: str) -> None:
+    assert str(failures.refusal(ValueError(raised))) == shown
+
+
+def test_long_texts_are_cut() -> None:
+    assert len(str(failures.refusal(ValueError("x" * 100_000)))) < 600
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("CUDA"),
+        MemoryError(),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("No available memory"),
+    ],
+)
+def test_exhausted_memory_says_what_to_reduce(error: Exception) -> None:
+    for failure in (failures.load_failure(error, SETTINGS), failures.step_failure(error, SETTINGS)):
+        assert isinstance(failure, OutOfMemory)
+        assert str(failure).startswith(
+            "CUDA out of memory. Try: 1) Reduce VLLM_GPU_MEMORY_UTILIZATION (current: 0.9), 2) "
+        )
+
+
+def test_a_broken_step_is_a_dead_engine() -> None:
+    assert isinstance(failures.step_failure(KeyError("x"), SETTINGS), EngineDied)
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (OSError("You are trying to access a gated repo."), "HUGGING_FACE_HUB_TOKEN"),
+        (OSError("org/model is not a local folder and is not a valid model identifier"), "VLLM_MODEL_NAME"),
+        (OSError("We couldn't connect to 'https://huggingface.co'"), "cannot be reached"),
+        (RuntimeError("Cannot find any model weights with `x`"), "safetensors"),
+        (RuntimeError("Engine core initialization failed. See root cause above."), "log"),
+        (ValueError("something else"), "something else."),
+    ],
+)
+def test_a_failed_load_says_what_and_what_to_do(error: Exception, hint: str) -> None:
+    text = str(failures.load_failure(error, SETTINGS))
+    assert text.startswith("Failed to initialize vLLM: ")
+    assert hint in text
+
+
+def test_the_hint_is_found_through_causes() -> None:
+    error = ValueError("could not load")
+    error.__cause__ = OSError("Name or service not known")
+    assert "cannot be reached" in str(failures.load_failure(error, SETTINGS))
+
+
+def test_missing_vllm_names_the_interpreter_and_the_remedy() -> None:
+    failure = failures.import_failure(ModuleNotFoundError("No module named 'vllm'", name="vllm"))
+    assert isinstance(failure, EngineUnavailable)
+    assert "scripts/demo" in str(failure)
+    assert "python" in str(failure)
+
+
+def test_a_torchvision_that_does_not_fit_is_told_apart() -> None:
+    text = str(failures.import_failure(RuntimeError("operator torchvision::nms does not exist")))
+    assert "uninstall torchvision" in text
+
+
+@pytest.mark.parametrize(("error", "fatal"), [(EngineDeadError(), True), (MemoryError(), True), (ValueError(), False)])
+def test_only_some_errors_end_the_engine(error: Exception, fatal: bool) -> None:
+    assert failures.is_fatal(error) is fatal
+
+
+def test_a_cache_miss_is_known_by_name() -> None:
+    assert failures.is_cache_miss(MultiModalCacheMissError())
+
+
+def test_frames_of_a_whole_chain_are_emptied() -> None:
+    class Weights:
+        pass
+
+    kept: list[Any] = []
+
+    def load() -> None:
+        weights = Weights()
+        kept.append(weakref.ref(weights))
+        raise ValueError("inner")
+
+    try:
+        try:
+            load()
+        except ValueError as inner:
+            raise RuntimeError("outer") from inner
+    except RuntimeError as error:
+        failures.forget_frames(error)
+        assert kept[0]() is None

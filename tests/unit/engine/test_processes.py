@@ -1,0 +1,82 @@
+"""That nothing outlives the server, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine import guard
+from engine.processes import ChildProcesses
+
+ROOT = Path(__file__).parents[3]
+# One child by exec, which has the mark in its environment, and one by fork, which has it as a descriptor.
+PARENT = """
+import os, subprocess, sys, time
+sys.path.insert(0, {root!r})
+from engine.processes import ChildProcesses
+children = ChildProcesses()
+children.watch()
+by_exec = subprocess.Popen(["sleep", "600"], start_new_session=True)
+by_fork = os.fork()
+if not by_fork:
+    time.sleep(600)
+print(children._mark, children._guard.pid, by_exec.pid, by_fork, flush=True)
+time.sleep(600)
+"""
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the guard needs Linux")
+
+
+def wait_until_gone(pids: list[int], within_s: float = 2.0) -> list[int]:
+    """Those processes that still run when the time is up."""
+    give_up = time.monotonic() + within_s
+    while (left := [pid for pid in pids if is_running(pid)]) and time.monotonic() < give_up:
+        time.sleep(0.02)
+    return left
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+def test_children_and_guard_end_with_the_server(ending: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(root=str(ROOT))], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        mark, *pids = parent.stdout.readline().split()
+        children = [int(pid) for pid in pids]
+        assert all(map(is_running, children))
+        parent.send_signal(ending)
+    assert wait_until_gone(children) == []
+    assert guard.marked_processes(mark) == []
+
+
+def test_kill_ends_the_children_and_spares_the_server() -> None:
+    children = ChildProcesses()
+    children.watch()
+    assert children.ids() == []
+    with subprocess.Popen(["sleep", "600"]) as child:
+        assert children.ids() == [child.pid]
+        children.kill()
+    assert child.returncode == -signal.SIGKILL
+    children.end_guard()
+    assert children.ids() == []
+
+
+def test_unmarked_processes_are_left_alone() -> None:
+    with subprocess.Popen(["sleep", "600"], env={}) as bystander:
+        children = ChildProcesses()
+        children.watch()
+        children.kill()
+        children.end_guard()
+        assert bystander.poll() is None
+        bystander.kill()

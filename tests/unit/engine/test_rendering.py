@@ -1,0 +1,90 @@
+"""What vLLM's chat gets to see of our messages."""
+
+import pytest
+from PIL import Image
+
+from engine.errors import InvalidGeneration
+from engine.interface import ImagePart, Message, TextPart
+from engine.rendering import LEAST_SIDE, MOST_ELONGATED, Renderer, TokenBreaker, digestible
+
+SPECIAL = ("<image>", "<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|image_1|>", "\n")
+JOINER = "\u2060"
+
+
+def renderer(supports_images: bool = True, max_images: int = 2) -> Renderer:
+    return Renderer(
+        "org/model", supports_images=supports_images, max_images=max_images, break_tokens=TokenBreaker(SPECIAL)
+    )
+
+
+def picture() -> ImagePart:
+    return ImagePart(Image.new("RGB", (64, 64)), "digest")
+
+
+def user(*content: str | ImagePart) -> Message:
+    return Message("user", tuple(TextPart(part) if isinstance(part, str) else part for part in content))
+
+
+@pytest.mark.parametrize("token", [token for token in SPECIAL if len(token) > 1])
+def test_typed_special_tokens_are_broken_up_and_stay_readable(token: str) -> None:
+    broken = TokenBreaker(SPECIAL)(f"a {token}{token} b")
+    assert token not in broken
+    assert broken.replace(JOINER, "") == f"a {token}{token} b"
+
+
+def test_a_token_hidden_in_another_is_broken_up() -> None:
+    assert TokenBreaker(SPECIAL)("<im<image>age>") == f"<im<{JOINER}image>age>"
+
+
+def test_ordinary_text_is_left_alone() -> None:
+    text = "if a < b: image > 3 | <im_start>\n"
+    assert TokenBreaker(SPECIAL)(text) == text
+    assert TokenBreaker(())(text) == text
+
+
+def test_halves_of_a_token_in_neighbouring_parts_do_not_meet() -> None:
+    (rendered,) = renderer().chat_messages([user("<ima", "ge>")])
+    assert rendered == {"role": "user", "content": "<ima\nge>"}
+
+
+def test_pictures_keep_their_place_and_their_name() -> None:
+    part = picture()
+    (rendered,) = renderer().chat_messages([user("before", part, "after", "<image>")])
+    assert rendered["content"] == [
+        {"type": "text", "text": "before"},
+        {"type": "image_pil", "image_pil": part.image, "uuid": "digest"},
+        {"type": "text", "text": f"after\n<{JOINER}image>"},
+    ]
+
+
+def test_a_message_without_content_is_empty_text() -> None:
+    assert renderer().chat_messages([user()]) == [{"role": "user", "content": ""}]
+
+
+def test_a_text_model_refuses_pictures() -> None:
+    with pytest.raises(InvalidGeneration, match="org/model reads no pictures"):
+        renderer(supports_images=False).chat_messages([user(picture())])
+
+
+def test_too_many_pictures_are_counted_over_all_messages() -> None:
+    with pytest.raises(InvalidGeneration, match="holds 3 pictures and may hold 2"):
+        renderer().chat_messages([user(picture(), picture()), user(picture())])
+
+
+@pytest.mark.parametrize("messages", [[], [Message("<|im_start|>", ())]])
+def test_no_messages_and_unknown_roles_are_refused(messages: list[Message]) -> None:
+    with pytest.raises(InvalidGeneration):
+        renderer().chat_messages(messages)
+
+
+def test_an_ordinary_picture_is_not_touched() -> None:
+    image = Image.new("RGB", (1000, LEAST_SIDE))
+    assert digestible(image) is image
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (30_000, 1), (31, 32), (1, 51), (40, 8000), (2, 100)])
+def test_tiny_and_long_pictures_become_fit(size: tuple[int, int]) -> None:
+    short, long = sorted(digestible(Image.new("RGB", size)).size)
+    assert short >= LEAST_SIDE
+    assert long <= MOST_ELONGATED * short
+    assert short * long <= 40 * 8000

@@ -1,0 +1,190 @@
+"""What a session remembers, what it drops, and when the store changes."""
+
+import hashlib
+import itertools
+
+import pytest
+from PIL import Image
+
+from engine.errors import SessionError, UnknownSession
+from engine.interface import ImagePart, Message, TextPart
+from engine.sessions import SessionStore
+from settings import SessionSettings
+
+MAX_IMAGES = 4
+
+
+def picture(shade: int, side: int = 2) -> ImagePart:
+    image = Image.new("RGB", (side, side), (shade, shade, shade))
+    return ImagePart(image, hashlib.sha256(f"{side}".encode() + image.tobytes()).hexdigest())
+
+
+def message(role: str, *content: str | ImagePart) -> Message:
+    return Message(role, tuple(TextPart(part) if isinstance(part, str) else part for part in content))
+
+
+def say(store: SessionStore, session_id: str, *content: str | ImagePart, max_images: int = MAX_IMAGES) -> int:
+    plan = store.plan(session_id, [message("user", *content)], max_images)
+    return store.commit(plan, message("assistant", "ok")).truncated_messages
+
+
+def texts(messages: tuple[Message, ...]) -> list[str]:
+    return [message.text for message in messages]
+
+
+@pytest.fixture
+def store() -> SessionStore:
+    return SessionStore(SessionSettings(max_sessions=3, max_session_messages=6, max_session_bytes=1 << 20))
+
+
+def test_a_new_session_sends_only_the_new_messages(store: SessionStore) -> None:
+    plan = store.plan("s", [message("user", "hi")], MAX_IMAGES)
+    assert texts(plan.messages) == ["hi"]
+    assert plan.dropped_messages == 0
+
+
+def test_a_plan_changes_nothing(store: SessionStore) -> None:
+    say(store, "s", "one")
+    before = store.get("s")
+    store.plan("s", [message("system", "new"), message("user", "two")], MAX_IMAGES)
+    store.plan("other", [message("user", "two")], MAX_IMAGES)
+    assert store.get("s") is before
+    assert len(store) == 1
+
+
+def test_history_precedes_the_new_messages(store: SessionStore) -> None:
+    say(store, "s", "one")
+    plan = store.plan("s", [message("user", "two")], MAX_IMAGES)
+    assert texts(plan.messages) == ["one", "ok", "two"]
+
+
+@pytest.mark.parametrize("again", ["be brief", "be long"])
+def test_a_system_message_replaces_the_former_and_goes_first(store: SessionStore, again: str) -> None:
+    plan = store.plan("s", [message("system", "be brief"), message("user", "one")], MAX_IMAGES)
+    store.commit(plan, message("assistant", "ok"))
+    plan = store.plan("s", [message("user", "two"), message("system", again)], MAX_IMAGES)
+    assert texts(plan.messages) == [again, "one", "ok", "two"]
+
+
+def test_the_system_message_stays_without_being_sent_again(store: SessionStore) -> None:
+    store.commit(store.plan("s", [message("system", "be brief"), message("user", "one")], 4), message("assistant", "k"))
+    assert store.plan("s", [message("user", "two")], MAX_IMAGES).messages[0].text == "be brief"
+
+
+def test_whole_oldest_turns_drop_when_there_are_too_many_messages(store: SessionStore) -> None:
+    assert [say(store, "s", str(number)) for number in range(5)] == [0, 0, 0, 2, 2]
+    assert texts(store.get("s").messages) == ["2", "ok", "3", "ok", "4", "ok"]
+
+
+def test_the_system_message_counts_and_never_drops(store: SessionStore) -> None:
+    store.commit(store.plan("s", [message("system", "S"), message("user", "0")], 4), message("assistant", "ok"))
+    for number in range(1, 5):
+        say(store, "s", str(number))
+    assert texts(store.get("s").messages) == ["S", "3", "ok", "4", "ok"]
+
+
+def test_only_turns_with_pictures_drop_for_too_many_pictures(store: SessionStore) -> None:
+    say(store, "s", "text")
+    say(store, "s", "old", picture(1))
+    plan = store.plan("s", [message("user", "new", picture(2), picture(3))], 2)
+    assert texts(plan.messages) == ["text", "ok", "new"]
+    assert plan.dropped_messages == 2
+
+
+def test_no_more_turns_drop_than_needed(store: SessionStore) -> None:
+    say(store, "s", "a", picture(1))
+    say(store, "s", "b", picture(2))
+    plan = store.plan("s", [message("user", "c", picture(3))], 2)
+    assert texts(plan.messages) == ["b", "ok", "c"]
+
+
+def test_turns_drop_when_pictures_take_too_many_bytes(store: SessionStore) -> None:
+    say(store, "s", "a", picture(1, side=500))
+    assert say(store, "s", "b", picture(2, side=500)) == 2
+    assert texts(store.get("s").messages) == ["b", "ok"]
+
+
+def test_a_picture_that_appears_twice_is_held_once(store: SessionStore) -> None:
+    say(store, "s", "a", picture(1, side=500))
+    assert say(store, "s", "b", picture(1, side=500)) == 0
+    first, second = (part for message in store.get("s").messages for part in message.images)
+    assert first is second
+
+
+@pytest.mark.parametrize(
+    ("new", "setting"),
+    [
+        ([message("user", str(number)) for number in range(6)], "VLLM_MAX_SESSION_MESSAGES"),
+        ([message("user", *(picture(number) for number in range(5)))], "VLLM_MAX_IMAGES_PER_PROMPT"),
+        ([message("user", picture(1, side=700))], "VLLM_MAX_SESSION_BYTES"),
+    ],
+)
+def test_new_messages_that_are_too_much_alone_name_the_limit(
+    store: SessionStore, new: list[Message], setting: str
+) -> None:
+    with pytest.raises(SessionError, match=setting):
+        store.plan("s", new, MAX_IMAGES)
+
+
+def test_new_messages_without_anything_to_answer_are_refused(store: SessionStore) -> None:
+    with pytest.raises(SessionError, match="user message"):
+        store.plan("s", [message("system", "be brief")], MAX_IMAGES)
+
+
+def test_the_oldest_turn_can_be_dropped_until_none_is_left() -> None:
+    store = SessionStore(SessionSettings())
+    say(store, "s", "one")
+    say(store, "s", "two")
+    plan = store.plan("s", [message("system", "S"), message("user", "three")], MAX_IMAGES)
+    shorter = plan.without_oldest_turn()
+    assert shorter is not None
+    assert texts(shorter.messages) == ["S", "two", "ok", "three"]
+    shortest = shorter.without_oldest_turn()
+    assert shortest is not None
+    assert texts(shortest.messages) == ["S", "three"]
+    assert shortest.without_oldest_turn() is None
+    assert shortest.dropped_messages == 4
+
+
+def test_several_turns_sent_at_once_drop_one_by_one(store: SessionStore) -> None:
+    sent = [message("user", "1"), message("assistant", "a"), message("user", "2")]
+    store.commit(store.plan("s", sent, MAX_IMAGES), message("assistant", "b"))
+    assert [texts(turn) for turn in store.get("s").turns] == [["1", "a"], ["2", "b"]]
+
+
+def test_the_session_created_first_is_pushed_out() -> None:
+    ticks = itertools.count(1.0)
+    store = SessionStore(SessionSettings(max_sessions=2), clock=lambda: next(ticks))
+    for session_id in ("a", "b", "a", "c"):
+        say(store, session_id, "hi")
+    assert [(session.id, session.created, session.updated) for session in store.list()] == [
+        ("b", 2.0, 2.0),
+        ("c", 4.0, 4.0),
+    ]
+
+
+def test_a_single_slot_keeps_the_session_being_stored() -> None:
+    store = SessionStore(SessionSettings(max_sessions=1))
+    say(store, "a", "hi")
+    say(store, "b", "hi")
+    assert [session.id for session in store.list()] == ["b"]
+
+
+def test_a_deleted_session_is_unknown(store: SessionStore) -> None:
+    say(store, "s", "hi")
+    assert store.delete("s")
+    assert not store.delete("s")
+    with pytest.raises(UnknownSession, match="'s'"):
+        store.get("s")
+
+
+@pytest.mark.parametrize("session_id", ["", "x" * 257, "a\nb", "\x00", "\ud800"])
+def test_a_session_id_must_be_short_and_printable(store: SessionStore, session_id: str) -> None:
+    with pytest.raises(SessionError, match="printable"):
+        store.plan(session_id, [message("user", "hi")], MAX_IMAGES)
+
+
+@pytest.mark.parametrize("session_id", ["x", "x" * 256, "Größe 日本", "../etc"])
+def test_any_printable_session_id_is_taken(store: SessionStore, session_id: str) -> None:
+    say(store, session_id, "hi")
+    assert store.get(session_id).id == session_id

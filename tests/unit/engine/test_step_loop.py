@@ -1,0 +1,195 @@
+"""How a generation goes, ends early, and leaves nothing behind, on a stand-in for vLLM."""
+
+import queue
+import sys
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from engine.errors import GenerationCancelled, GenerationFailed, InvalidGeneration, PromptTooLong
+from engine.interface import Control, Conversation, FinishReason, Message, Sampling, TextPart
+from engine.rendering import Renderer, TokenBreaker
+from engine.step_loop import EngineBroken, StepLoop
+from tests.unit.engine.fake_llm import FakeLLM, OutputKind
+
+
+class MultiModalCacheMissError(Exception):
+    pass
+
+
+class EngineDeadError(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _vllm_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(SamplingParams=SimpleNamespace))
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", SimpleNamespace(RequestOutputKind=OutputKind))
+
+
+def loop(llm: FakeLLM, plain_template: str | None = None, plain_stop: tuple[str, ...] = ()) -> StepLoop:
+    renderer = Renderer("model", supports_images=False, max_images=0, break_tokens=TokenBreaker(()))
+    return StepLoop(llm, renderer, plain_template, plain_stop)
+
+
+def ask(text: str, max_tokens: int = 3, stop: tuple[str, ...] = ()) -> Conversation:
+    return Conversation((Message("user", (TextPart(text),)),), Sampling(0.0, max_tokens, stop=stop))
+
+
+def after(n_steps: int, llm: FakeLLM) -> Callable[[], bool]:
+    return lambda: llm.steps >= n_steps
+
+
+def test_completions_come_in_the_order_asked() -> None:
+    completions = loop(FakeLLM()).run([ask("x", 3), ask("yy", 1), ask("zzz", 2)], Control())
+    assert [(done.text, done.prompt_tokens, done.completion_tokens) for done in completions] == [
+        ("abc", 1, 3),
+        ("a", 2, 1),
+        ("ab", 3, 2),
+    ]
+    assert {done.finish_reason for done in completions} == {FinishReason.LENGTH}
+    assert all(done.first_token_ms is not None for done in completions)
+
+
+def test_new_text_is_told_as_it_comes_and_adds_up() -> None:
+    told: list[tuple[int, str, int]] = []
+    completions = loop(FakeLLM()).run([ask("x", 2), ask("y", 3)], Control(on_text=lambda *new: told.append(new)))
+    assert told == [(0, "a", 1), (1, "a", 1), (0, "b", 2), (1, "b", 2), (1, "c", 3)]
+    assert [done.text for done in completions] == ["ab", "abc"]
+
+
+def test_whole_answers_are_asked_for_when_nobody_listens() -> None:
+    llm = FakeLLM()
+    kinds: list[OutputKind] = []
+    llm.on_step = lambda step: kinds.extend(request.params.output_kind for request in llm.running.values())
+    loop(llm).run([ask("x", 1)], Control(deadline_s=time.monotonic() + 60))
+    assert kinds == [OutputKind.FINAL_ONLY]
+
+
+def test_cancelling_leaves_the_engine_idle() -> None:
+    llm = FakeLLM()
+    with pytest.raises(GenerationCancelled):
+        loop(llm).run([ask("x", 50), ask("y", 50)], Control(cancelled=after(2, llm)))
+    assert llm.steps == 2
+    assert not llm.running
+
+
+def test_a_cancelled_call_adds_nothing() -> None:
+    llm = FakeLLM()
+    with pytest.raises(GenerationCancelled):
+        loop(llm).run([ask("x")], Control(cancelled=lambda: True))
+    assert llm.added == 0
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_the_deadline_ends_with_the_text_so_far(listening: bool) -> None:
+    llm = FakeLLM(on_step=lambda step: time.sleep(0.2) if step == 3 else None)
+    told: list[str] = []
+    control = Control(
+        deadline_s=time.monotonic() + 0.1, on_text=(lambda index, text, n: told.append(text)) if listening else None
+    )
+    done, partial = loop(llm).run([ask("x", 2), ask("y", 50)], control)
+    assert (done.text, done.finish_reason) == ("ab", FinishReason.LENGTH)
+    assert (partial.text, partial.finish_reason, partial.completion_tokens) == ("abc", FinishReason.TIMEOUT, 3)
+    assert "".join(told) == ("aabbc" if listening else "")
+    assert not llm.running
+
+
+def test_a_deadline_that_is_over_answers_at_once() -> None:
+    (completion,) = loop(FakeLLM()).run([ask("x")], Control(deadline_s=time.monotonic() - 1))
+    assert (completion.text, completion.finish_reason) == ("", FinishReason.TIMEOUT)
+
+
+def test_without_readable_states_a_deadline_listens() -> None:
+    llm = FakeLLM()
+    llm.output_processor = SimpleNamespace()
+    assert loop(llm).output_kind(Control(deadline_s=1.0)) is OutputKind.DELTA
+    assert loop(llm).output_kind(Control()) is OutputKind.FINAL_ONLY
+
+
+def test_one_refused_conversation_of_a_batch_does_not_stop_the_others() -> None:
+    llm = FakeLLM(refusals={"bad": [ValueError("no such parameter (parameter=x, value=1)")]})
+    first, refused, last = loop(llm).run([ask("x"), ask("bad"), ask("y")], Control())
+    assert (first.text, last.text) == ("abc", "abc")
+    assert (refused.text, refused.error) == ("", "no such parameter.")
+
+
+def test_a_single_refused_conversation_raises() -> None:
+    llm = FakeLLM(refusals={"bad": [ValueError("no")]})
+    with pytest.raises(InvalidGeneration, match="no"):
+        loop(llm).run([ask("bad")], Control())
+
+
+def test_a_too_long_prompt_tells_both_lengths() -> None:
+    text = "x" * 150
+    llm = FakeLLM(refusals={text: [ValueError("This model's maximum context length is 100 tokens")]})
+    with pytest.raises(PromptTooLong) as caught:
+        loop(llm).run([ask(text)], Control())
+    assert (caught.value.prompt_tokens, caught.value.max_model_len) == (150, 100)
+
+
+def test_a_cache_miss_is_tried_again() -> None:
+    llm = FakeLLM(refusals={"x": [MultiModalCacheMissError()]})
+    assert loop(llm).run([ask("x")], Control())[0].text == "abc"
+
+
+def test_a_request_that_the_engine_gave_up_is_tried_once_more() -> None:
+    assert loop(FakeLLM(give_up=["x"])).run([ask("x")], Control())[0].text == "abc"
+    with pytest.raises(GenerationFailed):
+        loop(FakeLLM(give_up=["x", "x"])).run([ask("x")], Control())
+
+
+def test_a_broken_step_is_told_apart_and_cleaned_up() -> None:
+    def breaks(step: int) -> None:
+        raise RuntimeError("inside the model")
+
+    llm = FakeLLM(on_step=breaks)
+    with pytest.raises(EngineBroken):
+        loop(llm).run([ask("x")], Control())
+    assert not llm.running
+
+
+def test_an_engine_that_is_gone_is_broken_also_for_a_batch() -> None:
+    llm = FakeLLM(refusals={"x": [EngineDeadError()]})
+    with pytest.raises(EngineBroken):
+        loop(llm).run([ask("x"), ask("y")], Control())
+
+
+def test_a_listener_that_raises_does_not_break_the_engine() -> None:
+    def hangs_up(index: int, text: str, completion_tokens: int) -> None:
+        raise ConnectionError
+
+    llm = FakeLLM()
+    with pytest.raises(ConnectionError):
+        loop(llm).run([ask("x"), ask("y")], Control(on_text=hangs_up))
+    assert not llm.running
+
+
+def test_a_model_without_a_template_gets_ours_and_its_stop() -> None:
+    stops: list[list[str]] = []
+    llm = FakeLLM()
+    llm.on_step = lambda step: stops.extend(request.params.stop for request in llm.running.values())
+    loop(llm, "TEMPLATE", ("\nuser:",)).run([ask("x", 1, stop=("END",))], Control())
+    assert llm.templates == ["TEMPLATE"]
+    assert stops == [["END", "\nuser:"]]
+
+
+def silent_core(dead: bool) -> SimpleNamespace:
+    return SimpleNamespace(outputs_queue=queue.Queue(), resources=SimpleNamespace(engine_dead=dead))
+
+
+def test_a_dead_core_in_another_process_is_not_waited_for() -> None:
+    llm = FakeLLM()
+    llm.engine_core = silent_core(dead=True)
+    with pytest.raises(EngineBroken):
+        loop(llm).run([ask("x")], Control())
+
+
+def test_a_busy_core_in_another_process_does_not_hold_up_the_deadline() -> None:
+    llm = FakeLLM()
+    llm.engine_core = silent_core(dead=False)
+    (completion,) = loop(llm).run([ask("x")], Control(deadline_s=time.monotonic() + 0.05))
+    assert completion.finish_reason is FinishReason.TIMEOUT
+    assert llm.steps == 0
