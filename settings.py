@@ -18,6 +18,7 @@ SERVER_VERSION = "0.1.0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 DEMO_MODEL = os.path.join(ROOT, "models", "demo-vlm")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+TOOL_FAMILIES = ("chat",)
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -85,6 +86,18 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def some_of(*names: str) -> Kind:
+    """One or several of some names, separated by commas."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = _names(text)
+        if not set(found) <= set(names):
+            raise ValueError(text)
+        return found
+
+    return Kind(f"one or more of {', '.join(names)}, separated by commas", parse)
+
+
 def _folders(text: str) -> tuple[str, ...]:
     folders = tuple(os.path.expanduser(folder) for folder in text.split(os.pathsep) if folder)
     if not all(os.path.isabs(folder) for folder in folders):
@@ -138,7 +151,9 @@ class ServerSettings(msgspec.Struct, frozen=True):
         int,
         Setting("VLLM_MAX_RESULT_BYTES", whole(10_000, 10_000_000), "Longest tool result; Claude Desktop takes 1 MiB."),
     ] = 1_000_000
-    toolsets: Annotated[tuple[str, ...], Setting("VLLM_TOOLSETS", NAMES, "Families of tools to offer.", "all")] = ()
+    toolsets: Annotated[
+        tuple[str, ...], Setting("VLLM_TOOLSETS", some_of(*TOOL_FAMILIES), "Families of tools to offer.", "all")
+    ] = ()
 
 
 class EngineSettings(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import time
 from typing import Protocol
 
 MIN_INTERVAL_S = 0.05
+HAIR = 0.001
 
 
 class Progress(Protocol):
@@ -23,6 +24,7 @@ class TextProgress:
         self._max_tokens = max_tokens
         self._text = ""
         self._n_tokens = 0
+        self._progress = 0.0
         self._sent_s = 0.0
 
     def on_text(self, index: int, text: str, n_tokens: int) -> None:
@@ -33,9 +35,13 @@ class TextProgress:
             self.flush()
 
     def flush(self) -> None:
-        """Sends what is left; called once more at the end."""
+        """Sends what is left; called once more at the end.
+
+        Text that comes without a new token, as the last of it may, moves the figure by a hair: it has to grow.
+        """
         if self._text:
-            self._sink.progress(self._n_tokens, self._max_tokens, self._text)
+            self._progress = max(self._n_tokens, self._progress + HAIR)
+            self._sink.progress(self._progress, self._max_tokens, self._text)
             self._text = ""
             self._sent_s = time.monotonic()
 

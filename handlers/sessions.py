@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PAGE_MESSAGES = 50
 
-KnownSession = Annotated[str, Meta(description="The name given to chat_completion as session_id.")]
+KnownSession = Annotated[str, Meta(max_length=256, description="The name given to chat_completion as session_id.")]
 
 
 class SessionArguments(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

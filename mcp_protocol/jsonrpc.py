@@ -80,6 +80,8 @@ def _decoded(line: bytes) -> Any:
     try:
         return msgspec.json.decode(line)
     except ValueError:
+        if b"\\ud" not in line and b"\\uD" not in line:
+            raise
         mended = _ESCAPED.sub(lambda match: rb"\ufffd" if match[1] else match[0], line)
         if mended == line:
             raise

@@ -57,6 +57,13 @@ def log(level: str, text: str) -> None:
         os.write(2, line.encode("utf-8", "backslashreplace"))
 
 
+def log_failure(name: str) -> None:
+    """Writes what went wrong, with its traceback; called while an exception is handled."""
+    import traceback  # only a defect pays for it
+
+    log("ERROR", f"{name} failed:\n{traceback.format_exc()}")
+
+
 def escaped(text: str) -> str:
     """The text on one line, without characters that a terminal obeys."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

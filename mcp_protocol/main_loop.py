@@ -51,10 +51,11 @@ class MainLoop:
             self.wake()
 
     def run(self, server: Server, close: Callable[[], None]) -> NoReturn:
-        """Serves until the end and leaves the process with status 0.
+        """Serves until the end and leaves the process with status 0, or 1 where a defect of ours was the end.
 
         `close` ends the engine and its children.
         """
+        status = 0
         self._watch_signals()
         try:
             self._serve(server)
@@ -63,10 +64,16 @@ class MainLoop:
                     server.fail(call, "The server is shutting down; this call was not finished.")
         except ReaderGone:
             log.log("INFO", "nobody reads stdout any more")
+        except Exception:
+            log.log_failure("the main loop")
+            status = 1
         log.log("INFO", "shutting down")
-        close()
+        try:
+            close()
+        except Exception:
+            log.log_failure("closing the engine")
         log.flush(0.2)
-        os._exit(0)
+        os._exit(status)
 
     def _serve(self, server: Server) -> None:
         poll = select.poll()

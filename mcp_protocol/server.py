@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import msgspec
 from mcp_protocol import jsonrpc, versions
 from mcp_protocol.call import Call
 from mcp_protocol.jsonrpc import Batch, Json, Notification, ProtocolError, Request
-from mcp_protocol.log import log
+from mcp_protocol.log import log, log_failure
 from mcp_protocol.stdio import LineTooLong, ReaderGone, Wire
 from mcp_protocol.tools import Toolbox, error_result
 from mcp_protocol.versions import Revision, finished, meta_of
@@ -134,7 +133,7 @@ class Server:
         except ReaderGone:
             raise
         except Exception:
-            log("ERROR", f"{request.method} failed:\n{traceback.format_exc()}")
+            log_failure(request.method)
             raise ProtocolError(jsonrpc.INTERNAL_ERROR, "Internal error", request_id=request.id) from None
         if result is not None:
             self._send(jsonrpc.result_message(request.id, result))
@@ -225,7 +224,7 @@ class Server:
         except ReaderGone:
             self._wake()
         except Exception:
-            log("ERROR", f"{call.tool} failed:\n{traceback.format_exc()}")
+            log_failure(call.tool)
             if call.claim():
                 self.fail(call, "Internal error; details are in the server's log.")
 

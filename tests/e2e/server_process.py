@@ -15,6 +15,7 @@ import json
 import os
 import queue
 import secrets
+import select
 import signal
 import subprocess
 import sys
@@ -198,6 +199,12 @@ class ServerProcess:
                 continue
             assert message.get("id") == request_id, message
             return message
+
+    def wait_for_output(self, timeout_s: float = ANSWER_S) -> None:
+        """Waits until the server has written something, and leaves it in the pipe; only while nobody reads."""
+        assert self.process.stdout is not None
+        readable, _, _ = select.select([self.process.stdout], [], [], timeout_s)
+        assert readable, self.stderr[-2000:]
 
     def remaining(self, timeout_s: float = EXIT_S) -> list[Json]:
         """All messages until stdout ends."""

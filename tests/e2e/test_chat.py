@@ -63,7 +63,7 @@ def test_another_picture_gives_another_answer(demo_server: ServerProcess) -> Non
     assert len(answers) == 3
 
 
-def test_picture_by_http_url_is_fetched_only_from_allowed_private_hosts(model: Path) -> None:
+def test_picture_by_http_url_is_fetched_only_from_allowed_private_hosts(model: dict[str, str]) -> None:
     body = png(drawn())
 
     class Pictures(http.server.BaseHTTPRequestHandler):
@@ -80,9 +80,9 @@ def test_picture_by_http_url_is_fetched_only_from_allowed_private_hosts(model: P
         threading.Thread(target=web.serve_forever, daemon=True).start()
         host = f"127.0.0.1:{web.server_port}"
         messages = asked(WHAT, {"type": "image_url", "image_url": {"url": f"http://{host}/a.png"}})
-        with ServerProcess({"VLLM_MODEL_NAME": str(model)}) as server:
+        with ServerProcess({**model}) as server:
             assert "arguments.messages[0].content[1]" in refusal(server, messages=messages)
-        with ServerProcess({"VLLM_MODEL_NAME": str(model), "VLLM_ALLOWED_MEDIA_HOSTS": host}) as server:
+        with ServerProcess({**model, "VLLM_ALLOWED_MEDIA_HOSTS": host}) as server:
             assert chat(server, messages)["usage"]["image_tokens"] > 0
         web.shutdown()
 
@@ -220,8 +220,8 @@ def test_prompt_beyond_the_context_is_refused_with_both_lengths(demo_server: Ser
     assert "too long" in text
 
 
-def test_long_session_drops_whole_oldest_turns_and_says_so(model: Path) -> None:
-    environment = {"VLLM_MODEL_NAME": str(model), "VLLM_MAX_MODEL_LEN": "256", "VLLM_MAX_SESSION_MESSAGES": "100"}
+def test_long_session_drops_whole_oldest_turns_and_says_so(model: dict[str, str]) -> None:
+    environment = {**model, "VLLM_MAX_MODEL_LEN": "256", "VLLM_MAX_SESSION_MESSAGES": "100"}
     with ServerProcess(environment) as server:
         results = [
             chat(server, f"Round {i}: tell me something.", session_id="long", max_tokens=20, ignore_eos=True)

@@ -26,11 +26,13 @@ SERVER = str(ROOT / "vllm_server.py")
 @pytest.mark.parametrize(
     ("mode", "version"), [("auto", "2026-07-28"), ("legacy", "2025-11-25"), ("2026-07-28", "2026-07-28")]
 )
-def test_official_sdk_uses_everything_in_each_mode(mode: str, version: str, model: Path, tmp_path: Path) -> None:
+def test_official_sdk_uses_everything_in_each_mode(
+    mode: str, version: str, model: dict[str, str], tmp_path: Path
+) -> None:
     picture = forms(drawn("blue", "circle", "red"), tmp_path)["path"]["path"]
     run = subprocess.run(
         [python_environment("mcp2"), SDK_PROGRAM, mode, sys.executable, SERVER, picture],
-        input=json.dumps({"VLLM_MODEL_NAME": str(model), "PATH": os.environ["PATH"]}),
+        input=json.dumps({**model, "PATH": os.environ["PATH"]}),
         capture_output=True,
         text=True,
         timeout=LOAD_S,
@@ -49,12 +51,12 @@ def test_official_sdk_uses_everything_in_each_mode(mode: str, version: str, mode
 
 
 @pytest.fixture(scope="module")
-def fluidmcp(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FluidMcpHost]:
+def fluidmcp(model: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[FluidMcpHost]:
     """FluidMCP 0.1.0 that holds the server as its own configuration example does."""
     if (reason := fluidmcp_host.unavailable()) is not None:
         pytest.skip(reason)
     example = json.loads((ROOT / "examples" / "vllm-config.json").read_text())["mcpServers"]["vllm"]["env"]
-    with FluidMcpHost(tmp_path_factory.mktemp("fluidmcp"), {**example, "VLLM_MODEL_NAME": str(model)}) as host:
+    with FluidMcpHost(tmp_path_factory.mktemp("fluidmcp"), {**example, **model}) as host:
         while fluid_call(host, messages=[{"role": "user", "content": "Hello"}])["isError"]:
             pass  # "still loading" after 25 s, as the configuration says
         yield host
@@ -109,10 +111,10 @@ def test_generation_beyond_the_gateways_patience_answers_in_time(fluidmcp: Fluid
     assert result["structuredContent"]["finish_reason"] == "timeout"
 
 
-def test_nothing_is_left_when_fluidmcp_ends(model: Path, tmp_path: Path) -> None:
+def test_nothing_is_left_when_fluidmcp_ends(model: dict[str, str], tmp_path: Path) -> None:
     if (reason := fluidmcp_host.unavailable()) is not None:
         pytest.skip(reason)
-    host = FluidMcpHost(tmp_path, {"VLLM_MODEL_NAME": str(model)})
+    host = FluidMcpHost(tmp_path, {**model})
     host.start()
     assert fluid_call(host, "model_info")["structuredContent"]["server_state"] == "unloaded"
     assert host.stop() == []

@@ -41,7 +41,7 @@ def test_calls_behind_a_load_are_answered_at_their_deadline_in_order_and_the_loa
         while (answer := server.call("chat_completion", chat(3)))["result"]["isError"]:
             assert "still loading" in text_of(answer)
             assert time.monotonic() < until_s
-        assert answer["result"]["structuredContent"]["usage"]["completion_tokens"] >= 1
+        assert answer["result"]["structuredContent"]["finish_reason"] in ("length", "stop", "timeout")
 
 
 def test_generation_ends_at_its_deadline_with_the_text_so_far(demo_server: ServerProcess) -> None:

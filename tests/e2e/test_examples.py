@@ -52,10 +52,10 @@ def run(command: str | list[str | Path], tmp_path: Path, **environment: str) -> 
     )
 
 
-def test_demo_describes_drawn_and_given_pictures(model: Path, tmp_path: Path) -> None:
+def test_demo_describes_drawn_and_given_pictures(model: dict[str, str], tmp_path: Path) -> None:
     given = tmp_path / "mine.png"
     given.write_bytes(png(drawn("yellow", "square", "green")))
-    finished = run([ROOT / "scripts" / "demo", given], tmp_path, VLLM_MODEL_NAME=str(model))
+    finished = run([ROOT / "scripts" / "demo", given], tmp_path, **model)
     assert finished.returncode == 0, finished.stderr
     shown = finished.stdout.lower()
     for words in ("answered initialize", "red circle", "green square", "yellow", "ada", "first token after"):
@@ -68,13 +68,13 @@ def test_demo_says_which_picture_is_missing(tmp_path: Path) -> None:
     assert "none.png" in finished.stderr
 
 
-def test_python_client_with_the_official_sdk(model: Path, tmp_path: Path) -> None:
+def test_python_client_with_the_official_sdk(model: dict[str, str], tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     picture.write_bytes(png(drawn("blue", "circle", "red")))
     finished = run(
         [python_environment("mcp2"), ROOT / "examples" / "python_client.py", picture],
         tmp_path,
-        VLLM_MODEL_NAME=str(model),
+        **model,
     )
     assert finished.returncode == 0, finished.stderr
     assert "red" in finished.stdout.lower()
@@ -110,8 +110,8 @@ def test_template_holds_nothing_but_the_placeholder_for_the_folder(client: str) 
 
 
 @pytest.mark.parametrize("command", [command for command in commands() if not command.startswith("scripts/")])
-def test_command_of_the_readme_works(command: str, model: Path, tmp_path: Path) -> None:
-    finished = run(command, tmp_path, VLLM_MODEL_NAME=str(model))
+def test_command_of_the_readme_works(command: str, model: dict[str, str], tmp_path: Path) -> None:
+    finished = run(command, tmp_path, **model)
     assert finished.returncode == 0, finished.stderr
     answer = json.loads(finished.stdout)
     assert "error" not in answer

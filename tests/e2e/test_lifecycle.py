@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.server_process import (
-    ANSWER_S,
     LOAD_S,
     SERVER,
     Json,
@@ -115,6 +113,19 @@ def test_server_leaves_no_file_in_its_working_folder(server: ServerProcess) -> N
     assert os.listdir(f"/proc/{server.pid}/cwd") == []
 
 
+def test_thousand_calls_leave_no_descriptor_and_no_thread_behind(server: ServerProcess) -> None:
+    def held() -> tuple[int, int]:
+        return len(os.listdir(f"/proc/{server.pid}/fd")), len(os.listdir(f"/proc/{server.pid}/task"))
+
+    server.call("model_info")
+    before, before_bytes = held(), server.resident_bytes()
+    for number in range(1000):
+        answer = server.call(("model_info", "list_sessions", "get_session")[number % 3], {"session_id": "x"})
+        assert "result" in answer
+    assert held() == before
+    assert server.resident_bytes() - before_bytes < 8 << 20
+
+
 # Ending without a model
 
 
@@ -145,7 +156,7 @@ def test_second_signal_ends_the_server_at_once() -> None:
     with ServerProcess(read_stdout=False) as server:
         for _ in range(30):  # the first signal must wait for a reader that stands still
             server.send_request("tools/list")
-        wait_for_output(server)
+        server.wait_for_output()
         begin_s = time.monotonic()
         server.signal(signal.SIGTERM)
         server.signal(signal.SIGINT)
@@ -158,12 +169,6 @@ def test_end_of_input_answers_all_queued_calls_and_exits_0(server: ServerProcess
     server.close_stdin()
     assert [message["id"] for message in server.remaining()] == ids
     assert server.wait() == 0
-
-
-def wait_for_output(server: ServerProcess) -> None:
-    """Waits until the server has written something, and leaves it in the pipe."""
-    readable, _, _ = select.select([server.process.stdout], [], [], ANSWER_S)
-    assert readable
 
 
 # Ending with a model
@@ -214,7 +219,7 @@ def test_kill_leaves_no_orphan(engine_server: ServerProcess) -> None:
 def test_server_ends_when_the_reader_leaves_during_a_load(model: dict[str, str]) -> None:
     with ServerProcess(model, read_stdout=False) as server:
         server.send_call("chat_completion", LONG_CHAT, meta={"progressToken": 1})
-        wait_for_output(server)  # progress: the load has begun
+        server.wait_for_output()  # progress: the load has begun
         children = server.descendants()
         begin_s = time.monotonic()
         server.close_stdout()
@@ -231,6 +236,17 @@ def test_end_of_input_during_a_load_answers_all_calls_and_exits_0(engine_server:
     answers = engine_server.remaining(LOAD_S)
     assert [(answer["id"], answer["result"]["isError"]) for answer in answers] == [(n, False) for n in range(3)]
     assert engine_server.wait() == 0
+    assert_all_end(children)
+
+
+def test_signal_ends_a_server_that_finishes_its_calls_after_the_end_of_input(engine_server: ServerProcess) -> None:
+    """What official clients do: close stdin, wait, send SIGTERM."""
+    children = begin_chat(engine_server, "importing vLLM")
+    engine_server.close_stdin()
+    begin_s = time.monotonic()
+    engine_server.signal()
+    engine_server.assert_ends_promptly(begin_s)
+    assert [message["id"] for message in engine_server.remaining() if "id" in message] == ["chat"]
     assert_all_end(children)
 
 

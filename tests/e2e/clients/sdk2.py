@@ -34,7 +34,9 @@ async def main(mode: str, command: list[str], picture: str) -> dict[str, Any]:
         return {"type": "text", "text": words}
 
     parameters = StdioServerParameters(command=command[0], args=command[1:], env=json.load(sys.stdin))
-    async with Client(parameters, mode=mode, logging_callback=on_log) as client:
+    client: Any
+    callbacks: dict[str, Any] = {"logging_callback": on_log}
+    async with Client(parameters, mode=mode, **callbacks) as client:
         tools = (await client.list_tools()).tools
         what = asked(text("What is in this image?"), {"type": "image", "path": picture})
         described = await client.call_tool("chat_completion", what, progress_callback=on_progress)

@@ -11,6 +11,11 @@ from tests.mcp_results import LEGACY, MODERN, REVISIONS, Json, check_result, env
 from tests.unit.mcp_protocol.conftest import MakeHost
 from tests.unit.mcp_protocol.host import NO_ID, Host, modern
 
+ONE_OF_EACH: list[tuple[str, Json]] = [
+    ("ping", {}),
+    ("tools/call", {"name": "echo", "arguments": {"text": "x"}}),
+    ("no/such", {}),
+]
 IDS = [0, "", -1, 1.5, 2**70, "a" * 10_000, "1", "\u2028é", None]
 
 
@@ -93,18 +98,14 @@ def test_answers_of_the_client_are_passed_over(host: Host, line: bytes) -> None:
 
 
 @pytest.mark.parametrize("request_id", IDS)
-@pytest.mark.parametrize(
-    ("method", "params"), [("ping", {}), ("tools/call", {"name": "echo", "arguments": {"text": "x"}}), ("no/such", {})]
-)
+@pytest.mark.parametrize(("method", "params"), ONE_OF_EACH)
 def test_id_comes_back_as_it_was(host: Host, request_id: Any, method: str, params: Json) -> None:
     answer = host.request(method, params, request_id)
     assert answer["id"] == request_id
     assert type(answer["id"]) is type(request_id)
 
 
-@pytest.mark.parametrize(
-    ("method", "params"), [("ping", {}), ("tools/call", {"name": "echo", "arguments": {"text": "x"}}), ("no/such", {})]
-)
+@pytest.mark.parametrize(("method", "params"), ONE_OF_EACH)
 def test_request_without_id_is_answered_with_null(host: Host, method: str, params: Json) -> None:
     assert host.request(method, params, NO_ID)["id"] is None
 

@@ -95,7 +95,12 @@ def test_lines_of_many_threads_never_interleave(pipe: tuple[int, int]) -> None:
     wire = Wire(-1, write_fd)
     n_threads, n_lines = 8, 20
     lines = [json.dumps({"thread": i, "text": str(i) * 20_000}).encode() + b"\n" for i in range(n_threads)]
-    threads = [threading.Thread(target=lambda line=line: [wire.write(line) for _ in range(n_lines)]) for line in lines]
+
+    def write(line: bytes) -> None:
+        for _ in range(n_lines):
+            wire.write(line)
+
+    threads = [threading.Thread(target=write, args=(line,)) for line in lines]
     for thread in threads:
         thread.start()
     with open(read_fd, "rb", closefd=False) as reader:

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from handlers.catalog import TOOLS
+from tests.unit.handlers.conftest import Desk
+
+FAMILIES = sorted({tool.family for tool in TOOLS})
+
+
+def test_all_families_are_offered_by_default(desk: Desk) -> None:
+    assert [tool["name"] for tool in desk.toolbox.listing()] == [tool.name for tool in TOOLS]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_setting_picks_families(make_desk: Callable[..., Desk], family: str) -> None:
+    names = [tool["name"] for tool in make_desk(VLLM_TOOLSETS=family).toolbox.listing()]
+    assert names == [tool.name for tool in TOOLS if tool.family == family]
+
+
+def test_only_what_deletes_is_destructive() -> None:
+    assert [tool.name for tool in TOOLS if tool.destructive] == ["delete_session"]
+    assert not any(tool.read_only and tool.destructive for tool in TOOLS)
+
+
+def test_engine_is_made_only_when_asked_for(desk: Desk) -> None:
+    from handlers.services import Services
+
+    services = Services(desk.services.settings)
+    services.load_toolbox().listing()
+    services.close()
+    assert "engine" not in services.__dict__
+
+
+def test_close_ends_the_engine(desk: Desk) -> None:
+    desk.services.close()
+    assert desk.engine.closed
+
+
+def test_preload_loads_and_leaves_the_phase(desk: Desk) -> None:
+    phases: list[str | None] = []
+    desk.services.preload(phases.append)
+    assert phases == ["importing vLLM", "loading weights", None]
+    assert desk.engine.n_loads == 1

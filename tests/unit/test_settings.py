@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+import settings
+from settings import DEMO_MODEL, SECTIONS, Kind, read, rows
+
+GOOD: list[tuple[str, str, str, Any]] = [
+    ("server", "VLLM_LOG_LEVEL", "debug", "DEBUG"),
+    ("server", "VLLM_LOG_FILE", "/tmp/log", "/tmp/log"),
+    ("server", "VLLM_CALL_TIMEOUT", "25", 25.0),
+    ("server", "VLLM_CALL_TIMEOUT", "0", 0.0),
+    ("server", "VLLM_MAX_LINE_BYTES", "1024", 1024),
+    ("server", "VLLM_MAX_RESULT_BYTES", "10000", 10_000),
+    ("server", "VLLM_TOOLSETS", " chat , ,chat ", ("chat", "chat")),
+    ("engine", "VLLM_MODEL_NAME", "some/model", "some/model"),
+    ("engine", "VLLM_DTYPE", "BFloat16", "bfloat16"),
+    ("engine", "VLLM_MAX_MODEL_LEN", "1", 1),
+    ("engine", "VLLM_TENSOR_PARALLEL_SIZE", "2", 2),
+    ("engine", "VLLM_GPU_MEMORY_UTILIZATION", "1", 1.0),
+    ("engine", "VLLM_QUANTIZATION", "fp8", "fp8"),
+    ("engine", "VLLM_ENFORCE_EAGER", "True", True),
+    ("engine", "VLLM_ENFORCE_EAGER", "0", False),
+    ("engine", "VLLM_TRUST_REMOTE_CODE", "yes", True),
+    ("engine", "VLLM_TRUST_REMOTE_CODE", "off", False),
+    ("engine", "VLLM_MAX_IMAGES_PER_PROMPT", "0", 0),
+    ("engine", "VLLM_MM_PROCESSOR_KWARGS", '{"size": {"longest_edge": 448}}', {"size": {"longest_edge": 448}}),
+    ("engine", "VLLM_EXTRA_ENGINE_ARGS", "{}", {}),
+    ("engine", "VLLM_CPU_KVCACHE_SPACE", "0.25", 0.25),
+    ("engine", "HUGGING_FACE_HUB_TOKEN", "hf_x", "hf_x"),
+    ("engine", "HF_TOKEN", "hf_x", "hf_x"),
+    ("sampling", "VLLM_DEFAULT_TEMPERATURE", "2", 2.0),
+    ("sampling", "VLLM_DEFAULT_MAX_TOKENS", "7", 7),
+    ("sampling", "VLLM_DEFAULT_TOP_P", "0.5", 0.5),
+    ("sampling", "VLLM_DEFAULT_TOP_K", "-1", -1),
+    ("sampling", "VLLM_DEFAULT_TOP_K", "40", 40),
+    ("sessions", "VLLM_MAX_SESSIONS", "3", 3),
+    ("sessions", "VLLM_MAX_SESSION_MESSAGES", "2", 2),
+    ("media", "VLLM_ALLOWED_MEDIA_DIRS", "/a::/b", ("/a", "/b")),
+    ("media", "VLLM_ALLOWED_MEDIA_HOSTS", "a.example, b.example", ("a.example", "b.example")),
+    ("media", "VLLM_MAX_IMAGE_BYTES", "1000", 1000),
+]
+FIELDS = {
+    entry.variable: (section, name)
+    for section, cls in SECTIONS.items()
+    for name, entry in settings._entries(cls)  # the one place that knows
+} | {"HF_TOKEN": ("engine", "hf_token")}
+
+
+@pytest.mark.parametrize(("section", "variable", "text", "value"), GOOD)
+def test_value_is_read_into_its_section(section: str, variable: str, text: str, value: Any) -> None:
+    found = read({variable: text})
+    assert found.problems == ()
+    assert FIELDS[variable][0] == section
+    assert getattr(getattr(found, section), FIELDS[variable][1]) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "allowed"),
+    [
+        ("VLLM_LOG_LEVEL", "LOUD", "DEBUG, INFO, WARNING, ERROR"),
+        ("VLLM_CALL_TIMEOUT", "-1", "a number from 0 to 86400"),
+        ("VLLM_CALL_TIMEOUT", "nan", "a number from 0 to 86400"),
+        ("VLLM_CALL_TIMEOUT", "inf", "a number from 0 to 86400"),
+        ("VLLM_CALL_TIMEOUT", "1e999", "a number from 0 to 86400"),
+        ("VLLM_CALL_TIMEOUT", "25s", "a number from 0 to 86400"),
+        ("VLLM_MAX_LINE_BYTES", "1023", "a whole number from 1024 to 1073741824"),
+        ("VLLM_MAX_LINE_BYTES", "64MB", "a whole number from 1024 to 1073741824"),
+        ("VLLM_MAX_RESULT_BYTES", "1e6", "a whole number from 10000 to 10000000"),
+        ("VLLM_DTYPE", "int8", "auto, float16, bfloat16, float32"),
+        ("VLLM_MAX_MODEL_LEN", "0", "a whole number ≥ 1"),
+        ("VLLM_MAX_MODEL_LEN", "1.5", "a whole number ≥ 1"),
+        ("VLLM_MAX_MODEL_LEN", "9" * 5000, "a whole number ≥ 1"),
+        ("VLLM_GPU_MEMORY_UTILIZATION", "0", "a number above 0 and up to 1"),
+        ("VLLM_GPU_MEMORY_UTILIZATION", "1.1", "a number above 0 and up to 1"),
+        ("VLLM_ENFORCE_EAGER", "maybe", "1 or 0"),
+        ("VLLM_MM_PROCESSOR_KWARGS", "[1]", 'a JSON object, for example {"key": 1}'),
+        ("VLLM_MM_PROCESSOR_KWARGS", "{", 'a JSON object, for example {"key": 1}'),
+        ("VLLM_EXTRA_ENGINE_ARGS", "null", 'a JSON object, for example {"key": 1}'),
+        ("VLLM_DEFAULT_TEMPERATURE", "2.1", "a number from 0 to 2"),
+        ("VLLM_DEFAULT_TOP_P", "0", "a number above 0 and up to 1"),
+        ("VLLM_DEFAULT_TOP_K", "0", "-1 (off) or a whole number ≥ 1"),
+        ("VLLM_MAX_SESSION_MESSAGES", "1", "a whole number ≥ 2"),
+        ("VLLM_ALLOWED_MEDIA_DIRS", "pictures", "absolute folders separated by ':'"),
+        ("VLLM_ALLOWED_MEDIA_DIRS", "/a:b", "absolute folders separated by ':'"),
+        ("VLLM_IMAGE_FETCH_TIMEOUT", "0", "a number above 0 and up to 600"),
+    ],
+)
+def test_wrong_value_is_a_problem_with_name_value_and_what_is_allowed(variable: str, text: str, allowed: str) -> None:
+    found = read({variable: text})
+    shown = text if len(text) <= 100 else text[:100] + "…"
+    assert found.problems == (f"The setting {variable} is {shown!r}; allowed: {allowed}.",)
+    section, name = FIELDS[variable]
+    assert getattr(found, section) == SECTIONS[section](), f"{name} must fall back to its default"
+
+
+def test_every_wrong_value_is_told() -> None:
+    found = read({"VLLM_DTYPE": "x", "VLLM_MAX_SESSIONS": "x", "VLLM_LOG_LEVEL": "DEBUG"})
+    assert len(found.problems) == 2
+    assert found.server.log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t\n"])
+def test_empty_value_counts_as_not_set(text: str) -> None:
+    assert read(dict.fromkeys(FIELDS, text)) == read({})
+
+
+def test_spaces_around_a_value_do_not_count() -> None:
+    assert read({"VLLM_MAX_SESSIONS": " 5\n"}).sessions.max_sessions == 5
+
+
+def test_command_line_wins() -> None:
+    assert read({"VLLM_LOG_LEVEL": "DEBUG"}, {"VLLM_LOG_LEVEL": "ERROR"}).server.log_level == "ERROR"
+
+
+def test_longer_name_of_the_token_wins() -> None:
+    assert read({"HUGGING_FACE_HUB_TOKEN": "a", "HF_TOKEN": "b"}).engine.hf_token == "a"
+    assert read({"HUGGING_FACE_HUB_TOKEN": "", "HF_TOKEN": "b"}).engine.hf_token == "b"
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    assert read({"PATH": "/bin", "VLLM_USE_SOMETHING": "x", "LANG": "C"}) == read({})
+
+
+def test_defaults_are_those_of_the_readme() -> None:
+    found = read({})
+    assert found.problems == ()
+    assert found.engine.model_name == DEMO_MODEL
+    assert found.server.max_result_bytes == 1_000_000
+    assert found.sampling.temperature == 0.7
+    assert not found.engine.preload
+
+
+def test_defaults_are_values_that_could_be_set() -> None:
+    for row in rows():
+        section, name = FIELDS[row.variable]
+        default = getattr(SECTIONS[section](), name)
+        if isinstance(default, int | float | str) and default != "":
+            text = str(int(default)) if isinstance(default, bool) else str(default)
+            found = read({row.variable: text})
+            assert found.problems == ()
+            assert getattr(getattr(found, section), name) == default
+
+
+def test_table_has_every_setting_once_with_all_its_cells() -> None:
+    table = list(rows())
+    assert [row.variable for row in table] == [variable for variable in FIELDS if variable != "HF_TOKEN"]
+    assert len(table) == sum(len(cls.__struct_fields__) for cls in SECTIONS.values())
+    for row in table:
+        assert row.section in SECTIONS
+        assert row.allowed
+        assert row.meaning.endswith(".")
+        assert "|" not in "".join((row.variable, row.default, row.allowed, row.meaning))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(settings.whole(0), " "), (settings.number(0, math.inf), "nan"), (settings.choice("a"), "b")],
+)
+def test_kinds_refuse_by_value_error(kind: Kind, text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        kind.parse(text)
+
+
+# The command line
+
+
+def test_no_options_are_no_overrides() -> None:
+    assert settings.parse_command_line([]) == settings.CommandLine()
+
+
+@pytest.mark.parametrize("level", ["debug", "DEBUG"])
+def test_log_level_is_an_override(level: str) -> None:
+    assert settings.parse_command_line(["--log-level", level]).overrides == {"VLLM_LOG_LEVEL": "DEBUG"}
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--version"], 0), (["--help"], 0), (["--nope"], 2), (["x"], 2)])
+def test_other_options_print_and_exit(capsys: pytest.CaptureFixture[str], arguments: list[str], status: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        settings.parse_command_line(arguments)
+    assert ended.value.code == status
+    written = capsys.readouterr()
+    assert bool(written.out) == (status == 0)
+    assert bool(written.err) == (status == 2)
+
+
+def test_help_has_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        settings.parse_command_line(["--help"])
+    written = capsys.readouterr().out
+    assert all(row.variable in written and row.meaning in written for row in rows())
