@@ -1,7 +1,7 @@
 """Writes the README's generated tables: the settings from `settings.py`, the tools from the table of tools.
 
-    .venv/bin/python scripts/readme_tables.py            rewrite README.md
-    .venv/bin/python scripts/readme_tables.py --check    exit 1 where README.md says something else
+.venv/bin/python scripts/readme_tables.py            rewrite README.md
+.venv/bin/python scripts/readme_tables.py --check    exit 1 where README.md says something else
 """
 
 from __future__ import annotations

@@ -1,0 +1,89 @@
+"""Runs the benchmarks named, or all, and writes RESULTS.md: `scripts/bench --help`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from benchmarks import batch, chat, machine, memory, report, results, round_trip, session_turns, startup
+from benchmarks.results import Section
+from benchmarks.run import Run
+from settings import DEMO_MODEL
+
+FOLDER = Path(__file__).resolve().parent
+BENCHMARKS: dict[str, ModuleType] = {
+    "startup": startup,
+    "round_trip": round_trip,
+    "chat": chat,
+    "batch": batch,
+    "session_turns": session_turns,
+    "memory": memory,
+}
+
+
+def main() -> int:
+    """Measures, shows each section when it is done, and returns 1 when one could not be measured."""
+    options = _options()
+    run = Run(model=options.model, quick=options.quick)
+    folder: Path | None = options.output or (None if options.quick else FOLDER)
+    failed = []
+    for name in [name for name in BENCHMARKS if name in (options.names or BENCHMARKS)]:
+        print(f"{name} …", file=sys.stderr)
+        try:
+            section = _measured(name, run)
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
+            continue
+        print(report.render_section(section))
+        if folder is not None:
+            _write(section, folder)
+    if failed:
+        print(f"not measured: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measures the server side by side with its anchors and writes benchmarks/RESULTS.md. Figures are "
+        "worth something only on a machine that does nothing else.",
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"what to measure (default: all): {', '.join(BENCHMARKS)}"
+    )
+    parser.add_argument("--quick", action="store_true", help="few samples, to try the benchmarks; writes no file")
+    parser.add_argument("--model", default=DEMO_MODEL, help="folder or Hugging Face name (default: the bundled model)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where RESULTS.md and results.json go")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    return options
+
+
+def _measured(name: str, run: Run) -> Section:
+    module = BENCHMARKS[name]
+    on, others = machine.describe(), machine.Others()
+    started_s = time.monotonic()
+    findings = module.measure(run)
+    took_s = time.monotonic() - started_s
+    method = " ".join((module.__doc__ or "").split())
+    return Section(name, module.TITLE, method, on, run.quick, took_s, others.share(), findings)
+
+
+def _write(section: Section, folder: Path) -> None:
+    """Puts the section in its place among those of earlier runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.json"
+    known = {**results.load(path), section.name: section}
+    sections = {name: known[name] for name in BENCHMARKS if name in known}
+    results.save(path, sections)
+    (folder / "RESULTS.md").write_text(report.render(sections.values()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""RESULTS.md from sections: what is required first, then each benchmark's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from benchmarks.machine import Machine
+from benchmarks.results import Cell, Requirement, Section, Table
+
+HEAD = """# Measurements
+
+Everything here is compared side by side with its anchor, in one run and on one machine: read the ratios, the times
+depend on the machine. `scripts/bench` measures all of it again and writes this file; `scripts/bench NAME …` measures
+only the sections named and keeps the others. Where a figure has a range, it is from the smallest to the largest of
+the blocks or rounds, and the figure is their median.
+"""
+QUIET_SHARE = 0.05
+NO_GPU = "not measured: no GPU on the machine of this run"
+
+
+def render(sections: Iterable[Section]) -> str:
+    """The whole file."""
+    sections = list(sections)
+    parts = [HEAD, _requirements(sections)]
+    parts += [render_section(section) for section in sections]
+    parts.append(_gpu(sections))
+    return "\n".join(parts)
+
+
+def render_section(section: Section) -> str:
+    """One benchmark: how it measures, on what, and its tables."""
+    lines = [f"## {section.title} (`{section.name}`)", "", section.method, ""]
+    if section.quick:
+        lines += ["**A quick run with few samples: it shows that the measurement works, not what it measures.**", ""]
+    for table in section.findings.tables:
+        lines += [*_table(table), ""]
+    for requirement in section.findings.requirements:
+        lines += [f"Required: {_sentence(requirement)}", ""]
+    lines += [line for note in section.findings.notes for line in (note, "")]
+    lines += [f"Measured in {section.took_s:.0f} s on {_machine(section.machine)}. {_quietness(section)}", ""]
+    return "\n".join(lines)
+
+
+def _requirements(sections: list[Section]) -> str:
+    rows: list[list[Cell]] = [
+        [
+            requirement.what,
+            _with_range(requirement),
+            f"{requirement.side} {_cell(requirement.bound)}{requirement.unit}",
+            "**met**" if requirement.met else "**not met**",
+        ]
+        for section in sections
+        for requirement in section.findings.requirements
+    ]
+    return "\n".join([*_table(Table("Required and measured", ["what", "measured", "required", ""], rows)), ""])
+
+
+def _sentence(requirement: Requirement) -> str:
+    verdict = "met" if requirement.met else "not met"
+    bound = f"{requirement.side} {_cell(requirement.bound)}{requirement.unit}"
+    return f"{requirement.what} {bound}; measured {_with_range(requirement)}: **{verdict}**."
+
+
+def _with_range(requirement: Requirement) -> str:
+    figure = f"{_cell(requirement.measured)}{requirement.unit}"
+    if requirement.low is None or requirement.high is None:
+        return figure
+    return f"{figure} ({_cell(requirement.low)} to {_cell(requirement.high)})"
+
+
+def _gpu(sections: list[Section]) -> str:
+    on_gpu = any(section.machine.gpu != "none" for section in sections)
+    speed = "the sections above that name a GPU" if on_gpu else NO_GPU
+    sleep = "not measured by these benchmarks" if on_gpu else NO_GPU
+    return "\n".join(
+        [
+            "## On a GPU",
+            "",
+            f"- Tokens per second on CUDA against raw vLLM: {speed}.",
+            f"- Sleep and wake: {sleep}.",
+            "",
+        ]
+    )
+
+
+def _machine(machine: Machine) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+    gpu = "no GPU" if machine.gpu == "none" else machine.gpu
+    return (
+        f"{machine.date}: {machine.cpu}, {machine.n_cpus} CPUs, {machine.memory_gib:.0f} GiB, {gpu}; Python "
+        f"{machine.python}, {packages}"
+    )
+
+
+def _quietness(section: Section) -> str:
+    sentence = f"Others used {section.others_share:.0%} of the CPUs meanwhile."
+    return sentence if section.others_share <= QUIET_SHARE else f"**{sentence} That is too much to trust the times.**"
+
+
+def _table(table: Table) -> list[str]:
+    lines = [f"**{table.title}**", ""]
+    lines.append(f"| {' | '.join(table.columns)} |")
+    lines.append(f"|{'|'.join(['---', *['---:'] * (len(table.columns) - 1)])}|")
+    lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in table.rows]
+    return lines
+
+
+def _cell(value: Cell) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return f"{value:,}"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}"
