@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
-
 from stdio_client import StdioClient, ToolFailed
 
 SERVER = Path(__file__).resolve().parent.parent / "vllm_server.py"
@@ -54,7 +53,9 @@ def _converse(pictures: list[Path]) -> None:
         _ask(client, "My name is Ada.", session_id="demo")
         _ask(client, "What is my name?", session_id="demo")
         information = client.call_tool("model_info", {})["structuredContent"]
-    print(f"The model is {information['model_name']}, run by vLLM {information['vllm_version']} on this machine's", end="")
+    print(
+        f"The model is {information['model_name']}, run by vLLM {information['vllm_version']} on this machine's", end=""
+    )
     print(f" {information['device']}. To use a real one, set VLLM_MODEL_NAME; see README.md.")
 
 

@@ -1,6 +1,6 @@
 """Uses the server through the official Python SDK (`pip install mcp`, version 2).
 
-    python examples/python_client.py PICTURE ["a question"]
+python examples/python_client.py PICTURE ["a question"]
 """
 
 from __future__ import annotations
