@@ -1,11 +1,9 @@
 """An MCP server on stdin and stdout over a vLLM engine in this process.
 
-    main ─ reads the settings, guards stdin and stdout, builds the server, runs the loop
-      ├─ mcp_protocol.main_loop   bytes in, signals, deadlines, the end of the process
-      ├─ mcp_protocol.server      one line in, one line out; tool calls go into a queue
-      └─ handlers.catalog         the table of tools, loaded with the first `tools/list` or `tools/call`
-
-Nothing on the way to the answer to `initialize` imports vllm, torch, PIL, httpx, pydantic or numpy.
+main ─ reads the settings, guards stdin and stdout, builds the server, runs the loop
+  ├─ mcp_protocol.main_loop   bytes in, signals, deadlines, the end of the process
+  ├─ mcp_protocol.server      one line in, one line out; tool calls go into a queue
+  └─ handlers.catalog         the table of tools, loaded with the first `tools/list` or `tools/call`
 """
 
 from __future__ import annotations
@@ -16,16 +14,15 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from handlers.services import Services
     from mcp_protocol.stdio import Wire
+    from mcp_protocol.tools import Toolbox
     from settings import Settings
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
-VENV = os.path.join(ROOT, ".venv")
-DESCRIPTION = "Chat with vision-language models that run on this machine, in a vLLM engine inside the server"
 INSTRUCTIONS = (
-    "Chat with a vision-language model on this machine. chat_completion answers messages with text and pictures; "
-    "give a session_id to hold a conversation. Pictures are given by absolute path, http(s) or data URL, or as "
-    "base64. The first call loads the model, which can take a while: if told that it is still loading, ask again."
+    "chat_completion answers messages with text and pictures; give a session_id to hold a conversation. Pictures are "
+    "given by absolute path, URL or base64. The first call loads the model: if told that it still loads, ask again."
 )
 
 
@@ -34,18 +31,18 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # until the loop has its own handlers, a signal just ends the start
         signal.signal(number, lambda *_: os._exit(0))
     _require_msgspec()
-    import settings
+    from command_line import parse
 
-    command_line = settings.parse_command_line(sys.argv[1:])
-    if command_line.print_config is not None:
+    options = parse(sys.argv[1:])
+    if options.print_config is not None:
         from client_configs import client_config
 
-        print(client_config(command_line.print_config, ROOT))
+        print(client_config(options.print_config, ROOT))
         return
+    import settings
     from mcp_protocol import stdio
 
-    wire = stdio.guard()
-    serve(wire, settings.read(os.environ, command_line.overrides))
+    serve(stdio.guard(), settings.read(os.environ, options.overrides))
 
 
 def serve(wire: Wire, settings: Settings) -> NoReturn:
@@ -55,7 +52,7 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
     from mcp_protocol.main_loop import MainLoop
     from mcp_protocol.server import Server, ServerInfo
     from mcp_protocol.work_queue import Task
-    from settings import SERVER_NAME, SERVER_TITLE, SERVER_VERSION
+    from settings import SERVER_DESCRIPTION, SERVER_NAME, SERVER_TITLE, SERVER_VERSION
 
     log_problem = log.configure(settings.server.log_level, settings.server.log_file)
     problems = (*settings.problems, *([log_problem] if log_problem else []))
@@ -65,8 +62,8 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
     loop = MainLoop(wire, settings.server.max_line_bytes)
     server = Server(
         wire,
-        ServerInfo(SERVER_NAME, SERVER_TITLE, SERVER_VERSION, DESCRIPTION, INSTRUCTIONS),
-        services.load_toolbox,
+        ServerInfo(SERVER_NAME, SERVER_TITLE, SERVER_VERSION, SERVER_DESCRIPTION, INSTRUCTIONS),
+        lambda: _toolbox(services),
         problems=problems,
         call_timeout_s=settings.server.call_timeout_s,
         max_line_bytes=settings.server.max_line_bytes,
@@ -78,13 +75,19 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
     loop.run(server, services.close)
 
 
+def _toolbox(services: Services) -> Toolbox:
+    from handlers.catalog import toolbox  # 50 ms that the answer to `initialize` does without
+
+    return toolbox(services)
+
+
 def _require_msgspec() -> None:
     """Starts again with the Python that the scripts set up, when this one lacks the one package the start needs."""
     try:
         import msgspec  # noqa: F401
     except ImportError:
-        python = os.path.join(VENV, "bin", "python")
-        if os.path.exists(python) and sys.prefix != VENV:
+        python = os.path.join(ROOT, ".venv", "bin", "python")
+        if os.path.exists(python) and sys.prefix != os.path.join(ROOT, ".venv"):
             os.execv(python, [python, *sys.argv])
         sys.exit(
             f"vllm_server.py: msgspec is not installed for {sys.executable}. Run {ROOT}/scripts/demo once: it makes "

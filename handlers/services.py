@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from engine.interface import Engine
     from engine.sessions import SessionStore
-    from mcp_protocol.tools import Toolbox
     from media.image import ImageReader
     from settings import Settings
 
@@ -40,12 +39,6 @@ class Services:
         from media.image import ImageReader
 
         return ImageReader(self.settings.media)
-
-    def load_toolbox(self) -> Toolbox:
-        """The table of tools over these services."""
-        from handlers.catalog import toolbox
-
-        return toolbox(self)
 
     def preload(self, enter_phase: Callable[[str | None], None]) -> None:
         """Loads the model before the first call asks for it."""

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+import command_line
+import setting_kinds
 import settings
-from settings import DEMO_MODEL, SECTIONS, Kind, read, rows
+from setting_kinds import Kind
+from settings import DEMO_MODEL, SECTIONS, read, rows
 
 GOOD: list[tuple[str, str, str, Any]] = [
     ("server", "VLLM_LOG_LEVEL", "debug", "DEBUG"),
@@ -158,7 +161,7 @@ def test_table_has_every_setting_once_with_all_its_cells() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [(settings.whole(0), " "), (settings.number(0, math.inf), "nan"), (settings.choice("a"), "b")],
+    [(setting_kinds.whole(0), " "), (setting_kinds.number(0, math.inf), "nan"), (setting_kinds.choice("a"), "b")],
 )
 def test_kinds_refuse_by_value_error(kind: Kind, text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
@@ -169,18 +172,18 @@ def test_kinds_refuse_by_value_error(kind: Kind, text: str) -> None:
 
 
 def test_no_options_are_no_overrides() -> None:
-    assert settings.parse_command_line([]) == settings.CommandLine()
+    assert command_line.parse([]) == command_line.CommandLine()
 
 
 @pytest.mark.parametrize("level", ["debug", "DEBUG"])
 def test_log_level_is_an_override(level: str) -> None:
-    assert settings.parse_command_line(["--log-level", level]).overrides == {"VLLM_LOG_LEVEL": "DEBUG"}
+    assert command_line.parse(["--log-level", level]).overrides == {"VLLM_LOG_LEVEL": "DEBUG"}
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--version"], 0), (["--help"], 0), (["--nope"], 2), (["x"], 2)])
 def test_other_options_print_and_exit(capsys: pytest.CaptureFixture[str], arguments: list[str], status: int) -> None:
     with pytest.raises(SystemExit) as ended:
-        settings.parse_command_line(arguments)
+        command_line.parse(arguments)
     assert ended.value.code == status
     written = capsys.readouterr()
     assert bool(written.out) == (status == 0)
@@ -189,6 +192,6 @@ def test_other_options_print_and_exit(capsys: pytest.CaptureFixture[str], argume
 
 def test_help_has_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        settings.parse_command_line(["--help"])
+        command_line.parse(["--help"])
     written = capsys.readouterr().out
     assert all(row.variable in written and row.meaning in written for row in rows())

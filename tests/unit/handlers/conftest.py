@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import settings
+from handlers.catalog import toolbox
 from handlers.services import Services
 from mcp_protocol.call import Call
 from mcp_protocol.versions import Revision
@@ -27,7 +28,7 @@ class Desk:
         self.engine = FakeEngine()
         self.services = Services(settings.read(environment))
         self.services.engine = self.engine
-        self.toolbox = self.services.load_toolbox()
+        self.toolbox = toolbox(self.services)
         self.sent: list[Json] = []
 
     def make_call(self, tool: str, arguments: Json, **options: Any) -> Call:

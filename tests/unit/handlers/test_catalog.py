@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from handlers.catalog import TOOLS
+from handlers.catalog import TOOLS, toolbox
 from tests.unit.handlers.conftest import Desk
 
 FAMILIES = sorted({tool.family for tool in TOOLS})
@@ -29,7 +29,7 @@ def test_engine_is_made_only_when_asked_for(desk: Desk) -> None:
     from handlers.services import Services
 
     services = Services(desk.services.settings)
-    services.load_toolbox().listing()
+    toolbox(services).listing()
     services.close()
     assert "engine" not in services.__dict__
 

@@ -1,0 +1,45 @@
+"""The options of the command line; everything else is an environment variable, see `settings.py`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from settings import LOG_LEVELS, SERVER_NAME, SERVER_VERSION, rows
+
+
+class CommandLine(msgspec.Struct, frozen=True):
+    """What the command line asks for: settings that win over the environment, or a text to print instead."""
+
+    overrides: dict[str, str] = {}
+    print_config: str | None = None
+
+
+def parse(arguments: Sequence[str]) -> CommandLine:
+    """Reads the options; prints and exits for `--help`, `--version` and for an option it does not know."""
+    if not arguments:
+        return CommandLine()
+    import argparse  # 10 ms that only a start with options pays
+
+    from client_configs import TEMPLATES
+
+    parser = argparse.ArgumentParser(
+        prog=os.path.basename(sys.argv[0]),
+        description="An MCP server on stdin and stdout over a vLLM engine. Its settings are environment variables:",
+        epilog="\n".join(f"{row.variable}\n    {row.meaning} Default: {row.default or 'none'}." for row in rows()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{SERVER_NAME} {SERVER_VERSION}")
+    parser.add_argument("--log-level", type=str.upper, choices=LOG_LEVELS, help="how much goes to the log")
+    parser.add_argument(
+        "--print-config",
+        metavar="CLIENT",
+        choices=TEMPLATES,
+        help="print the configuration of a client (%(choices)s) with this folder's paths, and end",
+    )
+    options = parser.parse_args(arguments)
+    overrides = {"VLLM_LOG_LEVEL": options.log_level} if options.log_level else {}
+    return CommandLine(overrides, options.print_config)

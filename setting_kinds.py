@@ -1,0 +1,107 @@
+"""How a setting's text becomes a value: each kind knows what it allows, and refuses the rest with a ValueError."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a setting's text becomes a value; `allowed` completes the sentence "allowed: ..."."""
+
+    allowed: str
+    parse: Callable[[str], Any]
+
+
+def whole(minimum: int, maximum: int | None = None, also: str = "") -> Kind:
+    """Whole numbers from `minimum` to `maximum`."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < minimum or (maximum is not None and value > maximum):
+            raise ValueError(text)
+        return value
+
+    limit = f"a whole number from {minimum} to {maximum}" if maximum is not None else f"a whole number ≥ {minimum}"
+    return Kind(limit + also, parse)
+
+
+def number(minimum: float, maximum: float, exclusive_minimum: bool = False) -> Kind:
+    """Finite numbers from `minimum` to `maximum`; comparisons with NaN are false, so NaN is refused."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not (minimum < value <= maximum or (value == minimum and not exclusive_minimum)):
+            raise ValueError(text)
+        return value
+
+    above = f"above {minimum:g} and up to" if exclusive_minimum else f"from {minimum:g} to"
+    return Kind(f"a number {above} {maximum:g}", parse)
+
+
+def choice(*names: str) -> Kind:
+    """One of some names, in any case."""
+    by_folded_name = {name.casefold(): name for name in names}
+
+    def parse(text: str) -> str:
+        if text.casefold() not in by_folded_name:
+            raise ValueError(text)
+        return by_folded_name[text.casefold()]
+
+    return Kind(", ".join(names), parse)
+
+
+def _switch(text: str) -> bool:
+    folded = text.casefold()
+    if folded in ("1", "true", "yes", "on"):
+        return True
+    if folded in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = msgspec.json.decode(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def some_of(*names: str) -> Kind:
+    """One or several of some names, separated by commas."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = _names(text)
+        if not set(found) <= set(names):
+            raise ValueError(text)
+        return found
+
+    return Kind(f"one or more of {', '.join(names)}, separated by commas", parse)
+
+
+def _folders(text: str) -> tuple[str, ...]:
+    folders = tuple(os.path.expanduser(folder) for folder in text.split(os.pathsep) if folder)
+    if not all(os.path.isabs(folder) for folder in folders):
+        raise ValueError(text)
+    return folders
+
+
+def _top_k(text: str) -> int:
+    value = int(text)
+    if value != -1 and value < 1:
+        raise ValueError(text)
+    return value
+
+
+TEXT = Kind("any text", str)
+SWITCH = Kind("1 or 0", _switch)
+JSON_OBJECT = Kind('a JSON object, for example {"key": 1}', _json_object)
+NAMES = Kind("names separated by commas", _names)
+FOLDERS = Kind(f"absolute folders separated by '{os.pathsep}'", _folders)
+TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
+POSITIVE = whole(1)
