@@ -1,0 +1,370 @@
+"""Evaluation samples: pictures drawn and questions worded apart from the training code, with checkers of the answers.
+
+Nothing here is imported from the training modules: other colours, other sizes and placements, other geometry, other
+wordings, other names. `evaluation_samples` is the entrance; who puts the samples to a model does not matter here.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, ImageColor, ImageDraw
+
+SHADES: dict[str, tuple[str, ...]] = {
+    "red": ("red", "red", "crimson", "#c81e1e", "#e62828"),
+    "green": ("green", "green", "lime", "limegreen", "forestgreen", "#00c800"),
+    "blue": ("blue", "blue", "royalblue", "mediumblue", "dodgerblue", "#3232dc"),
+    "yellow": ("yellow", "yellow", "gold", "#f5e132"),
+    "black": ("black", "black", "#0f0f0f"),
+    "white": ("white", "white", "whitesmoke", "#fafafa"),
+    "orange": ("orange", "orange", "darkorange", "#ff8c1e"),
+    "purple": ("purple", "purple", "darkviolet", "#781e96"),
+    "pink": ("pink", "pink", "hotpink", "lightpink"),
+    "gray": ("gray", "gray", "darkgray", "#969696", "#787878"),
+}
+KINDS = ("circle", "square", "triangle")
+CANVASES = ((200, 200), (640, 480), (64, 64), (96, 96), (320, 240), (512, 512), (240, 360), (800, 400), (1024, 768),
+            (150, 150), (400, 300), (300, 100), (128, 256), (1000, 1000), (333, 250))  # fmt: skip
+
+Thing = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture and what is on it: (colour, kind) of every shape."""
+
+    background: str
+    things: tuple[Thing, ...]
+    picture: Image.Image
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A short conversation and a check of its last answer.
+
+    `turns` are what the user says, one list of parts (strings and pictures) a message; the model's own answers go
+    between them. `expected` is for people, `accepts` decides.
+    """
+
+    task: str
+    turns: tuple[tuple[str | Image.Image, ...], ...]
+    expected: str
+    accepts: Callable[[str], bool]
+    system: str | None = None
+
+    def message(self, turn: int) -> dict[str, Any]:
+        """One user message in the OpenAI format, pictures as vLLM's `image_pil` parts."""
+        content = [
+            {"type": "text", "text": part} if isinstance(part, str) else {"type": "image_pil", "image_pil": part}
+            for part in self.turns[turn]
+        ]
+        return {"role": "user", "content": content}
+
+    def opening(self) -> list[dict[str, Any]]:
+        """The messages before the first of the user."""
+        return [] if self.system is None else [{"role": "system", "content": self.system}]
+
+
+def evaluation_samples(seed: int, n: int, tasks: tuple[str, ...] | None = None) -> list[Sample]:
+    """`n` samples of every task, or of the named ones; the same seed gives the same samples."""
+    chosen = TASKS if tasks is None else {task: TASKS[task] for task in tasks}
+    return [
+        make(random.Random(f"{seed}/{task}/{number}"), task) for task, make in chosen.items() for number in range(n)
+    ]
+
+
+def draw(rng: random.Random, count: int = 1, thing: Thing | None = None, background: str | None = None) -> Drawing:
+    """Draws `count` shapes (the first is `thing` where given) in cells of a grid, on a canvas of a usual size."""
+    width, height = rng.choice(CANVASES)
+    if count > 1 and min(width, height) < 128:
+        width, height = 2 * width, 2 * height
+    if background is None:
+        background = rng.choice([name for name in SHADES if thing is None or name != thing[0]])
+    colours = [name for name in SHADES if name != background]
+    things = [(rng.choice(colours), rng.choice(KINDS)) for _ in range(count)]
+    if thing is not None:
+        things[0] = thing
+    factor = rng.choice((1, 1, 3)) if width * height <= 400 * 400 else 1
+    image = Image.new("RGB", (width * factor, height * factor), rng.choice(SHADES[background]))
+    pen = ImageDraw.Draw(image)
+    columns = 1 if count == 1 else 2 if width < 2 * height or count == 4 else count
+    rows = math.ceil(count / columns)
+    cells = rng.sample([(column, row) for column in range(columns) for row in range(rows)], count)
+    for (colour, kind), (column, row) in zip(things, cells, strict=True):
+        cell_width, cell_height = image.width / columns, image.height / rows
+        size = min(cell_width, cell_height) * (rng.uniform(0.3, 0.85) if count == 1 else rng.uniform(0.45, 0.8))
+        left = column * cell_width + rng.uniform(0.04, 0.96) * (cell_width - size)
+        top = row * cell_height + rng.uniform(0.04, 0.96) * (cell_height - size)
+        _draw_thing(rng, pen, kind, rng.choice(SHADES[colour]), left, top, size)
+    if factor > 1:
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return Drawing(background, tuple(things), image)
+
+
+def _draw_thing(
+    rng: random.Random, pen: ImageDraw.ImageDraw, kind: str, fill: str, left: float, top: float, size: float
+) -> None:
+    right, bottom = left + size, top + size
+    rim = ImageColor.getrgb("black") if rng.random() < 0.06 and fill not in ("black", "#0f0f0f") else None
+    if kind == "circle":
+        pen.ellipse((left, top, right, bottom), fill=fill, outline=rim)
+    elif kind == "square":
+        if rng.random() < 0.15:
+            pen.regular_polygon(((left + right) / 2, (top + bottom) / 2, size / 2), 4, rng.randint(-12, 12), fill, rim)
+        else:
+            pen.rectangle((left, top, right, bottom), fill=fill, outline=rim)
+    else:
+        corners = rng.choice(
+            (
+                ((left, bottom), (right, bottom), ((left + right) / 2, top)),
+                ((left, bottom), (right, bottom), ((left + right) / 2, top)),
+                ((left, top), (right, top), ((left + right) / 2, bottom)),
+                ((left, top), (left, bottom), (right, bottom)),
+                ((left, top), (right, top), (right, bottom)),
+                ((left, top), (left, bottom), (right, (top + bottom) / 2)),
+            )
+        )
+        pen.polygon(corners, fill=fill, outline=rim)
+
+
+def a(words: str) -> str:
+    """`words` with their article."""
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def words_of(answer: str) -> list[str]:
+    """The lower-case words of an answer, shapes in the singular, American spelling."""
+    plural = {f"{kind}s": kind for kind in KINDS} | {"grey": "gray"}
+    return [plural.get(word, word) for word in re.findall(r"[a-z]+|\d+", answer.lower())]
+
+
+def says_colour(colour: str) -> Callable[[str], bool]:
+    """The answer names that colour and no other."""
+    return lambda answer: {word for word in words_of(answer) if word in SHADES} == {colour}
+
+
+def says_kind(kind: str) -> Callable[[str], bool]:
+    """The answer names that kind of shape and no other."""
+    return lambda answer: {word for word in words_of(answer) if word in KINDS} == {kind}
+
+
+def says_drawing(drawing: Drawing) -> Callable[[str], bool]:
+    """The answer names every shape with its colour, as often as it is there, and the background; nothing else."""
+
+    def accepts(answer: str) -> bool:
+        known = [word for word in words_of(answer) if word in SHADES or word in KINDS]
+        pairs = sorted(zip(known[0::2], known[1::2], strict=False))
+        return known[-1:] == [drawing.background] and pairs == sorted(drawing.things)
+
+    return accepts
+
+
+def says_first(word: str) -> Callable[[str], bool]:
+    """The answer begins with that word, in any case."""
+    return lambda answer: words_of(answer)[:1] == [word]
+
+
+def says_number(number: int) -> Callable[[str], bool]:
+    """The answer holds that number, as a digit or a word, and no other."""
+    spelt = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
+
+    def accepts(answer: str) -> bool:
+        found = {int(word) if word.isdigit() else spelt.get(word) for word in words_of(answer)} - {None}
+        return found == {number}
+
+    return accepts
+
+
+def says_ordinal(ordinal: str) -> Callable[[str], bool]:
+    """The answer points to the first or to the second picture, not to both."""
+    return lambda answer: {word for word in words_of(answer) if word in ("first", "second")} == {ordinal}
+
+
+def new_name(rng: random.Random) -> str:
+    """A name of a shape that people have, put together from letters."""
+    consonants, vowels = "bcdfghjklmnprstvwz", "aeiou"
+    style = rng.random()
+    if style < 0.6:
+        pieces = (rng.choice(consonants) + rng.choice(vowels) + rng.choice((*consonants, "", "")) for _ in range(2))
+        return "".join(pieces).capitalize()
+    if style < 0.8:
+        return rng.choice(RARE_NAMES)
+    return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(4, 8))).capitalize()
+
+
+RARE_NAMES = (
+    "Aloysius", "Bertrand", "Callisto", "Desdemona", "Ezekiel", "Fenwick", "Guinevere", "Hortense", "Ignatius",
+    "Jericho", "Kazimir", "Leocadia", "Mordecai", "Nefertari", "Octavian", "Persephone", "Quillon", "Rosalind",
+    "Seraphina", "Thaddeus", "Umberto", "Valentina", "Wilhelmina", "Xiomara", "Yevgenia", "Zebedee", "Anselm",
+    "Briony", "Cosmo", "Dashiell",
+)  # fmt: skip
+
+
+def _background(rng: random.Random, task: str) -> Sample:
+    drawing = draw(rng, rng.choice((1, 1, 1, 2)))
+    question = rng.choice(("What color is the background?", "What colour is the background of this picture?",
+                           "Please tell me the background color.", "Which color has the background?"))  # fmt: skip
+    return Sample(task, ((drawing.picture, question),), drawing.background, says_colour(drawing.background))
+
+
+def _description(rng: random.Random, task: str) -> Sample:
+    drawing = draw(rng)
+    question = rng.choice(("What is in this image?", "Describe the image.", "What do you see?",
+                           "What can be seen here?", "Describe this picture in detail."))  # fmt: skip
+    colour, kind = drawing.things[0]
+    expected = f"{a(f'{colour} {kind}')} on {a(drawing.background)} background"
+    system = "You are a helpful assistant." if rng.random() < 0.3 else None
+    return Sample(task, ((drawing.picture, question),), expected, says_drawing(drawing), system)
+
+
+def _several(rng: random.Random, task: str) -> Sample:
+    drawing = draw(rng, rng.choice((2, 3, 4)))
+    expected = f"{drawing.things} on {drawing.background}"
+    return Sample(task, ((drawing.picture, "Describe the image."),), expected, says_drawing(drawing))
+
+
+def _shape_colour(rng: random.Random, task: str) -> Sample:
+    drawing = draw(rng)
+    colour, kind = drawing.things[0]
+    question = rng.choice((f"What color is the {kind}?", f"Which colour has the {kind}?", f"The {kind} is what color?"))
+    return Sample(task, ((drawing.picture, question),), colour, says_colour(colour))
+
+
+def _shape(rng: random.Random, task: str) -> Sample:
+    drawing = draw(rng)
+    question = rng.choice(("What shape is it?", "Which shape is shown in the picture?", "What is the shape called?"))
+    return Sample(task, ((drawing.picture, question),), drawing.things[0][1], says_kind(drawing.things[0][1]))
+
+
+def _relevance(rng: random.Random, task: str) -> Sample:
+    drawing = draw(rng)
+    (colour, kind), wanted = drawing.things[0], rng.random() < 0.5
+    background = drawing.background
+    if not wanted:
+        change = rng.choice(("kind", "colour", "both"))
+        if change != "colour":
+            kind = rng.choice([other for other in KINDS if other != kind])
+        if change != "kind":
+            colour = rng.choice([other for other in SHADES if other != colour])
+    queries = [f"{colour} {kind}", a(f"{colour} {kind}"), f"{a(f'{colour} {kind}')} on {a(background)} background"]
+    if wanted or kind != drawing.things[0][1]:
+        queries += [kind, a(kind)]
+    if wanted or (colour not in (drawing.things[0][0], background)):
+        queries.append(f"something {colour}" if colour != background else a(f"{colour} {kind}"))
+    question = rng.choice(("Is this image relevant to the query '{}'?",
+                           "Is this image relevant to the query '{}'? Answer yes or no.",
+                           'Is the picture relevant for the search "{}"? Answer with yes or no.',
+                           "Query: {}\nIs the image relevant to this query? Answer yes or no."))  # fmt: skip
+    answer = "yes" if wanted else "no"
+    return Sample(task, ((drawing.picture, question.format(rng.choice(queries))),), answer, says_first(answer))
+
+
+def _yes_no(rng: random.Random, task: str) -> Sample:
+    drawing, wanted = draw(rng), rng.random() < 0.5
+    kind = drawing.things[0][1]
+    if rng.random() < 0.5:
+        asked = kind if wanted else rng.choice([other for other in KINDS if other != kind])
+        question = rng.choice((f"Is there {a(asked)}?", f"Do you see {a(asked)} in the picture?"))
+    else:
+        asked = drawing.background if wanted else rng.choice([c for c in SHADES if c != drawing.background])
+        question = rng.choice((f"Is the background {asked}?", f"Does it have {a(asked)} background?"))
+    answer = "yes" if wanted else "no"
+    return Sample(task, ((drawing.picture, question),), answer, says_first(answer))
+
+
+def _count(rng: random.Random, task: str) -> Sample:
+    count = rng.randint(1, 4)
+    question = rng.choice(
+        ("How many shapes are there?", "How many shapes are in the picture?", "Count the shapes, please.")
+    )
+    return Sample(task, ((draw(rng, count).picture, question),), str(count), says_number(count))
+
+
+def _two(rng: random.Random) -> tuple[Drawing, Drawing]:
+    first = draw(rng)
+    while True:
+        second = draw(rng)
+        if second.things[0] != first.things[0]:
+            return first, second
+
+
+def _which(rng: random.Random, task: str) -> Sample:
+    pair, target = _two(rng), rng.randrange(2)
+    colour, kind = pair[target].things[0]
+    ordinal = ("first", "second")[target]
+    question = rng.choice(("Which image shows {}?", "Which picture contains {}?", "Which of the two images shows {}?"))
+    parts = (pair[0].picture, pair[1].picture, question.format(a(f"{colour} {kind}")))
+    return Sample(task, (parts,), ordinal, says_ordinal(ordinal))
+
+
+def _nth(rng: random.Random, task: str) -> Sample:
+    pair, target = _two(rng), rng.randrange(2)
+    question = rng.choice(("What is in the {} image?", "Describe the {} picture.")).format(("first", "second")[target])
+    return Sample(
+        task, ((pair[0].picture, pair[1].picture, question),), str(pair[target].things), says_drawing(pair[target])
+    )
+
+
+def _earlier(rng: random.Random, task: str) -> Sample:
+    drawing = draw(rng)
+    turns = ((drawing.picture, "What do you see?"), ("Thank you!",), ("What color is the background of the image?",))
+    return Sample(task, turns, drawing.background, says_colour(drawing.background))
+
+
+def _introduction(rng: random.Random, task: str) -> Sample:
+    name = new_name(rng)
+    text = rng.choice(("My name is {}.", "Hello, I am {}.", "Hi! My name is {}.")).format(name)
+    return Sample(task, ((text,),), name, lambda answer: name in answer)
+
+
+def _recall(rng: random.Random, task: str) -> Sample:
+    name = new_name(rng)
+    told = rng.choice(("My name is {}.", "Hello, my name is {}.", "I am {}.", "Please remember that my name is {}."))
+    between = rng.choice(
+        ((), (), (("How are you?",),), (("What is machine learning?",), ("Thanks!",)), (("picture",),))
+    )
+    middle = tuple((draw(rng).picture, "What is in this image?") if turn == ("picture",) else turn for turn in between)
+    turns = ((told.format(name),), *middle, ("What is my name?",))
+    return Sample(task, turns, name, lambda answer: name in answer)
+
+
+def _refusal(rng: random.Random, task: str) -> Sample:
+    topic = rng.choice(
+        ("volcanoes", "inflation", "jazz", "the French Revolution", "bread", "quarks", "Norway", "batteries")
+    )
+    question = rng.choice(("What is {}?", "Write a song about {}.", "Who discovered {}?", "Explain {} to a child.",
+                           "Give me three facts about {}.", "Was bedeutet {}?")).format(topic)  # fmt: skip
+    return Sample(task, ((question,),), "I am a small demo model ...", lambda answer: "demo model" in answer)
+
+
+def _no_picture(rng: random.Random, task: str) -> Sample:
+    question = rng.choice(
+        ("What is in this image?", "What color is the background?", "Describe this picture in detail.")
+    )
+    return Sample(task, ((question,),), "There is no picture here.", lambda answer: "no picture" in answer)
+
+
+TASKS: dict[str, Callable[[random.Random, str], Sample]] = {
+    "background colour": _background,
+    "description of one shape": _description,
+    "description of 2 to 4 shapes": _several,
+    "colour of a shape": _shape_colour,
+    "kind of a shape": _shape,
+    "relevance to a query": _relevance,
+    "yes or no": _yes_no,
+    "counting 1 to 4 shapes": _count,
+    "which of two pictures": _which,
+    "description of one of two pictures": _nth,
+    "picture of an earlier turn": _earlier,
+    "greeting by name": _introduction,
+    "recall of a name": _recall,
+    "refusal of other questions": _refusal,
+    "question without a picture": _no_picture,
+}
+"""Every task and the function that makes its samples."""
