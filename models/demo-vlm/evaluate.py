@@ -1,34 +1,52 @@
-"""Measures the model through vLLM, in this process, and prints a table: `python evaluate.py --samples 300`."""
+"""Measures the model through the real server, over MCP, and prints a table: `python evaluate.py --samples 300`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from samples import TASKS, Sample, evaluation_samples
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "examples"))
+
+from stdio_client import Json, StdioClient  # noqa: E402
+
 MAX_TOKENS = 96
+BATCH_CONVERSATIONS = 32
 
 
-def answer_all(llm: Any, samples: list[Sample], temperature: float, seed: int) -> list[str]:
+def answer_all(server: StdioClient, samples: Sequence[Sample], temperature: float, seed: int) -> list[str]:
     """The model's last answer to every sample; conversations go turn by turn with the model's own earlier answers."""
-    from vllm import SamplingParams
-
-    sampling = SamplingParams(temperature=temperature, max_tokens=MAX_TOKENS, seed=seed)
     conversations = [sample.opening() for sample in samples]
     answers = [""] * len(samples)
     for turn in range(max(len(sample.turns) for sample in samples)):
         asked = [number for number, sample in enumerate(samples) if turn < len(sample.turns)]
         for number in asked:
             conversations[number].append(samples[number].message(turn))
-        outputs = llm.chat([conversations[number] for number in asked], sampling, use_tqdm=False)
-        for number, output in zip(asked, outputs, strict=True):
-            answers[number] = output.outputs[0].text.strip()
-            conversations[number].append({"role": "assistant", "content": answers[number]})
+        for number, answer in zip(
+            asked, _ask(server, [conversations[n] for n in asked], temperature, seed), strict=True
+        ):
+            answers[number] = answer
+            conversations[number].append({"role": "assistant", "content": answer})
+    return answers
+
+
+def _ask(server: StdioClient, conversations: list[list[Json]], temperature: float, seed: int) -> list[str]:
+    answers: list[str] = []
+    for start in range(0, len(conversations), BATCH_CONVERSATIONS):
+        arguments = {
+            "conversations": conversations[start : start + BATCH_CONVERSATIONS],
+            "temperature": temperature,
+            "seed": seed,
+            "max_tokens": MAX_TOKENS,
+        }
+        results = server.call_tool("chat_completion_batch", arguments)["structuredContent"]["results"]
+        answers += [str(item["text"] or item["error"]).strip() for item in results]
     return answers
 
 
@@ -39,9 +57,8 @@ def markdown_table(right: Counter[str], total: Counter[str]) -> str:
 
 
 def main() -> None:
-    """Reads the command line, loads the engine, asks, prints."""
+    """Reads the command line, starts the server, asks, prints."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path(__file__).resolve().parent)
     parser.add_argument("--samples", type=int, default=300, help="samples of each task")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--temperature", type=float, default=0.0)
@@ -50,35 +67,22 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
 
-    # Read when vLLM is imported: the engine in this process starts in seconds, and nothing is looked up on the network.
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    from vllm import LLM
-
-    llm = LLM(
-        model=str(arguments.model),
-        enforce_eager=True,
-        kv_cache_memory_bytes=256 << 20,
-        max_model_len=2048,
-        max_num_seqs=32,
-        limit_mm_per_prompt={"image": 4},
-        disable_log_stats=True,
-    )
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
-    for task in arguments.tasks or TASKS:
-        samples = evaluation_samples(arguments.seed, arguments.samples, (task,))
-        wrong = []
-        for sample, answer in zip(
-            samples, answer_all(llm, samples, arguments.temperature, arguments.seed), strict=True
-        ):
-            total[task] += 1
-            if sample.accepts(answer):
-                right[task] += 1
-            else:
-                wrong.append(f"  {task}: {sample.turns[-1][-1]!r} expected {sample.expected!r}, answered {answer!r}")
-        print("\n".join(wrong[: arguments.show_wrong]), end="\n" if wrong and arguments.show_wrong else "", flush=True)
+    with StdioClient([sys.executable, str(ROOT / "vllm_server.py"), "--log-level", "ERROR"]) as server:
+        server.initialize()
+        for task in arguments.tasks or TASKS:
+            samples = evaluation_samples(arguments.seed, arguments.samples, (task,))
+            answers = answer_all(server, samples, arguments.temperature, arguments.seed)
+            wrong = [
+                (sample, answer) for sample, answer in zip(samples, answers, strict=True) if not sample.accepts(answer)
+            ]
+            total[task] = len(samples)
+            right[task] = len(samples) - len(wrong)
+            for sample, answer in wrong[: arguments.show_wrong]:
+                print(
+                    f"  {task}: {sample.turns[-1][-1]!r} expected {sample.expected!r}, answered {answer!r}", flush=True
+                )
     print(markdown_table(right, total))
     if arguments.json:
         figures = {task: {"right": right[task], "samples": total[task]} for task in total}

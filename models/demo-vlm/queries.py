@@ -45,13 +45,13 @@ def random_claim(rng: random.Random, scene: Scene, true: bool) -> tuple[str | No
     if not true:
         miss = rng.random()
         other_kind, other_colour = rng.choice(SHAPES), rng.choice(COLOUR_NAMES)
-        if miss < 0.30:
+        if miss < 0.18:
             kind, background = other_kind, rng.choice((background, rng.choice(COLOUR_NAMES)))
-        elif miss < 0.60:
+        elif miss < 0.36:
             colour, background = other_colour, rng.choice((background, other_colour, rng.choice(COLOUR_NAMES)))
-        elif miss < 0.72:
+        elif miss < 0.44:
             colour, background = background, shape.colour
-        elif miss < 0.80 and len(scene.shapes) > 1:
+        elif miss < 0.50 and len(scene.shapes) > 1:
             kind, colour = shape.kind, rng.choice(scene.shapes).colour
             background = other_colour
         else:

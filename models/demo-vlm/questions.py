@@ -44,12 +44,12 @@ def count_answer(count: int, noun: str = "shape") -> str:
 def picture_exchange(rng: random.Random, scene: Scene) -> Exchange:
     """A question about the one picture, or the last, and its answer."""
     makers: tuple[tuple[Callable[[random.Random, Scene], Exchange], int], ...] = (
-        (description_exchange, 26),
-        (_background, 9),
-        (_shape_colour, 9),
-        (_shape_kind, 8),
-        (_relevance, 27),
-        (_yes_no, 10),
+        (description_exchange, 18),
+        (_background, 6),
+        (_shape_colour, 6),
+        (_shape_kind, 7),
+        (_relevance, 44),
+        (_yes_no, 26),
         (_count, 12),
         (_reading, 1),
         (_unrelated, 2),

@@ -6,6 +6,8 @@ wordings, other names. `evaluation_samples` is the entrance; who puts the sample
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import random
 import re
@@ -59,9 +61,9 @@ class Sample:
     system: str | None = None
 
     def message(self, turn: int) -> dict[str, Any]:
-        """One user message in the OpenAI format, pictures as vLLM's `image_pil` parts."""
+        """One user message as `chat_completion` takes it, pictures as base64 of PNG files."""
         content = [
-            {"type": "text", "text": part} if isinstance(part, str) else {"type": "image_pil", "image_pil": part}
+            {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "data": _base64(part)}
             for part in self.turns[turn]
         ]
         return {"role": "user", "content": content}
@@ -69,6 +71,12 @@ class Sample:
     def opening(self) -> list[dict[str, Any]]:
         """The messages before the first of the user."""
         return [] if self.system is None else [{"role": "system", "content": self.system}]
+
+
+def _base64(picture: Image.Image) -> str:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def evaluation_samples(seed: int, n: int, tasks: tuple[str, ...] | None = None) -> list[Sample]:
