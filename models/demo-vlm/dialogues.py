@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import phrases
 from names import random_name, random_word
-from questions import Exchange, description_exchange, picture_exchange, pictures_exchange
+from questions import Exchange, claim_exchange, description_exchange, picture_exchange, pictures_exchange
 from scenes import Scene, Shape
 from wordings import other_question, with_context, wording
 
@@ -53,6 +53,8 @@ def _turns(question: str, answer: str, pictures: tuple[int, ...] = (), rng: rand
 
 def _one_picture(rng: random.Random, picture: Picture) -> list[Turn]:
     row, scene = picture
+    if rng.random() < 0.5:
+        return _drill(rng, row, scene)
     turns: list[Turn] = []
     name = random_name(rng) if rng.random() < 0.12 else None
     if name is not None and rng.random() < 0.6:
@@ -78,6 +80,15 @@ def _one_picture(rng: random.Random, picture: Picture) -> list[Turn]:
     return turns
 
 
+def _drill(rng: random.Random, row: int, scene: Scene) -> list[Turn]:
+    """Many yes-or-no questions about one picture: comparing words with a picture is the slowest to be learnt."""
+    turns: list[Turn] = []
+    for number in range(rng.randint(3, 8)):
+        question, answer = claim_exchange(rng, scene)
+        turns += _turns(question, answer, () if number else (row,), rng)
+    return turns
+
+
 def _several_pictures(rng: random.Random, pictures: Sequence[Picture]) -> list[Turn]:
     rows, scenes = tuple(row for row, _ in pictures), [scene for _, scene in pictures]
     turns: list[Turn] = []
@@ -90,7 +101,7 @@ def _several_pictures(rng: random.Random, pictures: Sequence[Picture]) -> list[T
     else:
         question, answer = pictures_exchange(rng, scenes)
         turns += _turns(with_context(rng, question), answer, rows, rng)
-    for _ in range(rng.choices((0, 1, 2), weights=(40, 40, 20))[0]):
+    for _ in range(rng.choices((0, 1, 2, 4), weights=(20, 30, 20, 30))[0]):
         turns += _turns(*pictures_exchange(rng, scenes))
     return turns
 

@@ -44,12 +44,12 @@ def count_answer(count: int, noun: str = "shape") -> str:
 def picture_exchange(rng: random.Random, scene: Scene) -> Exchange:
     """A question about the one picture, or the last, and its answer."""
     makers: tuple[tuple[Callable[[random.Random, Scene], Exchange], int], ...] = (
-        (description_exchange, 18),
+        (description_exchange, 26),
         (_background, 6),
         (_shape_colour, 6),
         (_shape_kind, 7),
-        (_relevance, 44),
-        (_yes_no, 26),
+        (_relevance, 27),
+        (_yes_no, 14),
         (_count, 12),
         (_reading, 1),
         (_unrelated, 2),
@@ -63,7 +63,7 @@ def pictures_exchange(rng: random.Random, scenes: Sequence[Scene]) -> Exchange:
     style = rng.random()
     target = rng.randrange(len(scenes))
     nth = ORDINALS[target]
-    if style < 0.45:
+    if style < 0.6:
         for _ in range(8):
             query, fits = random_query(rng, scenes[target], wanted=True)
             kind_and_rest = [query_fits(query, scene) for scene in scenes]
@@ -72,9 +72,9 @@ def pictures_exchange(rng: random.Random, scenes: Sequence[Scene]) -> Exchange:
                     query if query.startswith(("a ", "an ", "something")) or rng.random() < 0.3 else with_article(query)
                 )
                 return wording(rng, rng.choice(phrases.WHICH_IMAGE), query=quoted), f"The {nth} image."
-    if style < 0.72:
+    if style < 0.78:
         return wording(rng, rng.choice(phrases.NTH_DESCRIBE), nth=nth), sentence(describe(scenes[target]))
-    if style < 0.84:
+    if style < 0.87:
         return wording(rng, rng.choice(phrases.NTH_BACKGROUND), nth=nth), sentence(scenes[target].background)
     if style < 0.96 or len(scenes) > 2:
         parts = [f"The {ORDINALS[number]} image shows {describe(scene)}." for number, scene in enumerate(scenes)]
@@ -85,6 +85,11 @@ def pictures_exchange(rng: random.Random, scenes: Sequence[Scene]) -> Exchange:
 def description_exchange(rng: random.Random, scene: Scene) -> Exchange:
     """A request to describe the picture, and the description."""
     return wording(rng, rng.choice(phrases.DESCRIBE)), sentence(describe(scene))
+
+
+def claim_exchange(rng: random.Random, scene: Scene) -> Exchange:
+    """A question about the picture that is answered by yes or no."""
+    return (_relevance if rng.random() < 0.6 else _yes_no)(rng, scene)
 
 
 def _background(rng: random.Random, scene: Scene) -> Exchange:
