@@ -33,16 +33,17 @@ def main() -> int:
         parser.error(f"no such file: {', '.join(missing)}")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            _converse([_drawn_picture(Path(folder) / "drawn.png"), *pictures])
+            log_file = os.environ.get("VLLM_LOG_FILE", str(Path(folder) / "server.log"))
+            _converse([_drawn_picture(Path(folder) / "drawn.png"), *pictures], log_file)
     except ToolFailed as error:
         print(f"\nThe server says: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _converse(pictures: list[Path]) -> None:
+def _converse(pictures: list[Path], log_file: str) -> None:
     started_s = time.monotonic()
-    env = {**os.environ, "VLLM_LOG_LEVEL": os.environ.get("VLLM_LOG_LEVEL", "ERROR")}
+    env = {**os.environ, "VLLM_LOG_FILE": log_file}  # libraries that vLLM loads print warnings between the lines
     with StdioClient([sys.executable, str(SERVER)], env) as client:
         server = client.initialize()["serverInfo"]
         print(f"{server['name']} {server['version']} answered initialize after {_ms(started_s)} ms.\n")
@@ -56,7 +57,7 @@ def _converse(pictures: list[Path]) -> None:
     print(
         f"The model is {information['model_name']}, run by vLLM {information['vllm_version']} on this machine's", end=""
     )
-    print(f" {information['device']}. To use a real one, set VLLM_MODEL_NAME; see README.md.")
+    print(f" {information['device']}.\nTo use a real one, set VLLM_MODEL_NAME; see README.md.")
 
 
 def _ask(client: StdioClient, content: Any, picture: str | None = None, session_id: str | None = None) -> None:
