@@ -241,7 +241,9 @@ def test_session_drops_oldest_pictures_beyond_the_limit(demo_server: ServerProce
         for colour in ("red", "green", "blue", "yellow", "black")
     ]
     assert [result["truncated_messages"] for result in results] == [0, 0, 0, 0, 2]
-    assert "black" in results[-1]["text"].lower()
+    assert results[-1]["usage"]["image_tokens"] == results[-2]["usage"]["image_tokens"]
+    kept = demo_server.result("get_session", {"session_id": session_id})["messages"]
+    assert sum(message["images"] for message in kept) == 4
 
 
 @pytest.mark.parametrize(
