@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from mcp_protocol import schema
 from mcp_protocol.call import Call
 from mcp_protocol.jsonrpc import Json
-
-Services = TypeVar("Services")
 
 IGNORED_ARGUMENT = "headers"
 """FluidMCP puts its caller's HTTP headers, bearer tokens included, among the arguments; they are dropped unread."""

@@ -159,7 +159,7 @@ def test_cancelled_generation_gets_no_reply_and_frees_the_engine(demo_server: Se
     took_s = time.monotonic() - cancelled_s
     assert message["id"] == next_id
     assert message["result"]["structuredContent"]["total_messages"] == 2
-    assert took_s < 1.0  # 200 ms on a quiet machine: see benchmarks/RESULTS.md
+    assert took_s < 1.0  # benchmarks/cancel.py holds it to 200 ms on a quiet machine
     assert "Marlowe" in chat(demo_server, "What is my name?", session_id=session_id)["text"]
 
 
