@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,11 +40,25 @@ class ImagePart:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model wants called; `arguments` is the JSON text that it wrote."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation; `role` is `system`, `user`, `assistant` or `tool`."""
+    """One message of a conversation; `role` is `system`, `user`, `assistant` or `tool`.
+
+    `tool_calls` are those that an assistant made; `tool_call_id` says which of them a tool's message answers.
+    """
 
     role: str
     content: tuple[TextPart | ImagePart, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
     @property
     def text(self) -> str:
@@ -73,14 +87,36 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
+    logprobs: int | None = None
+    """How many alternatives to tell at each token, 0 for the chosen one alone; `None` for no log-probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What the answer must be: any JSON object, or with a `schema` JSON that it describes."""
+
+    schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What to answer: the messages, oldest first, and how to sample the answer."""
+    """What to answer: the messages, oldest first, and how.
+
+    Arguments:
+        response_format: `None` for free text.
+        tools: functions that the model may ask for, in OpenAI's shape (`{"type": "function", "function": {...}}`).
+        tool_choice: `auto`, `none`, `required`, or the name of the one function that must be called.
+        enable_thinking: whether a model that can reason first does so; `None` leaves it to the model.
+        lora: the name of an adapter that the settings know, `None` for the model itself.
+    """
 
     messages: tuple[Message, ...]
     sampling: Sampling
+    response_format: ResponseFormat | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str = "auto"
+    enable_thinking: bool | None = None
+    lora: str | None = None
 
 
 class FinishReason(enum.StrEnum):
@@ -88,7 +124,17 @@ class FinishReason(enum.StrEnum):
 
     STOP = "stop"
     LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
     TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token of an answer, its natural log-probability before sampling, and the likeliest `top` in its place."""
+
+    token: str
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +143,7 @@ class Completion:
 
     `error` is set, and `text` empty, where this conversation of a batch was refused and the others went on.
     `first_token_ms` counts from the moment `generate` was called on a loaded engine.
+    `reasoning` and `tool_calls` were taken out of `text` by the model's parsers.
     """
 
     text: str = ""
@@ -106,6 +153,9 @@ class Completion:
     cached_tokens: int | None = None
     image_tokens: int | None = None
     first_token_ms: float | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
     error: str | None = None
 
 
