@@ -24,6 +24,7 @@ SCALE_FACTOR = 2
 IMAGE_TOKENS = (GRID // SCALE_FACTOR) ** 2
 VISION_WIDTH = 128
 TEXT_WIDTH = 160
+TEXT_LAYERS = 5
 # The smallest head that every attention kernel of vLLM takes.
 HEAD_WIDTH = 32
 CONTEXT_TOKENS = 8192
@@ -47,7 +48,7 @@ def build_model(vocabulary: int, ids: dict[str, int]) -> Idefics3ForConditionalG
         "vocab_size": vocabulary,
         "hidden_size": TEXT_WIDTH,
         "intermediate_size": 448,
-        "num_hidden_layers": 4,
+        "num_hidden_layers": TEXT_LAYERS,
         "num_attention_heads": TEXT_WIDTH // HEAD_WIDTH,
         "num_key_value_heads": TEXT_WIDTH // HEAD_WIDTH,
         "head_dim": HEAD_WIDTH,

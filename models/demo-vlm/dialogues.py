@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 import phrases
 from names import random_name, random_word
-from questions import Exchange, claim_exchange, description_exchange, picture_exchange, pictures_exchange
+from questions import (
+    Exchange,
+    choice_exchange,
+    claim_exchange,
+    description_exchange,
+    picture_exchange,
+    pictures_exchange,
+)
 from scenes import Scene, Shape
 from wordings import other_question, with_context, wording
 
@@ -92,6 +99,10 @@ def _drill(rng: random.Random, row: int, scene: Scene) -> list[Turn]:
 def _several_pictures(rng: random.Random, pictures: Sequence[Picture]) -> list[Turn]:
     rows, scenes = tuple(row for row, _ in pictures), [scene for _, scene in pictures]
     turns: list[Turn] = []
+    if rng.random() < 0.4:
+        for number in range(rng.randint(3, 7)):
+            turns += _turns(*choice_exchange(rng, scenes), () if number else rows, rng)
+        return turns
     if rng.random() < 0.25:
         for number, (row, scene) in enumerate(pictures):
             question, answer = picture_exchange(rng, scene) if rng.random() < 0.5 else description_exchange(rng, scene)

@@ -61,17 +61,10 @@ def picture_exchange(rng: random.Random, scene: Scene) -> Exchange:
 def pictures_exchange(rng: random.Random, scenes: Sequence[Scene]) -> Exchange:
     """A question about several pictures, or one of several, and its answer."""
     style = rng.random()
+    if style < 0.6:
+        return choice_exchange(rng, scenes)
     target = rng.randrange(len(scenes))
     nth = ORDINALS[target]
-    if style < 0.6:
-        for _ in range(8):
-            query, fits = random_query(rng, scenes[target], wanted=True)
-            kind_and_rest = [query_fits(query, scene) for scene in scenes]
-            if fits and sum(kind_and_rest) == 1:
-                quoted = rng.choice(("{}", "{}", "{}", "'{}'")).format(
-                    query if query.startswith(("a ", "an ", "something")) or rng.random() < 0.3 else with_article(query)
-                )
-                return wording(rng, rng.choice(phrases.WHICH_IMAGE), query=quoted), f"The {nth} image."
     if style < 0.78:
         return wording(rng, rng.choice(phrases.NTH_DESCRIBE), nth=nth), sentence(describe(scenes[target]))
     if style < 0.87:
@@ -80,6 +73,21 @@ def pictures_exchange(rng: random.Random, scenes: Sequence[Scene]) -> Exchange:
         parts = [f"The {ORDINALS[number]} image shows {describe(scene)}." for number, scene in enumerate(scenes)]
         return wording(rng, rng.choice(phrases.DESCRIBE_ALL)), " ".join(parts)
     return wording(rng, rng.choice(phrases.HOW_MANY_IMAGES)), f"There are {len(scenes)} images."
+
+
+def choice_exchange(rng: random.Random, scenes: Sequence[Scene]) -> Exchange:
+    """A question which of several pictures shows something that one of them shows, and its answer; where the pictures
+    are too alike for one, a request to describe one of them."""
+    target = rng.randrange(len(scenes))
+    for _ in range(8):
+        query, fits = random_query(rng, scenes[target], wanted=True)
+        if fits and sum(query_fits(query, scene) for scene in scenes) == 1:
+            quoted = rng.choice(("{}", "{}", "{}", "'{}'")).format(
+                query if query.startswith(("a ", "an ", "something")) or rng.random() < 0.3 else with_article(query)
+            )
+            return wording(rng, rng.choice(phrases.WHICH_IMAGE), query=quoted), f"The {ORDINALS[target]} image."
+    nth = ORDINALS[target]
+    return wording(rng, rng.choice(phrases.NTH_DESCRIBE), nth=nth), sentence(describe(scenes[target]))
 
 
 def description_exchange(rng: random.Random, scene: Scene) -> Exchange:

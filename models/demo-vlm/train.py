@@ -20,6 +20,8 @@ from bank import load_bank
 from dialogues import Picture, random_dialogue
 from export import export_model
 from loop import Stage, run_stage
+from readings import READINGS, Labeller, ReadingHeads
+from scenes import Scene
 from tokens import Rendered, render, special_ids, train_tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,10 +32,13 @@ FOLDER = Path(__file__).resolve().parent
 FIRST_TRAINING_SEED, FIRST_HELD_OUT_SEED, HELD_OUT_ROWS = 2_000_000, 600_000, 1000
 PICTURES_PER_VISION_STEP = 32
 PICTURES_PER_DIALOGUE_STEP = 16
-TEXT_DIALOGUES_PER_STEP = 10
+TEXT_DIALOGUES_PER_STEP = 8
 LENGTH_GROUPS = 4
 # Enough to keep the tower's eye sharp, too little to get in the language model's way.
 CLASSIFICATION_WEIGHT = 0.5
+# Of the readings in their order: words are what answers hang on.
+READING_WEIGHTS = torch.tensor([1.0, 0.2, 0.2, 0.2])
+REPORT_EVERY_STEPS = 250
 
 
 class Trainer:
@@ -53,6 +58,7 @@ class Trainer:
         self.tower = self.model.model.vision_model
         whiten_patches(self.tower.embeddings.patch_embedding, self.bank)
         self.heads = SceneHeads()
+        self.labeller, self.readings = Labeller(self.tokenizer), ReadingHeads()
 
     def train_vision(self, stage: Stage) -> None:
         """First stage: the tower alone, by classification."""
@@ -61,7 +67,7 @@ class Trainer:
 
     def train_dialogues(self, stage: Stage) -> None:
         """Second stage: all of the model, by the answers in dialogues."""
-        modules = nn.ModuleDict({"model": self.model, "heads": self.heads})
+        modules = nn.ModuleDict({"model": self.model, "heads": self.heads, "readings": self.readings})
         run_stage(stage, modules, self._dialogue_loss, self.folder, self.seed + 1, self._publish)
 
     def _vision_loss(self, step: int, generator: np.random.Generator) -> Tensor:
@@ -95,13 +101,26 @@ class Trainer:
         rendered = sorted(render(self.tokenizer, dialogues), key=lambda item: len(item.ids))
         # Several batches of similar lengths waste less on padding than one.
         size = -(-len(rendered) // LENGTH_GROUPS)
-        parts = [self._answer_loss(rendered[at : at + size], images) for at in range(0, len(rendered), size)]
-        weight = sum(float(part_weight) for _, part_weight in parts)
-        answers = torch.stack([loss for loss, _ in parts]).sum() / weight
-        return answers + CLASSIFICATION_WEIGHT * classification_loss(self.heads(patches), labels)
+        scenes = dict(pictures)
+        sums = torch.stack(
+            [self._text_losses(rendered[at : at + size], images, scenes) for at in range(0, len(rendered), size)]
+        ).sum(0)
+        answers, *readings = sums[:, 0] / sums[:, 1].clamp(min=1)
+        if step % REPORT_EVERY_STEPS == 0:
+            shown = dict(
+                zip(("answers", *READINGS), (round(float(loss), 3) for loss in (answers, *readings)), strict=True)
+            )
+            print(f"losses of step {step}: {shown}", flush=True)
+        return (
+            answers
+            + (READING_WEIGHTS * torch.stack(readings)).sum()
+            + CLASSIFICATION_WEIGHT * classification_loss(self.heads(patches), labels)
+        )
 
-    def _answer_loss(self, batch: list[Rendered], images: Tensor) -> tuple[Tensor, Tensor]:
-        """The weighted sum of the cross-entropies of the assistants' tokens, and the sum of the weights."""
+    def _text_losses(self, batch: list[Rendered], images: Tensor, scenes: dict[int, Scene]) -> Tensor:
+        """Weighted sums of cross-entropies and the sums of their weights: first those of the assistants' tokens, then
+        those of `ReadingHeads.losses`; shape (1 + readings, 2). `scenes` are by their place among `images`.
+        """
         longest = max(len(item.ids) for item in batch)
         ids = torch.full((len(batch), longest), self.tokenizer.pad_token_id)
         weights = torch.zeros(len(batch), longest)
@@ -113,12 +132,14 @@ class Trainer:
         if shown:
             where = (ids == self.model.config.image_token_id).unsqueeze(-1)
             embeddings = embeddings.masked_scatter(where, images[shown])
-        hidden = self.model.model.text_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        outputs = self.model.model.text_model(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
         weights = weights[:, 1:]
         answered = weights > 0
-        logits = self.model.lm_head(hidden[:, :-1][answered])
+        logits = self.model.lm_head(outputs.last_hidden_state[:, :-1][answered])
         losses = functional.cross_entropy(logits, ids[:, 1:][answered], reduction="none")
-        return (losses * weights[answered]).sum(), weights.sum()
+        answers = torch.stack([(losses * weights[answered]).sum(), weights.sum()])
+        labels = [self.labeller.labels(item, [scenes[place] for place in item.pictures]) for item in batch]
+        return torch.cat([answers[None], self.readings.losses(outputs.hidden_states, labels)])
 
     def _publish(self, step: int) -> None:
         export_model(self.model, self.tokenizer, FOLDER)
@@ -147,7 +168,7 @@ def main() -> None:
     """Reads the command line and runs the stages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=85, help="wall-clock limit of both training stages together")
-    parser.add_argument("--vision-share", type=float, default=0.35, help="share of the limit for the vision stage")
+    parser.add_argument("--vision-share", type=float, default=0.2, help="share of the limit for the vision stage")
     parser.add_argument("--vision-steps", type=int, default=6000)
     parser.add_argument("--dialogue-steps", type=int, default=10000)
     parser.add_argument("--pictures", type=int, default=40000, help="pictures in the bank (28 kB each)")
