@@ -91,6 +91,19 @@ def _folders(text: str) -> tuple[str, ...]:
     return folders
 
 
+def _named_folders(text: str) -> dict[str, str]:
+    if text.startswith("{"):
+        found = _json_object(text)
+    else:
+        pairs = [pair.partition("=") for pair in text.replace(",", " ").split()]
+        found = {name: path for name, _, path in pairs}
+        if len(found) < len(pairs):
+            raise ValueError(text)
+    if not all(name and isinstance(path, str) and path for name, path in found.items()):
+        raise ValueError(text)
+    return found
+
+
 def _top_k(text: str) -> int:
     value = int(text)
     if value != -1 and value < 1:
@@ -103,5 +116,9 @@ SWITCH = Kind("1 or 0", _switch)
 JSON_OBJECT = Kind('a JSON object, for example {"key": 1}', _json_object)
 NAMES = Kind("names separated by commas", _names)
 FOLDERS = Kind(f"absolute folders separated by '{os.pathsep}'", _folders)
+NAMED_FOLDERS = Kind(
+    'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}',
+    _named_folders,
+)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
 POSITIVE = whole(1)

@@ -14,6 +14,7 @@ import msgspec
 from setting_kinds import (
     FOLDERS,
     JSON_OBJECT,
+    NAMED_FOLDERS,
     NAMES,
     POSITIVE,
     SWITCH,
@@ -120,6 +121,10 @@ class EngineSettings(msgspec.Struct, frozen=True):
         dict[str, Any] | None,
         Setting("VLLM_MM_PROCESSOR_KWARGS", JSON_OBJECT, "Options for the model's image processor.", "none"),
     ] = None
+    lora_modules: Annotated[
+        dict[str, str],
+        Setting("VLLM_LORA_MODULES", NAMED_FOLDERS, "LoRA adapters that a call may pick by name (`lora`).", "none"),
+    ] = {}
     extra_engine_args: Annotated[
         dict[str, Any] | None,
         Setting(

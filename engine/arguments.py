@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from typing import Any
 
 import settings as configuration
+from engine import structured
 from engine.errors import EngineUnavailable
 from settings import EngineSettings
 
@@ -75,12 +76,15 @@ def prepare_environment(settings: EngineSettings, log_level: str, environment: M
         environment.setdefault("HF_HUB_OFFLINE", "1")
 
 
-def llm_arguments(settings: EngineSettings, *, on_cpu: bool, free_bytes: int) -> dict[str, Any]:
+def llm_arguments(
+    settings: EngineSettings, *, on_cpu: bool, free_bytes: int, for_adapters: Mapping[str, Any]
+) -> dict[str, Any]:
     """The arguments for `vllm.LLM`; `extra_engine_args` win over all others.
 
     Arguments:
         on_cpu: vLLM runs without an accelerator.
         free_bytes: memory that is free for a KV cache on a CPU.
+        for_adapters: what `engine.adapters` wants.
     """
     arguments: dict[str, Any] = {
         "model": model_path(settings),
@@ -95,6 +99,8 @@ def llm_arguments(settings: EngineSettings, *, on_cpu: bool, free_bytes: int) ->
         "limit_mm_per_prompt": {"image": settings.max_images_per_prompt, "video": 0, "audio": 0},
         "mm_processor_kwargs": settings.mm_processor_kwargs,
         "disable_log_stats": True,
+        **structured.ENGINE_ARGUMENTS,
+        **for_adapters,
     }
     if on_cpu:
         # vLLM's own default takes 92 % of the memory and refuses to start where that is not free.

@@ -71,6 +71,12 @@ def load_failure(error: BaseException, settings: EngineSettings) -> EngineUnavai
     return EngineUnavailable(f"{FAILED}: {_sentence(error)} The log (stderr) has the details.")
 
 
+def reason(error: BaseException) -> str:
+    """Why something could not be loaded, in a sentence; the details go to the log."""
+    log.error("A part of the model could not be loaded.", exc_info=error)
+    return _sentence(error)
+
+
 def import_failure(error: BaseException) -> EngineUnavailable:
     """What is told when vLLM itself cannot be imported."""
     log.error("vLLM could not be imported.", exc_info=error)

@@ -14,9 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from engine import arguments, failures, memory
+from engine import adapters, arguments, failures, memory
+from engine.adapters import Adapters
 from engine.errors import EngineUnavailable
 from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
 from engine.lifecycle import Lifecycle
@@ -128,12 +129,14 @@ class LocalEngine:
 
     def _load(self, on_phase: OnPhase, started: float) -> None:
         arguments.model_path(self._settings)
+        ranks = adapters.ranks_of(self._settings.lora_modules)
         self._children.watch()
         on_phase("importing vLLM")
         arguments.prepare_environment(self._settings, self._log_level, os.environ)
         try:
             llm_class = stepped_llm_class()
             import vllm
+            from vllm.config.lora import MaxLoRARanks
             from vllm.engine.arg_utils import EngineArgs
             from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
             from vllm.platforms import current_platform
@@ -146,12 +149,23 @@ class LocalEngine:
             # In this process the engine loads in 2 s instead of 15 s and takes half the memory; a GPU's faults and
             # memory are better off in a process of their own.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+            if self._settings.enforce_eager is not False:
+                # vLLM 0.32 compiles a few sampling functions even then: the first log-probabilities would take half a
+                # minute, and need a C++ compiler.
+                os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         on_phase("loading weights")
         self._llm = llm_class(
-            **arguments.llm_arguments(self._settings, on_cpu=on_cpu, free_bytes=memory.free_memory_bytes())
+            **arguments.llm_arguments(
+                self._settings,
+                on_cpu=on_cpu,
+                free_bytes=memory.free_memory_bytes(),
+                for_adapters=adapters.engine_arguments(ranks, get_args(MaxLoRARanks)),
+            )
         )
+        known_adapters = Adapters(self._settings.lora_modules)
+        known_adapters.load_into(self._llm.llm_engine)
         facts = self._model_facts()
-        self._loop = self._step_loop(facts["supports_images"], facts["has_chat_template"])
+        self._loop = self._step_loop(facts["supports_images"], facts["has_chat_template"], known_adapters)
         self._lifecycle.move(
             EngineState.READY,
             **facts,
@@ -170,7 +184,7 @@ class LocalEngine:
             "quantization": config.quantization,
         }
 
-    def _step_loop(self, supports_images: bool, has_chat_template: bool) -> StepLoop:
+    def _step_loop(self, supports_images: bool, has_chat_template: bool, known_adapters: Adapters) -> StepLoop:
         renderer = Renderer(
             arguments.shown_name(self._settings),
             supports_images=supports_images,
@@ -178,8 +192,8 @@ class LocalEngine:
             break_tokens=_token_breaker(self._llm, self._settings.max_images_per_prompt),
         )
         if has_chat_template:
-            return StepLoop(self._llm, renderer)
-        return StepLoop(self._llm, renderer, plain_template(_begins_with_bos(self._llm)), (PLAIN_STOP,))
+            return StepLoop(self._llm, renderer, known_adapters)
+        return StepLoop(self._llm, renderer, known_adapters, plain_template(_begins_with_bos(self._llm)), (PLAIN_STOP,))
 
     def _drop(self, state: EngineState, error: str | None = None) -> None:
         self._shut_down()

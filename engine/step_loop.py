@@ -13,9 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine import failures
+from engine import failures, structured
+from engine.adapters import Adapters
 from engine.errors import EngineError, GenerationCancelled, GenerationFailed, PromptTooLong
-from engine.interface import Completion, Control, Conversation, FinishReason, Sampling
+from engine.interface import Completion, Control, Conversation, FinishReason
+from engine.logprobs import token_logprobs
 from engine.rendering import Renderer
 from engine.stepped_llm import Accepted
 
@@ -34,14 +36,19 @@ class EngineBroken(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """A completion in the making; `index` is its place in the caller's list."""
+    """A completion in the making; `index` is its place in the caller's list.
+
+    `n_logprobs` is `Sampling.logprobs`; `logprobs` are vLLM's own, one position a token.
+    """
 
     index: int
     accepted: Accepted
+    n_logprobs: int | None = None
     retried: bool = False
     pieces: list[str] = field(default_factory=list)
     completion_tokens: int = 0
     first_token_ms: float | None = None
+    logprobs: list[Any] = field(default_factory=list)
 
     def completion(
         self, text: str, finish_reason: FinishReason, completion_tokens: int, cached_tokens: int | None
@@ -55,6 +62,7 @@ class Answer:
             cached_tokens=cached_tokens,
             image_tokens=self.accepted.image_tokens,
             first_token_ms=self.first_token_ms,
+            logprobs=None if self.n_logprobs is None else token_logprobs(self.logprobs, self.n_logprobs),
         )
 
 
@@ -64,16 +72,23 @@ class StepLoop:
     Arguments:
         llm: a `SteppedLLM`.
         renderer: makes vLLM's messages from ours.
+        adapters: those that conversations may name.
         plain_template: a chat template for a model that has none, else `None`.
         plain_stop: where the answer of such a model ends, in addition to what is asked for.
     """
 
     def __init__(
-        self, llm: Any, renderer: Renderer, plain_template: str | None = None, plain_stop: tuple[str, ...] = ()
+        self,
+        llm: Any,
+        renderer: Renderer,
+        adapters: Adapters,
+        plain_template: str | None = None,
+        plain_stop: tuple[str, ...] = (),
     ) -> None:
         self._llm = llm
         self._engine = llm.llm_engine
         self._renderer = renderer
+        self._adapters = adapters
         self._plain_template = plain_template
         self._plain_stop = plain_stop
 
@@ -83,7 +98,7 @@ class StepLoop:
         Raises: `EngineBroken` and those errors of `Engine.generate` that concern the requests.
         """
         try:
-            return _Generation(self, conversations, control).run()
+            return structured.checked(conversations, _Generation(self, conversations, control).run())
         except BaseException:
             self.abort_all()
             raise
@@ -113,13 +128,14 @@ class StepLoop:
         """
         messages = self._renderer.chat_messages(conversation.messages)
         try:
-            params = self._sampling_params(conversation.sampling, output_kind)
+            params = self._sampling_params(conversation, output_kind)
+            adapter = self._adapters.request(conversation.lora)
             try:
-                return self._enqueue(messages, params)
+                return self._enqueue(messages, params, adapter)
             except Exception as error:
                 if not failures.is_cache_miss(error):
                     raise
-                return self._enqueue(messages, params)  # `SteppedLLM` made vLLM forget the pictures
+                return self._enqueue(messages, params, adapter)  # `SteppedLLM` made vLLM forget the pictures
         except Exception as error:
             if failures.is_fatal(error):
                 raise EngineBroken from error
@@ -168,18 +184,26 @@ class StepLoop:
         rest = detokenizer.get_next_output_text(True, bool(answer.pieces))
         return rest, len(detokenizer.output_token_ids), getattr(state, "num_cached_tokens", None)
 
+    def logprobs_so_far(self, answer: Answer) -> list[Any]:
+        """All log-probabilities of an unfinished answer's tokens."""
+        processor = getattr(self._states().get(answer.accepted.internal_id), "logprobs_processor", None)
+        return list(getattr(processor, "logprobs", None) or answer.logprobs)
+
     def _states(self) -> dict[str, Any]:
         states: dict[str, Any] = getattr(self._engine.output_processor, "request_states", {})
         return states
 
-    def _enqueue(self, messages: list[dict[str, Any]], params: Any) -> Accepted:
-        self._llm.enqueue_chat(messages, params, use_tqdm=False, chat_template=self._plain_template)
+    def _enqueue(self, messages: list[dict[str, Any]], params: Any, adapter: Any) -> Accepted:
+        self._llm.enqueue_chat(
+            messages, params, use_tqdm=False, lora_request=adapter, chat_template=self._plain_template
+        )
         accepted: Accepted = self._llm.accepted
         return accepted
 
-    def _sampling_params(self, sampling: Sampling, output_kind: Any) -> Any:
+    def _sampling_params(self, conversation: Conversation, output_kind: Any) -> Any:
         from vllm import SamplingParams
 
+        sampling = conversation.sampling
         return SamplingParams(
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
@@ -193,6 +217,8 @@ class StepLoop:
             presence_penalty=sampling.presence_penalty,
             frequency_penalty=sampling.frequency_penalty,
             repetition_penalty=sampling.repetition_penalty,
+            logprobs=sampling.logprobs,
+            structured_outputs=structured.parameters(conversation.response_format),
             output_kind=output_kind,
         )
 
@@ -250,7 +276,7 @@ class _Generation:
         except EngineError as error:
             self._fail(index, error)
             return
-        answer = Answer(index, accepted, retried)
+        answer = Answer(index, accepted, self._conversations[index].sampling.logprobs, retried)
         self._unfinished[accepted.request_id] = answer
         self._waiting_for_first.append(answer)
 
@@ -284,6 +310,8 @@ class _Generation:
         if output.finished and new.finish_reason not in _FINISHED:
             self._take_failed(answer)
             return
+        if answer.n_logprobs is not None:
+            answer.logprobs += new.logprobs or ()
         if self._output_kind.name == "DELTA":
             self._tell(answer, new.text, answer.completion_tokens + len(new.token_ids))
             text, completion_tokens = "".join(answer.pieces), answer.completion_tokens
@@ -314,6 +342,7 @@ class _Generation:
     def _end_unfinished(self) -> None:
         """Ends every unfinished answer at the deadline with the text that it has."""
         for answer in self._drain():
+            answer.logprobs = self._loop.logprobs_so_far(answer)
             rest, completion_tokens, cached_tokens = self._loop.so_far(answer)
             self._tell(answer, rest, completion_tokens)
             self._completions[answer.index] = answer.completion(

@@ -21,8 +21,9 @@ TOOLS = (
             "Use it to describe or compare pictures, read what is on them, or ask anything of a local model. A "
             "message's content is text or a list of parts: text, image_url (http(s), data: or file: URL) or image "
             "(absolute path, or base64 data with mimeType). With a session_id the server remembers the conversation, "
-            "pictures included: send only the new messages next time. Returns the answer as text; finish_reason "
-            "'length' means that max_tokens cut it off, 'timeout' that its time was up."
+            "pictures included: send only the new messages next time. With response_format the answer is JSON that "
+            "fits a schema. Returns the answer as text; finish_reason 'length' means that max_tokens cut it off, "
+            "'timeout' that its time was up."
         ),
         arguments=chat.ChatArguments,
         handler=chat.chat_completion,

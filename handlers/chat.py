@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,10 +10,12 @@ import msgspec
 from msgspec import Meta
 
 from engine.errors import GenerationCancelled, InvalidGeneration, PromptTooLong
-from engine.interface import Completion, Control, Conversation, Message, OnText, Sampling, TextPart
+from engine.interface import Completion, Control, Conversation, Message, OnText, TextPart
+from handlers.answers import AnswerArguments, request_of
+from handlers.logprobs import Logprobs, logprobs_of
 from handlers.messages import ChatMessage, engine_messages
 from handlers.progress import TextProgress, TokenProgress
-from handlers.sampling import SamplingArguments, sampling_of
+from handlers.sampling import SamplingArguments
 from mcp_protocol.tools import ArgumentError
 from settings import SERVER_VERSION
 
@@ -25,14 +28,14 @@ SessionId = Annotated[str, Meta(min_length=1, max_length=256, description="Any n
 Messages = Annotated[list[ChatMessage], Meta(min_length=1, description="The conversation, oldest message first.")]
 
 
-class ChatArguments(SamplingArguments, kw_only=True, frozen=True):
+class ChatArguments(AnswerArguments, kw_only=True, frozen=True):
     """Arguments of `chat_completion`."""
 
     messages: Messages
     session_id: SessionId | None = None
 
 
-class BatchArguments(SamplingArguments, kw_only=True, frozen=True):
+class BatchArguments(AnswerArguments, kw_only=True, frozen=True):
     """Arguments of `chat_completion_batch`."""
 
     conversations: Annotated[
@@ -77,7 +80,7 @@ class ChatResult(msgspec.Struct, frozen=True):
     timings: Timings
     tool_calls: list[dict[str, Any]] | None = None
     reasoning: str | None = None
-    logprobs: dict[str, Any] | None = None
+    logprobs: Logprobs | None = None
 
 
 class BatchItem(msgspec.Struct, frozen=True):
@@ -88,6 +91,7 @@ class BatchItem(msgspec.Struct, frozen=True):
     finish_reason: str | None
     usage: Usage | None
     error: str | None
+    logprobs: Logprobs | None = None
 
 
 class BatchResult(msgspec.Struct, frozen=True):
@@ -109,6 +113,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     supports_images: bool | None
     has_chat_template: bool | None
     max_images_per_prompt: int
+    lora_modules: list[str]
     tensor_parallel_size: int
     pipeline_parallel_size: int
     gpu_memory_utilization: float
@@ -147,19 +152,19 @@ class Stopwatch:
 def chat_completion(arguments: ChatArguments, call: Call, services: Services) -> ChatResult:
     """Answers one conversation; with a session, continues it and remembers the turn when it succeeded."""
     watch = _begin(arguments, call)
-    sampling = sampling_of(arguments, services.settings.sampling)
+    request = request_of(arguments, services.settings)
     max_images = services.settings.engine.max_images_per_prompt
     new_messages = engine_messages(arguments.messages, services.images, max_images)
     plan = None
     if arguments.session_id is not None:
         plan = services.sessions.plan(arguments.session_id, new_messages, max_images)
     watch.load_s = load(call, services)
-    progress = TextProgress(call, sampling.max_tokens)
+    progress = TextProgress(call, request.sampling.max_tokens)
     control = control_of(call, progress.on_text if call.wants_progress else None)
     if plan is None:
-        (completion,) = services.engine.generate([Conversation(new_messages, sampling)], control)
+        (completion,) = services.engine.generate([dataclasses.replace(request, messages=new_messages)], control)
     else:
-        completion, plan = _generate_in_context(plan, sampling, control, services)
+        completion, plan = _generate_in_context(plan, request, control, services)
     progress.flush()
     if call.cancelled():
         raise GenerationCancelled
@@ -178,21 +183,22 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
         truncated_messages=truncated_messages,
         seed=arguments.seed,
         timings=watch.timings(completion.first_token_ms),
+        logprobs=logprobs_of(completion),
     )
 
 
 def chat_completion_batch(arguments: BatchArguments, call: Call, services: Services) -> BatchResult:
     """Answers many conversations in one engine batch; one that is refused does not fail the others."""
     watch = _begin(arguments, call)
-    sampling = sampling_of(arguments, services.settings.sampling)
+    request = request_of(arguments, services.settings)
     max_images = services.settings.engine.max_images_per_prompt
     read = [
-        _conversation(messages, sampling, services, max_images, f"arguments.conversations[{index}]")
+        _conversation(messages, request, services, max_images, f"arguments.conversations[{index}]")
         for index, messages in enumerate(arguments.conversations)
     ]
     runnable = [item for item in read if isinstance(item, Conversation)]
     watch.load_s = load(call, services)
-    progress = TokenProgress(call, sampling.max_tokens, len(runnable))
+    progress = TokenProgress(call, request.sampling.max_tokens, len(runnable))
     completions = iter(
         services.engine.generate(runnable, control_of(call, progress.on_text if call.wants_progress else None))
         if runnable
@@ -220,6 +226,7 @@ def model_info(arguments: NoArguments, call: Call, services: Services) -> ModelI
         supports_images=status.supports_images,
         has_chat_template=status.has_chat_template,
         max_images_per_prompt=settings.engine.max_images_per_prompt,
+        lora_modules=list(settings.engine.lora_modules),
         tensor_parallel_size=settings.engine.tensor_parallel_size,
         pipeline_parallel_size=settings.engine.pipeline_parallel_size,
         gpu_memory_utilization=settings.engine.gpu_memory_utilization,
@@ -277,12 +284,12 @@ def _begin(arguments: SamplingArguments, call: Call) -> Stopwatch:
 
 
 def _generate_in_context(
-    plan: Plan, sampling: Sampling, control: Control, services: Services
+    plan: Plan, request: Conversation, control: Control, services: Services
 ) -> tuple[Completion, Plan]:
     """Answers a session's prompt, leaving out its oldest turns until it fits into the model's context."""
     while True:
         try:
-            (completion,) = services.engine.generate([Conversation(plan.messages, sampling)], control)
+            (completion,) = services.engine.generate([dataclasses.replace(request, messages=plan.messages)], control)
         except PromptTooLong:
             shorter = plan.without_oldest_turn()
             if shorter is None:
@@ -293,11 +300,11 @@ def _generate_in_context(
 
 
 def _conversation(
-    messages: list[ChatMessage], sampling: Sampling, services: Services, max_images: int, where: str
+    messages: list[ChatMessage], request: Conversation, services: Services, max_images: int, where: str
 ) -> Conversation | str:
     """One conversation of a batch, or why it cannot be read."""
     try:
-        return Conversation(engine_messages(messages, services.images, max_images, where), sampling)
+        return dataclasses.replace(request, messages=engine_messages(messages, services.images, max_images, where))
     except (ArgumentError, InvalidGeneration) as error:
         return str(error)
 
@@ -305,7 +312,7 @@ def _conversation(
 def _batch_item(index: int, answer: Completion) -> BatchItem:
     if answer.error is not None:
         return BatchItem(index, None, None, None, answer.error)
-    return BatchItem(index, answer.text, answer.finish_reason, usage_of([answer]), None)
+    return BatchItem(index, answer.text, answer.finish_reason, usage_of([answer]), None, logprobs_of(answer))
 
 
 def _known_sum(values: list[int | None]) -> int | None:

@@ -125,7 +125,7 @@ def test_scripts_of_the_readme_exist() -> None:
 
 
 def test_json_of_the_readme_is_what_the_server_takes(demo_server: ServerProcess) -> None:
-    entry, message, calls = blocks("json")
+    entry, message, calls, *more_calls = blocks("json")
     assert json.loads(entry)["mcpServers"]["vllm"]["args"] == [f"{PLACEHOLDER}/vllm_server.py"]
     msgspec.json.decode(message, type=ChatMessage)
     answers = []
@@ -133,4 +133,7 @@ def test_json_of_the_readme_is_what_the_server_takes(demo_server: ServerProcess)
         answer = demo_server.request("tools/call", json.loads(line), timeout_s=LOAD_S)
         answers.append(answer["result"]["content"][0]["text"])
     assert "Alice" in answers[-1]
+    for line in "".join(more_calls).splitlines():
+        answer = demo_server.request("tools/call", json.loads(line), timeout_s=LOAD_S)
+        assert not answer["result"]["isError"], answer
     demo_server.call("delete_session", {"session_id": "user-123"})

@@ -18,6 +18,7 @@ from engine.interface import (
     FinishReason,
     OnPhase,
     TextPart,
+    TokenLogprob,
 )
 
 LOOK_S = 0.002
@@ -33,6 +34,7 @@ class Reply:
     raises: EngineError | None
     finish_reason: FinishReason
     hold: threading.Event | None
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 class FakeEngine:
@@ -76,14 +78,17 @@ class FakeEngine:
         tokens: Sequence[str] | None = None,
         finish_reason: FinishReason = FinishReason.STOP,
         hold: threading.Event | None = None,
+        logprobs: Sequence[TokenLogprob] | None = None,
     ) -> None:
         """Adds the answer to one conversation.
 
         Arguments: `text`, or its `tokens` one by one; `delay_s`, spent before the first token unless cancelled;
-        `raises`, an error instead of an answer; `hold`, an event without which the last token does not come.
+        `raises`, an error instead of an answer; `hold`, an event without which the last token does not come;
+        `logprobs`, told as they are.
         """
         words = tuple(tokens) if tokens is not None else (text,)
-        self._replies.append(Reply(words, delay_s, raises, finish_reason, hold))
+        told = tuple(logprobs) if logprobs is not None else None
+        self._replies.append(Reply(words, delay_s, raises, finish_reason, hold, told))
 
     @property
     def conversations(self) -> list[Conversation]:
@@ -166,6 +171,7 @@ def _completion(index: int, conversation: Conversation, reply: Reply, control: C
         cached_tokens=0,
         image_tokens=sum(len(message.images) for message in conversation.messages) * 16,
         first_token_ms=1.0,
+        logprobs=reply.logprobs,
     )
 
 

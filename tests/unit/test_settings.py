@@ -31,6 +31,9 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("engine", "VLLM_TRUST_REMOTE_CODE", "off", False),
     ("engine", "VLLM_MAX_IMAGES_PER_PROMPT", "0", 0),
     ("engine", "VLLM_MM_PROCESSOR_KWARGS", '{"size": {"longest_edge": 448}}', {"size": {"longest_edge": 448}}),
+    ("engine", "VLLM_LORA_MODULES", "a=/x,b=rel/y  c=~/z=1", {"a": "/x", "b": "rel/y", "c": "~/z=1"}),
+    ("engine", "VLLM_LORA_MODULES", '{"my tone": "/with space/x,y"}', {"my tone": "/with space/x,y"}),
+    ("engine", "VLLM_LORA_MODULES", "{}", {}),
     ("engine", "VLLM_EXTRA_ENGINE_ARGS", "{}", {}),
     ("engine", "VLLM_CPU_KVCACHE_SPACE", "0.25", 0.25),
     ("engine", "HUGGING_FACE_HUB_TOKEN", "hf_x", "hf_x"),
@@ -46,6 +49,9 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("media", "VLLM_ALLOWED_MEDIA_HOSTS", "a.example, b.example", ("a.example", "b.example")),
     ("media", "VLLM_MAX_IMAGE_BYTES", "1000", 1000),
 ]
+NAMED_FOLDERS = (
+    'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}'
+)
 FIELDS = {
     entry.variable: (section, name)
     for section, cls in SECTIONS.items()
@@ -83,6 +89,10 @@ def test_value_is_read_into_its_section(section: str, variable: str, text: str, 
         ("VLLM_MM_PROCESSOR_KWARGS", "[1]", 'a JSON object, for example {"key": 1}'),
         ("VLLM_MM_PROCESSOR_KWARGS", "{", 'a JSON object, for example {"key": 1}'),
         ("VLLM_EXTRA_ENGINE_ARGS", "null", 'a JSON object, for example {"key": 1}'),
+        *(
+            ("VLLM_LORA_MODULES", text, NAMED_FOLDERS)
+            for text in ("a", "=x", "a=", "a=/x,a=/y", '{"a": 1}', '{"": "x"}')
+        ),
         ("VLLM_DEFAULT_TEMPERATURE", "2.1", "a number from 0 to 2"),
         ("VLLM_DEFAULT_TOP_P", "0", "a number above 0 and up to 1"),
         ("VLLM_DEFAULT_TOP_K", "0", "-1 (off) or a whole number ≥ 1"),

@@ -25,6 +25,10 @@ class Request:
     num_cached_tokens: int = 0
 
     @property
+    def logprobs_processor(self) -> SimpleNamespace:
+        return SimpleNamespace(logprobs=positions(self))
+
+    @property
     def detokenizer(self) -> "Request":
         return self
 
@@ -35,6 +39,17 @@ class Request:
     def get_next_output_text(self, finished: bool, delta: bool) -> str:
         rest, self.sent = self.text[self.sent if delta else 0 :], len(self.text)
         return rest
+
+
+def positions(request: Request) -> list[dict[int, Any]]:
+    """The log-probabilities of a request's letters: each the second likeliest, after a dash."""
+    return [
+        {
+            ord(letter): SimpleNamespace(decoded_token=letter, logprob=-2.0, rank=2),
+            0: SimpleNamespace(decoded_token="-", logprob=-0.5, rank=1),
+        }
+        for letter in request.text
+    ]
 
 
 @dataclass
@@ -52,6 +67,7 @@ class FakeLLM:
     added: int = 0
     running: dict[str, Request] = field(default_factory=dict)
     templates: list[str | None] = field(default_factory=list)
+    adapters: list[Any] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -60,12 +76,15 @@ class FakeLLM:
         self.model_config = SimpleNamespace(max_model_len=100)
         self.output_processor = SimpleNamespace(request_states=self.running)
 
-    def enqueue_chat(self, messages: Any, params: Any, use_tqdm: bool, chat_template: str | None) -> None:
+    def enqueue_chat(
+        self, messages: Any, params: Any, use_tqdm: bool, lora_request: Any, chat_template: str | None
+    ) -> None:
         assert not use_tqdm
         text = messages[-1]["content"]
         if errors := self.refusals.get(text):
             raise errors.pop(0)
         self.templates.append(chat_template)
+        self.adapters.append(lora_request)
         request_id = str(self.added)
         self.added += 1
         if text in self.give_up:
@@ -104,7 +123,12 @@ class FakeLLM:
             delta = request.params.output_kind is OutputKind.DELTA
             if finish_reason or delta:
                 text = request.get_next_output_text(finish_reason is not None, delta)
-                new = SimpleNamespace(text=text, token_ids=[0] * len(text), finish_reason=finish_reason)
+                new = SimpleNamespace(
+                    text=text,
+                    token_ids=[0] * len(text),
+                    finish_reason=finish_reason,
+                    logprobs=positions(request)[-len(text) :] if request.params.logprobs is not None else None,
+                )
                 outputs.append(
                     SimpleNamespace(
                         request_id=request.request_id,

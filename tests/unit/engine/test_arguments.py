@@ -14,11 +14,13 @@ GIB = 1 << 30
 
 
 def on_cpu(**given: Any) -> dict[str, Any]:
-    return llm_arguments(EngineSettings(**{"model_name": "org/model", **given}), on_cpu=True, free_bytes=8 * GIB)
+    settings = EngineSettings(**{"model_name": "org/model", **given})
+    return llm_arguments(settings, on_cpu=True, free_bytes=8 * GIB, for_adapters={})
 
 
 def on_gpu(**given: Any) -> dict[str, Any]:
-    return llm_arguments(EngineSettings(**{"model_name": "org/model", **given}), on_cpu=False, free_bytes=8 * GIB)
+    settings = EngineSettings(**{"model_name": "org/model", **given})
+    return llm_arguments(settings, on_cpu=False, free_bytes=8 * GIB, for_adapters={})
 
 
 def test_on_a_cpu_the_cache_is_a_quarter_of_the_free_memory() -> None:

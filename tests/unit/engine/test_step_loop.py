@@ -5,11 +5,22 @@ import sys
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from engine.adapters import Adapters
 from engine.errors import GenerationCancelled, GenerationFailed, InvalidGeneration, PromptTooLong
-from engine.interface import Control, Conversation, FinishReason, Message, Sampling, TextPart
+from engine.interface import (
+    Control,
+    Conversation,
+    FinishReason,
+    Message,
+    ResponseFormat,
+    Sampling,
+    TextPart,
+    TokenLogprob,
+)
 from engine.rendering import Renderer, TokenBreaker
 from engine.step_loop import EngineBroken, StepLoop
 from tests.unit.engine.fake_llm import FakeLLM, OutputKind
@@ -31,7 +42,7 @@ def _vllm_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def loop(llm: FakeLLM, plain_template: str | None = None, plain_stop: tuple[str, ...] = ()) -> StepLoop:
     renderer = Renderer("model", supports_images=False, max_images=0, break_tokens=TokenBreaker(()))
-    return StepLoop(llm, renderer, plain_template, plain_stop)
+    return StepLoop(llm, renderer, Adapters({}), plain_template, plain_stop)
 
 
 def ask(text: str, max_tokens: int = 3, stop: tuple[str, ...] = ()) -> Conversation:
@@ -193,3 +204,39 @@ def test_a_busy_core_in_another_process_does_not_hold_up_the_deadline() -> None:
     (completion,) = loop(llm).run([ask("x")], Control(deadline_s=time.monotonic() + 0.05))
     assert completion.finish_reason is FinishReason.TIMEOUT
     assert llm.steps == 0
+
+
+def told(letter: str, n_top: int) -> TokenLogprob:
+    return TokenLogprob(letter, -2.0, (TokenLogprob("-", -0.5), TokenLogprob(letter, -2.0))[:n_top])
+
+
+@pytest.mark.parametrize("n_top", [0, 1, 2, 20])
+@pytest.mark.parametrize("listening", [True, False])
+def test_log_probabilities_are_one_for_each_token(listening: bool, n_top: int) -> None:
+    asked = Conversation((Message("user", (TextPart("x"),)),), Sampling(0.0, 3, logprobs=n_top))
+    control = Control(on_text=(lambda index, text, n: None) if listening else None)
+    with_logprobs, without = loop(FakeLLM()).run([asked, ask("y")], control)
+    assert with_logprobs.logprobs == tuple(told(letter, n_top) for letter in "abc")
+    assert without.logprobs is None
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_log_probabilities_at_the_deadline_are_those_of_the_text_so_far(listening: bool) -> None:
+    llm = FakeLLM(on_step=lambda step: time.sleep(0.2) if step == 3 else None)
+    asked = Conversation((Message("user", (TextPart("x"),)),), Sampling(0.0, 50, logprobs=1))
+    control = Control(deadline_s=time.monotonic() + 0.1, on_text=(lambda index, text, n: None) if listening else None)
+    (partial,) = loop(llm).run([asked], control)
+    assert partial.finish_reason is FinishReason.TIMEOUT
+    assert partial.logprobs == tuple(told(letter, 1) for letter in "abc")
+
+
+def test_the_form_of_an_answer_reaches_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = SimpleNamespace(RequestOutputKind=OutputKind, StructuredOutputsParams=dict)
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", names)
+    llm = FakeLLM()
+    seen: list[Any] = []
+    llm.on_step = lambda step: seen.extend(request.params.structured_outputs for request in llm.running.values())
+    question = (Message("user", (TextPart("x"),)),)
+    asked = [Conversation(question, Sampling(0.0, 1), form) for form in (ResponseFormat(), ResponseFormat({}), None)]
+    loop(llm).run(asked, Control())
+    assert seen == [{"json_object": True}, {"json": {}}, None]

@@ -1,0 +1,100 @@
+"""LoRA adapters: small sets of weights on top of the model's, known by the names that the settings give them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from engine import failures
+from engine.arguments import FAILED
+from engine.errors import EngineUnavailable, InvalidGeneration
+
+SETTING = "VLLM_LORA_MODULES"
+CONFIG = "adapter_config.json"
+
+
+def ranks_of(folders: Mapping[str, str]) -> dict[str, int]:
+    """The rank of each adapter; `folders` has the folders by the adapters' names.
+
+    Raises: `EngineUnavailable`, which names the adapter as the setting does.
+    """
+    return {name: _rank(name, folder) for name, folder in folders.items()}
+
+
+def engine_arguments(ranks: Mapping[str, int], allowed: Collection[int]) -> dict[str, Any]:
+    """The arguments of `vllm.LLM` for adapters of these ranks; none where there are no adapters.
+
+    Arguments: `allowed`, the values that vLLM takes for `max_lora_rank`.
+    Raises: `EngineUnavailable`.
+    """
+    if not ranks:
+        return {}
+    enough = [rank for rank in allowed if rank >= max(ranks.values())]
+    if not enough:
+        name = max(ranks, key=ranks.__getitem__)
+        raise EngineUnavailable(
+            f"{FAILED}: the adapter {name} has rank {ranks[name]}, and this vLLM takes ranks up to {max(allowed)}. "
+            f"Change {SETTING}."
+        )
+    # One slot on the device: a call names one adapter for all its conversations, and calls do not overlap.
+    return {"enable_lora": True, "max_loras": 1, "max_cpu_loras": len(ranks), "max_lora_rank": min(enough)}
+
+
+class Adapters:
+    """The adapters of one loaded engine.
+
+    Arguments: the folders of the adapters by their names. An adapter keeps its number as long as the setting is the
+    same: vLLM's caches of prompts know it by that.
+    """
+
+    def __init__(self, folders: Mapping[str, str]) -> None:
+        self._folders = folders
+        self._numbers = {name: number for number, name in enumerate(folders, start=1)}
+
+    def load_into(self, llm_engine: Any) -> None:
+        """Loads them all: one that does not fit the model would otherwise break the engine at its first use.
+
+        Raises: `EngineUnavailable`.
+        """
+        for name, folder in self._folders.items():
+            try:
+                llm_engine.add_lora(self.request(name))
+            except Exception as error:
+                if failures.is_fatal(error):
+                    raise
+                raise _unusable(name, folder, failures.reason(error)) from error
+
+    def request(self, name: str | None) -> Any:
+        """What vLLM takes for an adapter's name; `None` for the model itself."""
+        if name is None:
+            return None
+        if name not in self._numbers:
+            raise InvalidGeneration(f"There is no adapter {name[:60]!r}; {SETTING} lists those that there are.")
+        from vllm.lora.request import LoRARequest
+
+        return LoRARequest(name, self._numbers[name], os.path.expanduser(self._folders[name]))
+
+
+def _rank(name: str, folder: str) -> int:
+    path = os.path.expanduser(folder)
+    if not os.path.isdir(path):
+        raise _unusable(name, folder, "there is no such folder")
+    try:
+        with open(os.path.join(path, CONFIG), encoding="utf-8") as file:
+            config = json.load(file)
+        ranks: list[int] = [config["r"], *(config.get("rank_pattern") or {}).values()]
+    except FileNotFoundError:
+        raise _unusable(name, folder, f"the folder has no {CONFIG}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise _unusable(name, folder, f"its {CONFIG} does not tell its rank (r)") from None
+    if not all(isinstance(rank, int) and rank > 0 for rank in ranks):
+        raise _unusable(name, folder, f"its {CONFIG} does not tell its rank (r)")
+    return max(ranks)
+
+
+def _unusable(name: str, folder: str, reason: str) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"{FAILED}: the adapter {name}={folder} cannot be used: {reason.rstrip('.')}. Change {SETTING}."
+    )

@@ -1,0 +1,38 @@
+"""The arguments that say what an answer is to be, shared by the chat tools, and the engine's request made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from engine.interface import Conversation
+from handlers.adapters import LoraArgument, adapter_of
+from handlers.logprobs import LogprobsArgument, TopLogprobsArgument, n_logprobs
+from handlers.response_format import ResponseFormatArgument, response_format_of
+from handlers.sampling import SamplingArguments, sampling_of
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+
+class AnswerArguments(SamplingArguments, kw_only=True, frozen=True):
+    """How to sample, and in what form to answer."""
+
+    response_format: ResponseFormatArgument | None = None
+    logprobs: LogprobsArgument = False
+    top_logprobs: TopLogprobsArgument | None = None
+    lora: LoraArgument | None = None
+
+
+def request_of(arguments: AnswerArguments, settings: Settings) -> Conversation:
+    """What a call asks of the engine, its messages still missing.
+
+    Raises: `ArgumentError` for arguments that do not go together or that this server cannot follow.
+    """
+    sampling = sampling_of(arguments, settings.sampling)
+    return Conversation(
+        messages=(),
+        sampling=dataclasses.replace(sampling, logprobs=n_logprobs(arguments.logprobs, arguments.top_logprobs)),
+        response_format=response_format_of(arguments.response_format, arguments),
+        lora=adapter_of(arguments.lora, settings.engine),
+    )

@@ -1,0 +1,185 @@
+"""Which schemas the engine takes, what it gets of them, and what becomes of an answer that broke off."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from engine.errors import GenerationFailed, InvalidGeneration
+from engine.interface import Completion, Conversation, FinishReason, ResponseFormat, Sampling
+from engine.structured import checked, usable_schema
+
+Json = dict[str, Any]
+TEXT: Json = {"type": "string"}
+RECURSIVE: Json = {
+    "$defs": {
+        "node": {
+            "type": "object",
+            "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
+            "required": ["next"],
+        }
+    },
+    "$ref": "#/$defs/node",
+}
+
+
+def closed(**properties: Any) -> Json:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def nested(levels: int) -> Json:
+    """A schema of that many objects, one inside the other."""
+    schema: Json = {"type": "string"}
+    for _ in range(levels - 1):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        {"enum": ["yes", "no"]},
+        {"const": {"$ref": "http://only.data/"}},
+        {"type": ["string", "null"], "title": "t", "description": "d", "examples": [1], "unknown": 1},
+        {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**64}, "maxItems": 10_000},
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "format": "date-time", "maxLength": 1_000_000},
+        {"type": "string", "pattern": "^[a-z]{3}$"},
+        {"type": "string", "pattern": "^(a+)+b$"},
+        {"type": "string", "pattern": "(.*a){1,60}.{60}"},
+        {"allOf": [{"type": "string"}, {"enum": ["yes", "no"]}]},
+        {"oneOf": [{"type": "string"}, {"type": "integer"}]},
+        {"$defs": {"a": {"$anchor": "x", "type": "string"}}, "$ref": "#x"},
+        {"properties": {"a": {}}, "required": ["b"]},
+        nested(64),
+    ],
+)
+def test_schema_is_taken(schema: Json) -> None:
+    pytest.importorskip("llguidance")
+    usable_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "strin"}, "this schema cannot be used: invalid type: strin."),
+        ({"properties": []}, "this schema cannot be used: properties must be an object."),
+        ({"type": "object", "required": "a"}, "this schema cannot be used: expected array for 'required'"),
+        ({"enum": []}, "this schema cannot be used: unsatisfiable schema: anyOf is empty."),
+        (
+            {"type": "string", "minLength": 5, "maxLength": 2},
+            "this schema cannot be used: unsatisfiable schema: minLen",
+        ),
+        ({"type": "integer", "minimum": 5, "maximum": 2}, "this schema cannot be used: unsatisfiable schema: minimum"),
+        (
+            {"type": "object", "properties": {"a": False}, "required": ["a"]},
+            "this schema cannot be used: unsatisfiable",
+        ),
+        ({"not": {}}, 'this schema cannot be used: keywords that are not supported: ["not"].'),
+        ({"if": TEXT, "then": TEXT}, 'this schema cannot be used: keywords that are not supported: ["if", "then"].'),
+        ({"type": "array", "uniqueItems": True}, "this schema cannot be used: keywords that are not supported"),
+        ({"$dynamicRef": "#x"}, "this schema cannot be used: keywords that are not supported"),
+        ({"oneOf": [TEXT, TEXT]}, "this schema cannot be used: oneOf with choices that overlap is not supported; use"),
+        ({"type": "string", "format": "foo"}, "this schema cannot be used: unknown format: foo."),
+        ({"type": "string", "pattern": "("}, "this schema cannot be used: regex parse error"),
+        ({"type": "string", "pattern": "(?<=a)b"}, "this schema cannot be used: regex parse error: (?<=a)b"),
+        ({"type": "string", "pattern": r"(a)\1"}, "this schema cannot be used: regex parse error"),
+        ({"type": "string", "pattern": "^((a{1000}){1000}){1000}$"}, "this schema cannot be used: it is too complex"),
+        ({"$ref": "#"}, "this schema cannot be used: it is too complex to be followed, or nothing can satisfy it."),
+        ({"$ref": "#/$defs/a"}, "this schema cannot be used: pointer '/$defs/a' does not exist."),
+        ({"$schema": "http://127.0.0.1:1/s"}, "this schema cannot be used: resource 'http://127.0.0.1:1/s' is not"),
+        ({"$ref": "http://127.0.0.1:1/s"}, "the schema refers to 'http://127.0.0.1:1/s'; a $ref has to point into"),
+        ({"items": {"$ref": "file:///etc/passwd"}}, "the schema refers to 'file:///etc/passwd'; a $ref has to point"),
+        ({"type": "integer", "maximum": 10**400}, "this schema cannot be used: number out of range"),
+        ({"enum": ["\ud800"]}, "this schema cannot be used: "),
+        ({"type": "array", "minItems": 10**9}, "minItems, maxItems, minProperties, maxProperties of the whole schema"),
+        ({"items": {"maxItems": 5001}, "maxItems": 5000}, "minItems, maxItems, minProperties, maxProperties of the"),
+        ({"type": "string", "maxLength": 1_000_001}, "minLength and maxLength may be at most 1000000."),
+        ({"enum": ["x" * 100_000]}, "the schema has 100014 bytes; 100000 are allowed."),
+        (nested(65), "the schema is nested too deeply; 64 levels are allowed."),
+        ({"x-guidance": {"lenient": True}}, "the schema has the key 'x-guidance', which is not for callers."),
+    ],
+)
+def test_schema_is_refused_at_once_with_the_reason(schema: Json, words: str) -> None:
+    pytest.importorskip("llguidance")
+    started_s = time.monotonic()
+    with pytest.raises(InvalidGeneration) as caught:
+        usable_schema(schema)
+    assert str(caught.value).startswith(words)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - started_s < 5
+
+
+def test_nesting_that_no_recursion_could_follow_is_refused() -> None:
+    with pytest.raises(InvalidGeneration, match="nested too deeply"):
+        usable_schema(nested(100_000))
+
+
+def test_recursion_that_can_end_is_taken_and_one_that_cannot_is_refused() -> None:
+    pytest.importorskip("llguidance")
+    usable_schema(RECURSIVE)
+    endless = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}
+    with pytest.raises(InvalidGeneration, match="nothing can satisfy it"):
+        usable_schema(endless)
+
+
+@pytest.mark.parametrize(
+    ("schema", "seen"),
+    [
+        ({"properties": {"a": TEXT}}, {"properties": {"a": TEXT}, "additionalProperties": False}),
+        ({"type": "object"}, {"type": "object"}),
+        (
+            {"properties": {"a": TEXT}, "additionalProperties": True},
+            {"properties": {"a": TEXT}, "additionalProperties": True},
+        ),
+        (
+            {"type": "array", "items": {"type": "object", "properties": {"properties": TEXT}}},
+            {"type": "array", "items": closed(properties=TEXT)},
+        ),
+        (
+            {"$defs": {"a": {"type": "object", "properties": {"b": TEXT}}}, "anyOf": [{"$ref": "#/$defs/a"}]},
+            {"$defs": {"a": closed(b=TEXT)}, "anyOf": [{"$ref": "#/$defs/a"}]},
+        ),
+        ({"const": {"properties": {"a": 1}}}, {"const": {"properties": {"a": 1}}}),
+        ({"properties": {"a": TEXT}, "required": ["b"]}, {"properties": {"a": TEXT}, "required": ["b"]}),
+    ],
+)
+def test_objects_are_closed_where_that_cannot_contradict(schema: Json, seen: Json) -> None:
+    assert usable_schema(schema) == seen
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"allOf": [{"properties": {"a": TEXT}, "required": ["a"]}, {"properties": {"b": TEXT}, "required": ["b"]}]},
+        {"properties": {"a": TEXT}, "anyOf": [{"properties": {"b": TEXT}}, {"properties": {"c": TEXT}}]},
+    ],
+)
+def test_schemas_that_hold_together_stay_open(schema: Json) -> None:
+    assert usable_schema(schema) == schema
+
+
+# Answers that broke off
+
+JSON = Conversation((), Sampling(0.0, 9), ResponseFormat())
+FREE = Conversation((), Sampling(0.0, 9))
+
+
+def test_answer_that_ended_by_itself_without_being_json_is_an_error() -> None:
+    with pytest.raises(GenerationFailed, match="broke off"):
+        checked([JSON], [Completion('{"a')])
+    good, broken, free = checked([JSON, JSON, FREE], [Completion("{}"), Completion('{"a'), Completion('{"a')])
+    assert (good, free) == (Completion("{}"), Completion('{"a'))
+    assert broken.text == ""
+    assert broken.error is not None
+
+
+@pytest.mark.parametrize("finish_reason", [FinishReason.LENGTH, FinishReason.TIMEOUT])
+def test_answer_that_was_cut_off_says_so_itself(finish_reason: FinishReason) -> None:
+    cut = Completion('{"a', finish_reason)
+    assert checked([JSON], [cut]) == [cut]
+    refused = Completion(error="refused")
+    assert checked([JSON, JSON], [cut, refused]) == [cut, refused]
