@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from engine.errors import GenerationCancelled, InvalidGeneration, PromptTooLong
-from engine.interface import Completion, Control, Conversation, Message, OnText, Sampling, TextPart
+from engine.interface import Completion, Control, Conversation, Message, OnText, TextPart
+from handlers.functions import FunctionArguments, check_tool_messages, shown_calls, unanswered
 from handlers.messages import ChatMessage, engine_messages
 from handlers.progress import TextProgress, TokenProgress
 from handlers.sampling import SamplingArguments, sampling_of
@@ -25,14 +27,14 @@ SessionId = Annotated[str, Meta(min_length=1, max_length=256, description="Any n
 Messages = Annotated[list[ChatMessage], Meta(min_length=1, description="The conversation, oldest message first.")]
 
 
-class ChatArguments(SamplingArguments, kw_only=True, frozen=True):
+class ChatArguments(FunctionArguments, kw_only=True, frozen=True):
     """Arguments of `chat_completion`."""
 
     messages: Messages
     session_id: SessionId | None = None
 
 
-class BatchArguments(SamplingArguments, kw_only=True, frozen=True):
+class BatchArguments(FunctionArguments, kw_only=True, frozen=True):
     """Arguments of `chat_completion_batch`."""
 
     conversations: Annotated[
@@ -88,6 +90,8 @@ class BatchItem(msgspec.Struct, frozen=True):
     finish_reason: str | None
     usage: Usage | None
     error: str | None
+    tool_calls: list[dict[str, Any]] | None = None
+    reasoning: str | None = None
 
 
 class BatchResult(msgspec.Struct, frozen=True):
@@ -149,23 +153,26 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
     watch = _begin(arguments, call)
     sampling = sampling_of(arguments, services.settings.sampling)
     max_images = services.settings.engine.max_images_per_prompt
+    asked = unanswered(arguments, sampling, services.settings.engine)
     new_messages = engine_messages(arguments.messages, services.images, max_images)
     plan = None
     if arguments.session_id is not None:
         plan = services.sessions.plan(arguments.session_id, new_messages, max_images)
+    check_tool_messages(new_messages if plan is None else plan.new, "arguments.messages")
     watch.load_s = load(call, services)
     progress = TextProgress(call, sampling.max_tokens)
     control = control_of(call, progress.on_text if call.wants_progress else None)
     if plan is None:
-        (completion,) = services.engine.generate([Conversation(new_messages, sampling)], control)
+        (completion,) = services.engine.generate([dataclasses.replace(asked, messages=new_messages)], control)
     else:
-        completion, plan = _generate_in_context(plan, sampling, control, services)
+        completion, plan = _generate_in_context(plan, asked, control, services)
     progress.flush()
     if call.cancelled():
         raise GenerationCancelled
     session_messages, truncated_messages = None, 0
     if plan is not None:
-        stored = services.sessions.commit(plan, Message("assistant", (TextPart(completion.text),)))
+        answer = Message("assistant", (TextPart(completion.text),), completion.tool_calls)
+        stored = services.sessions.commit(plan, answer)
         session_messages, truncated_messages = stored.session_messages, stored.truncated_messages
     call.log("info", f"{completion.completion_tokens} tokens, finish_reason {completion.finish_reason}")
     return ChatResult(
@@ -178,7 +185,16 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
         truncated_messages=truncated_messages,
         seed=arguments.seed,
         timings=watch.timings(completion.first_token_ms),
+        tool_calls=shown_calls(completion.tool_calls),
+        reasoning=completion.reasoning,
     )
+
+
+def text_of(result: ChatResult) -> str:
+    """The one text block: the answer, or where the model only called functions, the calls as JSON."""
+    if result.text or not result.tool_calls:
+        return result.text
+    return msgspec.json.encode(result.tool_calls).decode()
 
 
 def chat_completion_batch(arguments: BatchArguments, call: Call, services: Services) -> BatchResult:
@@ -186,8 +202,9 @@ def chat_completion_batch(arguments: BatchArguments, call: Call, services: Servi
     watch = _begin(arguments, call)
     sampling = sampling_of(arguments, services.settings.sampling)
     max_images = services.settings.engine.max_images_per_prompt
+    asked = unanswered(arguments, sampling, services.settings.engine)
     read = [
-        _conversation(messages, sampling, services, max_images, f"arguments.conversations[{index}]")
+        _conversation(messages, asked, services, max_images, f"arguments.conversations[{index}]")
         for index, messages in enumerate(arguments.conversations)
     ]
     runnable = [item for item in read if isinstance(item, Conversation)]
@@ -277,12 +294,12 @@ def _begin(arguments: SamplingArguments, call: Call) -> Stopwatch:
 
 
 def _generate_in_context(
-    plan: Plan, sampling: Sampling, control: Control, services: Services
+    plan: Plan, asked: Conversation, control: Control, services: Services
 ) -> tuple[Completion, Plan]:
     """Answers a session's prompt, leaving out its oldest turns until it fits into the model's context."""
     while True:
         try:
-            (completion,) = services.engine.generate([Conversation(plan.messages, sampling)], control)
+            (completion,) = services.engine.generate([dataclasses.replace(asked, messages=plan.messages)], control)
         except PromptTooLong:
             shorter = plan.without_oldest_turn()
             if shorter is None:
@@ -293,19 +310,29 @@ def _generate_in_context(
 
 
 def _conversation(
-    messages: list[ChatMessage], sampling: Sampling, services: Services, max_images: int, where: str
+    messages: list[ChatMessage], asked: Conversation, services: Services, max_images: int, where: str
 ) -> Conversation | str:
     """One conversation of a batch, or why it cannot be read."""
     try:
-        return Conversation(engine_messages(messages, services.images, max_images, where), sampling)
+        read = engine_messages(messages, services.images, max_images, where)
+        check_tool_messages(read, where)
     except (ArgumentError, InvalidGeneration) as error:
         return str(error)
+    return dataclasses.replace(asked, messages=read)
 
 
 def _batch_item(index: int, answer: Completion) -> BatchItem:
     if answer.error is not None:
         return BatchItem(index, None, None, None, answer.error)
-    return BatchItem(index, answer.text, answer.finish_reason, usage_of([answer]), None)
+    return BatchItem(
+        index,
+        answer.text,
+        answer.finish_reason,
+        usage_of([answer]),
+        None,
+        tool_calls=shown_calls(answer.tool_calls),
+        reasoning=answer.reasoning,
+    )
 
 
 def _known_sum(values: list[int | None]) -> int | None:

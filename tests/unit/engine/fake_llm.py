@@ -60,7 +60,9 @@ class FakeLLM:
         self.model_config = SimpleNamespace(max_model_len=100)
         self.output_processor = SimpleNamespace(request_states=self.running)
 
-    def enqueue_chat(self, messages: Any, params: Any, use_tqdm: bool, chat_template: str | None) -> None:
+    def enqueue_chat(
+        self, messages: Any, params: Any, use_tqdm: bool, chat_template: str | None, **options: Any
+    ) -> None:
         assert not use_tqdm
         text = messages[-1]["content"]
         if errors := self.refusals.get(text):
@@ -72,7 +74,7 @@ class FakeLLM:
             self.give_up.remove(text)
             self.failing.add(request_id)
         self.running[f"{request_id}-internal"] = Request(request_id, params)
-        self.accepted = Accepted(request_id, f"{request_id}-internal", len(text), 0)
+        self.accepted = Accepted(request_id, f"{request_id}-internal", range(len(text)), 0)
 
     def get_tokenizer(self) -> Any:
         return SimpleNamespace(
