@@ -94,6 +94,8 @@ def llm_arguments(settings: EngineSettings, *, on_cpu: bool, free_bytes: int) ->
         "max_num_seqs": settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else None),
         "limit_mm_per_prompt": {"image": settings.max_images_per_prompt, "video": 0, "audio": 0},
         "mm_processor_kwargs": settings.mm_processor_kwargs,
+        # One backend for all requests; without the whitespace a small model has no way to never end.
+        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
         "reasoning_parser": settings.reasoning_parser,  # so that a grammar begins where the reasoning ends
         "disable_log_stats": True,
     }

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine import forced_calls
 from engine.errors import EngineUnavailable, InvalidGeneration
 from engine.interface import Conversation, ToolCall
 from settings import EngineSettings
 
 log = logging.getLogger("engine")
 
-MOST_NESTED = 48
-"""Levels in a function's parameters and in a call's arguments; vLLM's grammars take 64 with what is put around."""
 MOST_SCHEMA_CHARACTERS = 65_536
-AUTO, NONE, REQUIRED = "auto", "none", "required"
+AUTO, NONE = "auto", "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +71,9 @@ class OutputParsers:
     def reader(self, conversation: Conversation) -> PlainReader:
         """The reader for one conversation's answer."""
         offers = bool(conversation.tools) and conversation.tool_choice != NONE
-        if self._reasoning_parser is None and not (offers and (self._tool_parser or conversation.tool_choice != AUTO)):
-            return PlainReader()
-        return ParsingReader(self, conversation, offers)
+        if offers and conversation.tool_choice != AUTO:
+            return ForcedReader(conversation, self._reader(conversation, with_tools=False))
+        return self._reader(conversation, with_tools=offers and self._tool_parser is not None)
 
     def chat_options(self, conversation: Conversation, shown_tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """What `LLM.enqueue_chat` is given so that the model's template shows the tools and begins a thought or not.
@@ -90,24 +88,24 @@ class OutputParsers:
         return options
 
     def parser(self, request: Any, thinking: dict[str, bool], *, with_tools: bool, with_reasoning: bool = True) -> Any:
-        """A new parser for one output; parsers keep state."""
-        tool_parser = self._tool_parser if with_tools else None
-        reasoning_parser = self._reasoning_parser if with_reasoning else None
-        config = self._llm.llm_engine.model_config
-        if with_tools and tool_parser is None:
-            cls = _json_parser_class(reasoning_parser)
-        else:
-            from vllm.parser import ParserManager
+        """A new parser for one output, since they keep state; `None` where there is nothing to parse."""
+        from vllm.parser import ParserManager
 
-            cls = ParserManager.get_parser(
-                tool_parser_name=tool_parser,
-                reasoning_parser_name=reasoning_parser,
-                enable_auto_tools=tool_parser is not None,
-                is_harmony=getattr(config.hf_config, "model_type", None) == "gpt_oss",
-            )
+        config = self._llm.llm_engine.model_config
+        cls = ParserManager.get_parser(
+            tool_parser_name=self._tool_parser if with_tools else None,
+            reasoning_parser_name=self._reasoning_parser if with_reasoning else None,
+            enable_auto_tools=with_tools,
+            is_harmony=getattr(config.hf_config, "model_type", None) == "gpt_oss",
+        )
         if cls is None:
             return None
         return cls(self._llm.get_tokenizer(), request.tools, chat_template_kwargs=thinking, model_config=config)
+
+    def _reader(self, conversation: Conversation, with_tools: bool) -> PlainReader:
+        if not with_tools and self._reasoning_parser is None:
+            return PlainReader()
+        return ParsingReader(self, conversation, with_tools)
 
     def _try(self, variable: str, name: str, with_tools: bool) -> None:
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -117,41 +115,63 @@ class OutputParsers:
         except Exception as error:
             log.error("The parser %s cannot be used.", name, exc_info=error)
             raise EngineUnavailable(
-                f"Failed to initialize vLLM: the parser {name} does not fit the model: its tokenizer lacks what the "
-                f"parser looks for. Set {variable} to the parser of the model's family, or leave it empty."
+                f"Failed to initialize vLLM: the parser in {variable} does not fit the model: its tokenizer lacks what "
+                "the parser looks for. Set it to the parser of the model's family, or leave it empty."
             ) from None
+
+
+class ForcedReader(PlainReader):
+    """Reads an output that has to be calls in a form of ours.
+
+    Arguments: the conversation to be answered; the reader for what comes before the calls.
+    """
+
+    def __init__(self, conversation: Conversation, before: PlainReader) -> None:
+        self._choice = conversation.tool_choice
+        self._schema = forced_calls.schema_of(conversation.tools, self._choice)
+        self._before = before
+
+    def constrain(self, params: Any) -> None:
+        """Makes the calls the only output that is possible, whatever other form was asked for."""
+        from vllm.sampling_params import StructuredOutputsParams
+
+        self._before.constrain(params)
+        params.structured_outputs = StructuredOutputsParams(json=self._schema)
+
+    def new_answer_text(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> str:
+        """Nothing: calls are no answer."""
+        return ""
+
+    def read(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> Output:
+        """The calls; text where they were cut off."""
+        output = self._before.read(text, token_ids, prompt_token_ids)
+        tool_calls = forced_calls.calls_in(output.text, self._choice)
+        return Output("", output.reasoning, tool_calls) if tool_calls else output
 
 
 class ParsingReader(PlainReader):
     """Reads one output with the model's parsers.
 
-    Arguments: the parsers; the conversation to be answered; whether it offers tools that may be called.
+    Arguments: the parsers; the conversation to be answered; whether its tools may be called.
     """
 
-    def __init__(self, parsers: OutputParsers, conversation: Conversation, offers: bool) -> None:
+    def __init__(self, parsers: OutputParsers, conversation: Conversation, with_tools: bool) -> None:
         self._parsers = parsers
-        self._offers = offers
-        self._choice = conversation.tool_choice
+        self._with_tools = with_tools
         self._thinking = thinking_kwargs(conversation)
         self._offered = {tool["function"]["name"] for tool in conversation.tools}
-        self._request = self._adjusted(_request(conversation, offers))
+        self._request = _request(conversation, with_tools)
+        self._request = self._parser(with_tools).adjust_request(self._request)
         self._stream: Any = None
         self._streaming = True
 
-    @property
-    def _forced(self) -> bool:
-        return self._offers and self._choice != AUTO
-
     def constrain(self, params: Any) -> None:
-        """Sets what the parsers need in vLLM's sampling parameters.
+        """Lets the detokenizer leave in what the parsers look for.
 
-        A choice that forces a call wins over another form of the answer.
+        A grammar that a parser would like for the calls is left out: the engine's backend may not follow it.
         """
         if not self._request.skip_special_tokens:
             params.skip_special_tokens = False
-        wanted = self._request.structured_outputs
-        if wanted is not None and (self._forced or getattr(params, "structured_outputs", None) is None):
-            params.structured_outputs = wanted
 
     def new_answer_text(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> str:
         """That part of a step's new text which is certainly the answer's; none after a parser failed."""
@@ -159,7 +179,7 @@ class ParsingReader(PlainReader):
             return ""
         try:
             if self._stream is None:
-                self._stream = self._parser(self._offers)
+                self._stream = self._parser(self._with_tools)
             delta = self._stream.parse_delta(
                 text, list(token_ids), self._request, list(prompt_token_ids), finished=False
             )
@@ -172,10 +192,9 @@ class ParsingReader(PlainReader):
     def read(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> Output:
         """The whole output, taken apart; as it is where a parser fails."""
         try:
-            reasoning, content, found = self._parse(text, token_ids, prompt_token_ids, self._offers)
+            reasoning, content, found = self._parse(text, token_ids, prompt_token_ids, self._with_tools)
             tool_calls = _usable(found or (), self._offered)
-            if self._offers and not tool_calls and (found or self._forced):
-                # What the tool parser took away as calls that cannot be made, or threw away, is text.
+            if found and not tool_calls:
                 reasoning, content, _ = self._parse(text, token_ids, prompt_token_ids, with_tools=False)
         except Exception:
             log.warning("A parser failed; its output is answered as it is.", exc_info=True)
@@ -210,10 +229,6 @@ class ParsingReader(PlainReader):
     def _parser(self, with_tools: bool, with_reasoning: bool = True) -> Any:
         return self._parsers.parser(self._request, self._thinking, with_tools=with_tools, with_reasoning=with_reasoning)
 
-    def _adjusted(self, request: Any) -> Any:
-        self._request = request
-        return self._parser(self._offers).adjust_request(request)
-
 
 def check_names(settings: EngineSettings) -> None:
     """Refuses names of parsers that this vLLM does not have.
@@ -242,32 +257,14 @@ def check_parameters(parameters: dict[str, Any], where: str) -> None:
     """
     if parameters.get("type", "object") != "object":
         raise InvalidGeneration(f'{where}: the parameters of a function are an object; set type to "object".')
-    if nesting(parameters) > MOST_NESTED:
-        raise InvalidGeneration(f"{where}: nested more than {MOST_NESTED} levels deep.")
+    if forced_calls.nesting(parameters) > forced_calls.MOST_NESTED:
+        raise InvalidGeneration(f"{where}: nested more than {forced_calls.MOST_NESTED} levels deep.")
     if len(json.dumps(parameters)) > MOST_SCHEMA_CHARACTERS:
         raise InvalidGeneration(f"{where}: longer than {MOST_SCHEMA_CHARACTERS} characters.")
     for node in _nodes(parameters):
         reference = node.get("$ref") if isinstance(node, dict) else None
         if isinstance(reference, str) and not reference.startswith("#"):
             raise InvalidGeneration(f"{where}: $ref may point only into the same schema (#/$defs/...).")
-
-
-def is_arguments(text: str) -> bool:
-    """Whether a call's arguments are what a function can be called with: the JSON text of an object."""
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and nesting(value) <= MOST_NESTED
-
-
-def nesting(value: Any) -> int:
-    """How many objects and lists lie inside each other."""
-    depth, level = 0, [value]
-    while level := [node for node in level if isinstance(node, dict | list)]:
-        depth += 1
-        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
-    return depth
 
 
 def thinking_kwargs(conversation: Conversation) -> dict[str, bool]:
@@ -277,7 +274,7 @@ def thinking_kwargs(conversation: Conversation) -> dict[str, bool]:
     return {"enable_thinking": conversation.enable_thinking, "thinking": conversation.enable_thinking}
 
 
-def _request(conversation: Conversation, offers: bool) -> Any:
+def _request(conversation: Conversation, with_tools: bool) -> Any:
     """The request as vLLM's online server would have got it, as far as parsers look at it."""
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
@@ -294,35 +291,19 @@ def _request(conversation: Conversation, offers: bool) -> Any:
         for message in conversation.messages
         if message.tool_calls
     ]
-    if not offers:
+    if not with_tools:
         return ChatCompletionRequest(messages=messages)
-    choice = conversation.tool_choice
-    if choice not in (AUTO, REQUIRED):
-        choice = {"type": "function", "function": {"name": choice}}  # type: ignore[assignment]
-    # vLLM takes the definitions out of a schema where it makes a grammar of several.
+    # Without "strict", for which parsers ask for grammars; and a copy, since they take schemas apart.
     tools = json.loads(json.dumps(conversation.tools))
-    return ChatCompletionRequest(messages=messages, tools=tools, tool_choice=choice)
-
-
-def _json_parser_class(reasoning_parser: str | None) -> type[Any]:
-    """For a model without a tool parser: calls that are forced come as plain JSON."""
-    from vllm.parser import ParserManager
-    from vllm.parser.abstract_parser import DelegatingParser
-    from vllm.tool_parsers import ToolParser
-
-    class JsonParser(DelegatingParser):  # type: ignore[misc]
-        reasoning_parser_cls = ParserManager.get_reasoning_parser(reasoning_parser)
-        tool_parser_cls = ToolParser
-
-    return JsonParser
+    for tool in tools:
+        tool["function"].pop("strict", None)
+    return ChatCompletionRequest(messages=messages, tools=tools, tool_choice=AUTO)
 
 
 def _usable(found: Iterable[Any], offered: set[str]) -> tuple[ToolCall, ...]:
     """The calls that were found; none where one of them cannot be made."""
-    calls = tuple(
-        ToolCall(call.id or f"call_{secrets.token_hex(12)}", call.name, call.arguments or "{}") for call in found
-    )
-    if all(call.name in offered and is_arguments(call.arguments) for call in calls):
+    calls = tuple(ToolCall(call.id or forced_calls.new_id(), call.name, call.arguments or "{}") for call in found)
+    if all(call.name in offered and forced_calls.is_arguments(call.arguments) for call in calls):
         return calls
     return ()
 
@@ -333,7 +314,3 @@ def _nodes(value: Any) -> Iterable[Any]:
         node = left.pop()
         yield node
         left += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from engine.forced_calls import MOST_NESTED, REQUIRED, is_arguments
 from engine.interface import Conversation, Message, Sampling, ToolCall
-from engine.parsers import AUTO, MOST_NESTED, NONE, check_parameters, is_arguments
+from engine.parsers import AUTO, NONE, check_parameters
 from handlers.sampling import SamplingArguments
 from mcp_protocol.tools import ArgumentError
 
@@ -31,7 +32,7 @@ class FunctionDefinition(msgspec.Struct, forbid_unknown_fields=True, frozen=True
     name: FunctionName
     description: Annotated[str | None, Meta(description="When and how to use it.")] = None
     parameters: Annotated[dict[str, Any] | None, Meta(description="A JSON Schema of type object.")] = None
-    strict: Annotated[bool | None, Meta(description="true: arguments always fit the schema, if the parser can.")] = None
+    strict: Annotated[bool | None, Meta(description="Accepted; a forced call always fits its schema.")] = None
 
 
 class FunctionTool(msgspec.Struct, tag="function", tag_field="type", forbid_unknown_fields=True, frozen=True):
@@ -99,7 +100,7 @@ def unanswered(arguments: FunctionArguments, sampling: Sampling, settings: Engin
         choice = choice.function.name
         if choice not in (tool["function"]["name"] for tool in tools):
             raise ArgumentError(f"arguments.tool_choice: there is no tool {choice!r} among arguments.tools.")
-    elif not tools and choice == "required":
+    elif not tools and choice == REQUIRED:
         raise ArgumentError("arguments.tool_choice: required needs arguments.tools.")
     if tools and choice == AUTO and settings.tool_parser is None:
         raise ArgumentError(
@@ -161,7 +162,7 @@ def _tools(tools: Sequence[FunctionTool]) -> tuple[dict[str, Any], ...]:
         _check_name(name, f"{where}.name")
         if name in seen:
             raise ArgumentError(f"{where}.name: there are two tools of the name {name}.")
-        if name in (AUTO, NONE, "required"):
+        if name in (AUTO, NONE, REQUIRED):
             raise ArgumentError(f"{where}.name: {name} is a tool_choice; give the function another name.")
         seen.add(name)
         if tool.function.parameters is not None:

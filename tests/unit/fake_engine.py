@@ -18,6 +18,7 @@ from engine.interface import (
     FinishReason,
     OnPhase,
     TextPart,
+    ToolCall,
 )
 
 LOOK_S = 0.002
@@ -33,6 +34,8 @@ class Reply:
     raises: EngineError | None
     finish_reason: FinishReason
     hold: threading.Event | None
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str | None = None
 
 
 class FakeEngine:
@@ -76,14 +79,19 @@ class FakeEngine:
         tokens: Sequence[str] | None = None,
         finish_reason: FinishReason = FinishReason.STOP,
         hold: threading.Event | None = None,
+        tool_calls: Sequence[ToolCall] = (),
+        reasoning: str | None = None,
     ) -> None:
         """Adds the answer to one conversation.
 
         Arguments: `text`, or its `tokens` one by one; `delay_s`, spent before the first token unless cancelled;
-        `raises`, an error instead of an answer; `hold`, an event without which the last token does not come.
+        `raises`, an error instead of an answer; `hold`, an event without which the last token does not come;
+        `tool_calls` and `reasoning`, as the model's parsers would have read them.
         """
         words = tuple(tokens) if tokens is not None else (text,)
-        self._replies.append(Reply(words, delay_s, raises, finish_reason, hold))
+        if tool_calls:
+            finish_reason = FinishReason.TOOL_CALLS
+        self._replies.append(Reply(words, delay_s, raises, finish_reason, hold, tuple(tool_calls), reasoning))
 
     @property
     def conversations(self) -> list[Conversation]:
@@ -166,6 +174,8 @@ def _completion(index: int, conversation: Conversation, reply: Reply, control: C
         cached_tokens=0,
         image_tokens=sum(len(message.images) for message in conversation.messages) * 16,
         first_token_ms=1.0,
+        tool_calls=reply.tool_calls,
+        reasoning=reply.reasoning,
     )
 
 
