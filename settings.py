@@ -149,6 +149,14 @@ class EngineSettings(msgspec.Struct, frozen=True):
             "0 on a CPU, else vLLM's",
         ),
     ] = None
+    tool_parser: Annotated[
+        str | None,
+        Setting("VLLM_TOOL_PARSER", TEXT, "vLLM's parser for the model's tool calls, e.g. hermes.", "none"),
+    ] = None
+    reasoning_parser: Annotated[
+        str | None,
+        Setting("VLLM_REASONING_PARSER", TEXT, "vLLM's parser for the model's reasoning, e.g. qwen3.", "none"),
+    ] = None
     preload: Annotated[
         bool, Setting("VLLM_PRELOAD", SWITCH, "1: load the model right after `initialize`; 0: at the first call.")
     ] = False

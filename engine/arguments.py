@@ -98,6 +98,7 @@ def llm_arguments(
         "max_num_seqs": settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else None),
         "limit_mm_per_prompt": {"image": settings.max_images_per_prompt, "video": 0, "audio": 0},
         "mm_processor_kwargs": settings.mm_processor_kwargs,
+        "reasoning_parser": settings.reasoning_parser,  # so that a grammar begins where the reasoning ends
         "disable_log_stats": True,
         **structured.ENGINE_ARGUMENTS,
         **for_adapters,

@@ -51,6 +51,11 @@ _LOAD_HINTS: tuple[tuple[str, str], ...] = (
         "the model {model} comes with Python code of its own. Set VLLM_TRUST_REMOTE_CODE=1 if you trust its authors.",
     ),
     (
+        r"[Rr]easoning parser",
+        "the parser in VLLM_REASONING_PARSER does not fit the model {model}: its tokenizer lacks what the parser looks "
+        "for. Set it to the parser of the model's family, or leave it empty.",
+    ),
+    (
         r"Engine core initialization failed|Failed core proc|EngineCore failed",
         "the engine's process ended while it loaded {model}. The log (stderr) says why.",
     ),

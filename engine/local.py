@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
-from engine import adapters, arguments, failures, memory
+from engine import adapters, arguments, failures, memory, parsers
 from engine.adapters import Adapters
 from engine.errors import EngineUnavailable
 from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
@@ -144,6 +144,7 @@ class LocalEngine:
             raise failures.import_failure(error) from None
         names = {field.name for field in dataclasses.fields(EngineArgs)} | {*inspect.signature(vllm.LLM).parameters}
         arguments.check_arguments(self._settings, names - {"kwargs"}, QUANTIZATION_METHODS)
+        parsers.check_names(self._settings)
         on_cpu = current_platform.is_cpu()
         if on_cpu:
             # In this process the engine loads in 2 s instead of 15 s and takes half the memory; a GPU's faults and
@@ -191,9 +192,11 @@ class LocalEngine:
             max_images=self._settings.max_images_per_prompt,
             break_tokens=_token_breaker(self._llm, self._settings.max_images_per_prompt),
         )
+        output_parsers = parsers.OutputParsers(self._llm, self._settings.tool_parser, self._settings.reasoning_parser)
         if has_chat_template:
-            return StepLoop(self._llm, renderer, known_adapters)
-        return StepLoop(self._llm, renderer, known_adapters, plain_template(_begins_with_bos(self._llm)), (PLAIN_STOP,))
+            return StepLoop(self._llm, renderer, known_adapters, output_parsers)
+        template = plain_template(_begins_with_bos(self._llm))
+        return StepLoop(self._llm, renderer, known_adapters, output_parsers, template, (PLAIN_STOP,))
 
     def _drop(self, state: EngineState, error: str | None = None) -> None:
         self._shut_down()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InvalidGeneration
-from engine.interface import ImagePart, Message, TextPart
+from engine.interface import ImagePart, Message, TextPart, ToolCall
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -96,7 +97,41 @@ class Renderer:
             )
         return [self._chat_message(message) for message in messages]
 
+    def chat_tools(self, tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The tools as a chat template shows them: their texts without forged tokens, parameters never missing."""
+        return [
+            {**tool, "function": {"parameters": {"type": "object", "properties": {}}, **self._broken(tool["function"])}}
+            for tool in tools
+        ]
+
+    def _broken(self, value: Any) -> Any:
+        """A JSON value with every text in it broken up."""
+        if isinstance(value, str):
+            return self._break_tokens(value)
+        if isinstance(value, list):
+            return [self._broken(item) for item in value]
+        if isinstance(value, dict):
+            return {self._broken(key): self._broken(item) for key, item in value.items()}
+        return value
+
     def _chat_message(self, message: Message) -> dict[str, Any]:
+        chat_message = self._spoken(message)
+        if message.tool_calls:
+            chat_message["tool_calls"] = [self._chat_call(call) for call in message.tool_calls]
+        if message.tool_call_id is not None:
+            chat_message["tool_call_id"] = self._break_tokens(message.tool_call_id)
+        return chat_message
+
+    def _chat_call(self, call: ToolCall) -> dict[str, Any]:
+        # Templates get the arguments decoded, so it is there that a token must not stand.
+        arguments = json.dumps(self._broken(json.loads(call.arguments)), ensure_ascii=False)
+        return {
+            "id": self._break_tokens(call.id),
+            "type": "function",
+            "function": {"name": self._break_tokens(call.name), "arguments": arguments},
+        }
+
+    def _spoken(self, message: Message) -> dict[str, Any]:
         if message.role not in ROLES:
             raise InvalidGeneration(f"There is no role {message.role[:40]!r}; there are {', '.join(sorted(ROLES))}.")
         parts = [

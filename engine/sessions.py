@@ -119,7 +119,8 @@ class SessionStore:
         """Merges new messages with what is remembered, and drops the oldest turns that do not fit.
 
         A system message among the new ones takes the place of the session's. For too many pictures (in the prompt, or
-        in bytes) the oldest turns that hold pictures drop, for too many messages the oldest turns.
+        in bytes) the oldest turns that hold pictures drop, for too many messages the oldest turns. Results of tools
+        continue the turn in which they were called for, which is then a part of the plan's `new` and stays.
 
         Arguments: `max_images`, how many pictures one prompt may hold.
         Raises: `SessionError` for a wrong id, and when the new messages alone are too much.
@@ -132,7 +133,10 @@ class SessionStore:
         said = tuple(message for message in new if message.role != "system")
         if not said:
             raise SessionError("The new messages hold nothing to answer: add a user message.")
-        plan = Plan(session_id, system, known.turns if known else (), said)
+        turns = known.turns if known else ()
+        if turns and said[0].role == "tool":
+            turns, said = turns[:-1], (*turns[-1], *said)
+        plan = Plan(session_id, system, turns, said)
         self._refuse_too_much(plan, max_images)
         while _n_images(plan.messages) > max_images or _image_bytes(plan.messages) > self._settings.max_session_bytes:
             plan = plan.without_turn(_oldest_with_images(plan))
@@ -161,8 +165,9 @@ class SessionStore:
         most_messages, most_bytes = self._settings.max_session_messages, self._settings.max_session_bytes
         if len(alone) + 1 > most_messages:
             raise SessionError(
-                f"The call has {len(alone)} messages (the system message counts), and a session holds {most_messages} "
-                "with the answer. Send fewer, or raise VLLM_MAX_SESSION_MESSAGES."
+                f"The call has {len(alone)} messages (the system message counts, and the turn that results of tools "
+                f"continue), and a session holds {most_messages} with the answer. Send fewer, or raise "
+                "VLLM_MAX_SESSION_MESSAGES."
             )
         if _n_images(alone) > max_images:
             raise SessionError(

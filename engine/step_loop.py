@@ -18,6 +18,7 @@ from engine.adapters import Adapters
 from engine.errors import EngineError, GenerationCancelled, GenerationFailed, PromptTooLong
 from engine.interface import Completion, Control, Conversation, FinishReason
 from engine.logprobs import token_logprobs
+from engine.parsers import OutputParsers, PlainReader
 from engine.rendering import Renderer
 from engine.stepped_llm import Accepted
 
@@ -36,29 +37,32 @@ class EngineBroken(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """A completion in the making; `index` is its place in the caller's list.
+    """A completion in the making; `index` is its place in the caller's list, `told` the text that a listener has.
 
     `n_logprobs` is `Sampling.logprobs`; `logprobs` are vLLM's own, one position a token.
     """
 
     index: int
     accepted: Accepted
+    reader: PlainReader
     n_logprobs: int | None = None
     retried: bool = False
     pieces: list[str] = field(default_factory=list)
-    completion_tokens: int = 0
+    told: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
     first_token_ms: float | None = None
     logprobs: list[Any] = field(default_factory=list)
 
-    def completion(
-        self, text: str, finish_reason: FinishReason, completion_tokens: int, cached_tokens: int | None
-    ) -> Completion:
+    def completion(self, text: str, finish_reason: FinishReason, cached_tokens: int | None) -> Completion:
         """The finished completion."""
+        output = self.reader.read(text, self.token_ids, self.accepted.prompt_token_ids)
         return Completion(
-            text=text,
-            finish_reason=finish_reason,
+            text=output.text,
+            reasoning=output.reasoning,
+            tool_calls=output.tool_calls,
+            finish_reason=FinishReason.TOOL_CALLS if output.tool_calls else finish_reason,
             prompt_tokens=self.accepted.prompt_tokens,
-            completion_tokens=completion_tokens,
+            completion_tokens=len(self.token_ids),
             cached_tokens=cached_tokens,
             image_tokens=self.accepted.image_tokens,
             first_token_ms=self.first_token_ms,
@@ -73,6 +77,7 @@ class StepLoop:
         llm: a `SteppedLLM`.
         renderer: makes vLLM's messages from ours.
         adapters: those that conversations may name.
+        parsers: the model's parsers for tool calls and reasoning.
         plain_template: a chat template for a model that has none, else `None`.
         plain_stop: where the answer of such a model ends, in addition to what is asked for.
     """
@@ -82,6 +87,7 @@ class StepLoop:
         llm: Any,
         renderer: Renderer,
         adapters: Adapters,
+        parsers: OutputParsers,
         plain_template: str | None = None,
         plain_stop: tuple[str, ...] = (),
     ) -> None:
@@ -91,6 +97,7 @@ class StepLoop:
         self._adapters = adapters
         self._plain_template = plain_template
         self._plain_stop = plain_stop
+        self._parsers = parsers
 
     def run(self, conversations: Sequence[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations as one batch; see `Engine.generate`.
@@ -121,26 +128,31 @@ class StepLoop:
         unreadable = control.deadline_s is not None and not hasattr(self._engine.output_processor, "request_states")
         return RequestOutputKind.DELTA if control.on_text or unreadable else RequestOutputKind.FINAL_ONLY
 
-    def add(self, conversation: Conversation, output_kind: Any) -> Accepted:
-        """Renders one conversation and adds it to the engine.
+    def add(self, conversation: Conversation, output_kind: Any) -> tuple[Accepted, PlainReader]:
+        """Renders one conversation and adds it to the engine; returns also the reader of its output.
 
         Raises: an `EngineError` for a refusal, `EngineBroken` when the engine is gone.
         """
         messages = self._renderer.chat_messages(conversation.messages)
+        options = self._parsers.chat_options(conversation, self._renderer.chat_tools(conversation.tools))
         try:
             params = self._sampling_params(conversation, output_kind)
-            adapter = self._adapters.request(conversation.lora)
+            options["lora_request"] = self._adapters.request(conversation.lora)
+            reader = self._parsers.reader(conversation)
+            reader.constrain(params)
             try:
-                return self._enqueue(messages, params, adapter)
+                return self._enqueue(messages, params, options), reader
             except Exception as error:
                 if not failures.is_cache_miss(error):
                     raise
-                return self._enqueue(messages, params, adapter)  # `SteppedLLM` made vLLM forget the pictures
+                return self._enqueue(messages, params, options), reader  # `SteppedLLM` made vLLM forget the pictures
         except Exception as error:
             if failures.is_fatal(error):
                 raise EngineBroken from error
             if not isinstance(error, PromptTooLong) and failures.is_too_long(error):
-                raise PromptTooLong(self._prompt_tokens(messages), self._llm.model_config.max_model_len) from None
+                raise PromptTooLong(
+                    self._prompt_tokens(messages, options), self._llm.model_config.max_model_len
+                ) from None
             raise failures.refusal(error) from None
 
     def is_ready(self) -> bool:
@@ -175,14 +187,14 @@ class StepLoop:
         """Whether a request has got its first token; True also when it is finished or vLLM does not say."""
         return not getattr(self._states().get(accepted.internal_id), "is_prefilling", False)
 
-    def so_far(self, answer: Answer) -> tuple[str, int, int | None]:
-        """An unfinished answer's new text (all of it when nobody listened), and its tokens: completion, cached."""
+    def so_far(self, answer: Answer) -> tuple[str, list[int], int | None]:
+        """An unfinished answer's new text (all of it when nobody listened), and its tokens: all of them, cached."""
         state = self._states().get(answer.accepted.internal_id)
         detokenizer = getattr(state, "detokenizer", None)
         if state is None or detokenizer is None:
-            return "", answer.completion_tokens, None
+            return "", answer.token_ids, None
         rest = detokenizer.get_next_output_text(True, bool(answer.pieces))
-        return rest, len(detokenizer.output_token_ids), getattr(state, "num_cached_tokens", None)
+        return rest, list(detokenizer.output_token_ids), getattr(state, "num_cached_tokens", None)
 
     def logprobs_so_far(self, answer: Answer) -> list[Any]:
         """All log-probabilities of an unfinished answer's tokens."""
@@ -193,10 +205,8 @@ class StepLoop:
         states: dict[str, Any] = getattr(self._engine.output_processor, "request_states", {})
         return states
 
-    def _enqueue(self, messages: list[dict[str, Any]], params: Any, adapter: Any) -> Accepted:
-        self._llm.enqueue_chat(
-            messages, params, use_tqdm=False, lora_request=adapter, chat_template=self._plain_template
-        )
+    def _enqueue(self, messages: list[dict[str, Any]], params: Any, options: dict[str, Any]) -> Accepted:
+        self._llm.enqueue_chat(messages, params, use_tqdm=False, chat_template=self._plain_template, **options)
         accepted: Accepted = self._llm.accepted
         return accepted
 
@@ -222,7 +232,7 @@ class StepLoop:
             output_kind=output_kind,
         )
 
-    def _prompt_tokens(self, messages: list[dict[str, Any]]) -> int | None:
+    def _prompt_tokens(self, messages: list[dict[str, Any]], options: dict[str, Any]) -> int | None:
         """The length of a refused prompt: vLLM stops counting at its limit."""
         contents = [message["content"] for message in messages]
         if not all(isinstance(content, str) for content in contents):
@@ -231,7 +241,12 @@ class StepLoop:
             return None
         with contextlib.suppress(Exception):
             text = self._llm.get_tokenizer().apply_chat_template(
-                messages, chat_template=self._plain_template, tokenize=False, add_generation_prompt=True
+                messages,
+                tools=options.get("tools"),
+                chat_template=self._plain_template,
+                tokenize=False,
+                add_generation_prompt=True,
+                **options.get("chat_template_kwargs", {}),
             )
             return len(self._llm.get_tokenizer().encode(text, add_special_tokens=False))
         return None
@@ -272,11 +287,11 @@ class _Generation:
 
     def _add(self, index: int, retried: bool = False) -> None:
         try:
-            accepted = self._loop.add(self._conversations[index], self._output_kind)
+            accepted, reader = self._loop.add(self._conversations[index], self._output_kind)
         except EngineError as error:
             self._fail(index, error)
             return
-        answer = Answer(index, accepted, self._conversations[index].sampling.logprobs, retried)
+        answer = Answer(index, accepted, reader, self._conversations[index].sampling.logprobs, retried)
         self._unfinished[accepted.request_id] = answer
         self._waiting_for_first.append(answer)
 
@@ -313,15 +328,14 @@ class _Generation:
         if answer.n_logprobs is not None:
             answer.logprobs += new.logprobs or ()
         if self._output_kind.name == "DELTA":
-            self._tell(answer, new.text, answer.completion_tokens + len(new.token_ids))
-            text, completion_tokens = "".join(answer.pieces), answer.completion_tokens
+            self._tell(answer, new.text, new.token_ids)
+            text = "".join(answer.pieces)
         else:
-            text, completion_tokens = new.text, len(new.token_ids)
+            text = new.text
+            answer.token_ids.extend(new.token_ids)
         if output.finished:
             del self._unfinished[output.request_id]
-            self._completions[answer.index] = answer.completion(
-                text, _FINISHED[new.finish_reason], completion_tokens, output.num_cached_tokens
-            )
+            self._finish(answer, text, _FINISHED[new.finish_reason], output.num_cached_tokens)
 
     def _take_failed(self, answer: Answer) -> None:
         """A request that vLLM gave up, typically over pictures that its caches lost: worth a second try."""
@@ -331,23 +345,36 @@ class _Generation:
         else:
             self._fail(answer.index, GenerationFailed("The engine gave this request up. Send it again."))
 
-    def _tell(self, answer: Answer, text: str, completion_tokens: int) -> None:
-        answer.completion_tokens = completion_tokens
-        if not text:
-            return
-        answer.pieces.append(text)
+    def _tell(self, answer: Answer, text: str, token_ids: Sequence[int]) -> None:
+        answer.token_ids.extend(token_ids)
+        shown = ""
         if self._control.on_text is not None:
-            self._control.on_text(answer.index, text, completion_tokens)
+            shown = answer.reader.new_answer_text(text, token_ids, answer.accepted.prompt_token_ids)
+        if text:
+            answer.pieces.append(text)
+        if text or shown:
+            self._show(answer, shown)
+
+    def _show(self, answer: Answer, text: str) -> None:
+        answer.told.append(text)
+        if self._control.on_text is not None:
+            self._control.on_text(answer.index, text, len(answer.token_ids))
+
+    def _finish(self, answer: Answer, text: str, finish_reason: FinishReason, cached_tokens: int | None) -> None:
+        """Notes a completion, and shows a listener what its reader kept back until the whole output was there."""
+        completion = answer.completion(text, finish_reason, cached_tokens)
+        told = "".join(answer.told)
+        if self._control.on_text is not None and completion.text.startswith(told) and completion.text != told:
+            self._show(answer, completion.text[len(told) :])
+        self._completions[answer.index] = completion
 
     def _end_unfinished(self) -> None:
         """Ends every unfinished answer at the deadline with the text that it has."""
         for answer in self._drain():
             answer.logprobs = self._loop.logprobs_so_far(answer)
-            rest, completion_tokens, cached_tokens = self._loop.so_far(answer)
-            self._tell(answer, rest, completion_tokens)
-            self._completions[answer.index] = answer.completion(
-                "".join(answer.pieces), FinishReason.TIMEOUT, completion_tokens, cached_tokens
-            )
+            rest, token_ids, cached_tokens = self._loop.so_far(answer)
+            self._tell(answer, rest, token_ids[len(answer.token_ids) :])
+            self._finish(answer, "".join(answer.pieces), FinishReason.TIMEOUT, cached_tokens)
         self._loop.abort_all()
 
     def _drain(self) -> Iterator[Answer]:

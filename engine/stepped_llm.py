@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,13 @@ class Accepted:
 
     request_id: str
     internal_id: str
-    prompt_tokens: int
+    prompt_token_ids: Sequence[int]
     image_tokens: int | None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The prompt's length."""
+        return len(self.prompt_token_ids)
 
 
 def stepped_llm_class() -> type[Any]:
@@ -36,7 +42,7 @@ def stepped_llm_class() -> type[Any]:
         ) -> str:
             request_id = str(next(self.request_counter))
             try:
-                prompt_tokens = self._prompt_tokens(prompt)
+                prompt_token_ids = self._prompt_token_ids(prompt)
                 internal_id: str = self.llm_engine.add_request(
                     request_id, prompt, params, lora_request=lora_request, priority=priority, **more
                 )
@@ -45,15 +51,15 @@ def stepped_llm_class() -> type[Any]:
                 self.llm_engine.abort_request([request_id])
                 self._forget_pictures(prompt)
                 raise
-            self.accepted = Accepted(request_id, internal_id, prompt_tokens, image_tokens(prompt))
+            self.accepted = Accepted(request_id, internal_id, prompt_token_ids, image_tokens(prompt))
             return internal_id
 
-        def _prompt_tokens(self, prompt: Any) -> int:
-            prompt_tokens = len(prompt.get("prompt_token_ids") or ())
+        def _prompt_token_ids(self, prompt: Any) -> Sequence[int]:
+            prompt_token_ids: Sequence[int] = prompt.get("prompt_token_ids") or ()
             max_model_len = self.llm_engine.model_config.max_model_len
-            if prompt_tokens >= max_model_len:
-                raise PromptTooLong(prompt_tokens, max_model_len)
-            return prompt_tokens
+            if len(prompt_token_ids) >= max_model_len:
+                raise PromptTooLong(len(prompt_token_ids), max_model_len)
+            return prompt_token_ids
 
         def _forget_pictures(self, prompt: Any) -> None:
             """Makes vLLM send these pictures in full next time.

@@ -54,10 +54,21 @@ def usable_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """
     _check_size(schema)
     _check_keywords(schema)
-    schema = _closed(schema) if _may_close(schema) else schema
+    schema = closed(schema)
     if problem := _problem(schema):
         raise InvalidGeneration(f"this schema cannot be used: {problem}.")
     return schema
+
+
+def closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with `additionalProperties: false` where an object lists its properties and does not speak of others.
+
+    JSON Schema means "any others" then, which models read as an invitation to go on for ever.
+    """
+    if not _may_close(schema):
+        return schema
+    without_others: dict[str, Any] = _closed(schema)
+    return without_others
 
 
 def parameters(response_format: ResponseFormat | None) -> Any:
@@ -160,10 +171,6 @@ def _may_close(schema: dict[str, Any]) -> bool:
 
 
 def _closed(node: Any) -> Any:
-    """The schema with `additionalProperties: false` where an object lists its properties and does not speak of others.
-
-    JSON Schema means "any others" then, which models read as an invitation to go on for ever.
-    """
     if isinstance(node, list):
         return [_closed(item) for item in node]
     if not isinstance(node, dict):

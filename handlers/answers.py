@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 from engine.interface import Conversation
 from handlers.adapters import LoraArgument, adapter_of
+from handlers.functions import FunctionArguments, with_functions
 from handlers.logprobs import LogprobsArgument, TopLogprobsArgument, n_logprobs
 from handlers.response_format import ResponseFormatArgument, response_format_of
-from handlers.sampling import SamplingArguments, sampling_of
+from handlers.sampling import sampling_of
 
 if TYPE_CHECKING:
     from settings import Settings
 
 
-class AnswerArguments(SamplingArguments, kw_only=True, frozen=True):
-    """How to sample, and in what form to answer."""
+class AnswerArguments(FunctionArguments, kw_only=True, frozen=True):
+    """How to sample, what may be called, and in what form to answer."""
 
     response_format: ResponseFormatArgument | None = None
     logprobs: LogprobsArgument = False
@@ -30,9 +31,10 @@ def request_of(arguments: AnswerArguments, settings: Settings) -> Conversation:
     Raises: `ArgumentError` for arguments that do not go together or that this server cannot follow.
     """
     sampling = sampling_of(arguments, settings.sampling)
-    return Conversation(
+    request = Conversation(
         messages=(),
         sampling=dataclasses.replace(sampling, logprobs=n_logprobs(arguments.logprobs, arguments.top_logprobs)),
         response_format=response_format_of(arguments.response_format, arguments),
         lora=adapter_of(arguments.lora, settings.engine),
     )
+    return with_functions(request, arguments, settings.engine)

@@ -23,12 +23,14 @@ TOOLS = (
             "(absolute path, or base64 data with mimeType). With a session_id the server remembers the conversation, "
             "pictures included: send only the new messages next time. With response_format the answer is JSON that "
             "fits a schema. Returns the answer as text; finish_reason 'length' means that max_tokens cut it off, "
-            "'timeout' that its time was up."
+            "'timeout' that its time was up. With tools the model may ask you to call functions (finish_reason "
+            "'tool_calls'; without any text the calls are the text, as JSON): run them and send each result as a "
+            "message of the role tool."
         ),
         arguments=chat.ChatArguments,
         handler=chat.chat_completion,
         result=chat.ChatResult,
-        text=lambda result: str(result.text),
+        text=chat.text_of,
         read_only=False,
         open_world=True,
     ),
@@ -38,8 +40,8 @@ TOOLS = (
         title="Answer many conversations at once",
         description=(
             "Answers up to 256 separate conversations in one batch of the engine, much faster than one call each: "
-            "for example the same question about many pictures. The sampling arguments hold for all. Returns one "
-            "entry per conversation in the order given, with an error for each that could not be answered."
+            "for example the same question about many pictures. The sampling arguments and the tools hold for all. "
+            "Returns one entry per conversation in the order given, with an error for each that could not be answered."
         ),
         arguments=chat.BatchArguments,
         handler=chat.chat_completion_batch,

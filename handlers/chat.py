@@ -12,6 +12,7 @@ from msgspec import Meta
 from engine.errors import GenerationCancelled, InvalidGeneration, PromptTooLong
 from engine.interface import Completion, Control, Conversation, Message, OnText, TextPart
 from handlers.answers import AnswerArguments, request_of
+from handlers.functions import check_tool_messages, shown_calls
 from handlers.logprobs import Logprobs, logprobs_of
 from handlers.messages import ChatMessage, engine_messages
 from handlers.progress import TextProgress, TokenProgress
@@ -92,6 +93,8 @@ class BatchItem(msgspec.Struct, frozen=True):
     usage: Usage | None
     error: str | None
     logprobs: Logprobs | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    reasoning: str | None = None
 
 
 class BatchResult(msgspec.Struct, frozen=True):
@@ -158,6 +161,7 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
     plan = None
     if arguments.session_id is not None:
         plan = services.sessions.plan(arguments.session_id, new_messages, max_images)
+    check_tool_messages(new_messages if plan is None else plan.new, "arguments.messages")
     watch.load_s = load(call, services)
     progress = TextProgress(call, request.sampling.max_tokens)
     control = control_of(call, progress.on_text if call.wants_progress else None)
@@ -170,7 +174,8 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
         raise GenerationCancelled
     session_messages, truncated_messages = None, 0
     if plan is not None:
-        stored = services.sessions.commit(plan, Message("assistant", (TextPart(completion.text),)))
+        answer = Message("assistant", (TextPart(completion.text),), completion.tool_calls)
+        stored = services.sessions.commit(plan, answer)
         session_messages, truncated_messages = stored.session_messages, stored.truncated_messages
     call.log("info", f"{completion.completion_tokens} tokens, finish_reason {completion.finish_reason}")
     return ChatResult(
@@ -184,7 +189,16 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
         seed=arguments.seed,
         timings=watch.timings(completion.first_token_ms),
         logprobs=logprobs_of(completion),
+        tool_calls=shown_calls(completion.tool_calls),
+        reasoning=completion.reasoning,
     )
+
+
+def text_of(result: ChatResult) -> str:
+    """The one text block: the answer, or where the model only called functions, the calls as JSON."""
+    if result.text or not result.tool_calls:
+        return result.text
+    return msgspec.json.encode(result.tool_calls).decode()
 
 
 def chat_completion_batch(arguments: BatchArguments, call: Call, services: Services) -> BatchResult:
@@ -304,15 +318,26 @@ def _conversation(
 ) -> Conversation | str:
     """One conversation of a batch, or why it cannot be read."""
     try:
-        return dataclasses.replace(request, messages=engine_messages(messages, services.images, max_images, where))
+        read = engine_messages(messages, services.images, max_images, where)
+        check_tool_messages(read, where)
     except (ArgumentError, InvalidGeneration) as error:
         return str(error)
+    return dataclasses.replace(request, messages=read)
 
 
 def _batch_item(index: int, answer: Completion) -> BatchItem:
     if answer.error is not None:
         return BatchItem(index, None, None, None, answer.error)
-    return BatchItem(index, answer.text, answer.finish_reason, usage_of([answer]), None, logprobs_of(answer))
+    return BatchItem(
+        index,
+        answer.text,
+        answer.finish_reason,
+        usage_of([answer]),
+        None,
+        tool_calls=shown_calls(answer.tool_calls),
+        reasoning=answer.reasoning,
+        logprobs=logprobs_of(answer),
+    )
 
 
 def _known_sum(values: list[int | None]) -> int | None:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.interface import ImagePart, Message, TextPart
+from handlers.functions import MAX_CALLS, AssistantCall, CallId, tool_calls_of
 from mcp_protocol.tools import ArgumentError
 from media.errors import MediaError
 
@@ -49,10 +50,19 @@ Part = TextContent | ImageUrlContent | ImageContent
 class ChatMessage(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """One message of the conversation."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: Annotated[
-        str | Annotated[list[Part], Meta(min_length=1)], Meta(description="Text, or a list of text and pictures.")
-    ]
+        str | Annotated[list[Part], Meta(min_length=1)] | None,
+        Meta(description="Text, or a list of text and pictures; may be left out beside tool_calls."),
+    ] = None
+    tool_calls: (
+        Annotated[
+            list[AssistantCall],
+            Meta(max_length=MAX_CALLS, description="Calls that the assistant made; only in its messages."),
+        ]
+        | None
+    ) = None
+    tool_call_id: Annotated[CallId, Meta(description="The call that a tool message answers.")] | None = None
 
 
 def engine_messages(
@@ -64,8 +74,10 @@ def engine_messages(
     argument for error texts.
     Raises: `ArgumentError`, which names the message or picture by its position.
     """
-    if messages[-1].role != "user":
-        raise ArgumentError(f"{where}: the last message must have the role user; it has {messages[-1].role}.")
+    if messages[-1].role not in ("user", "tool"):
+        raise ArgumentError(f"{where}: the last message must have the role user or tool; it has {messages[-1].role}.")
+    for i, message in enumerate(messages):
+        _check_fields(message, f"{where}[{i}]")
     n_images = sum(not isinstance(part, TextContent) for message in messages for part in _parts(message))
     if n_images > max_images:
         raise ArgumentError(
@@ -75,13 +87,27 @@ def engine_messages(
         Message(
             message.role,
             tuple(_engine_part(part, images, f"{where}[{i}].content[{j}]") for j, part in enumerate(_parts(message))),
+            tool_calls_of(message.tool_calls or (), f"{where}[{i}].tool_calls"),
+            message.tool_call_id,
         )
         for i, message in enumerate(messages)
     )
 
 
+def _check_fields(message: ChatMessage, where: str) -> None:
+    """Refuses fields that do not go with a message's role."""
+    if message.tool_calls and message.role != "assistant":
+        raise ArgumentError(f"{where}.tool_calls: only a message of the role assistant has them.")
+    if message.content is None and not message.tool_calls:
+        raise ArgumentError(f"{where}.content: expected str | array; only an assistant with tool_calls needs none.")
+    if message.role == "tool" and message.tool_call_id is None:
+        raise ArgumentError(f"{where}.tool_call_id: a message of the role tool names the call that it answers.")
+    if message.role != "tool" and message.tool_call_id is not None:
+        raise ArgumentError(f"{where}.tool_call_id: only a message of the role tool has it.")
+
+
 def _parts(message: ChatMessage) -> Sequence[Part]:
-    return [TextContent(message.content)] if isinstance(message.content, str) else message.content
+    return [TextContent(message.content)] if isinstance(message.content, str) else message.content or ()
 
 
 def _engine_part(part: Part, images: ImageReader, where: str) -> TextPart | ImagePart:

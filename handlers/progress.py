@@ -37,8 +37,13 @@ class TextProgress:
     def flush(self) -> None:
         """Sends what is left; called once more at the end.
 
-        Text that comes without a new token, as the last of it may, moves the figure by a hair: it has to grow.
+        Text that comes without a new token, as the last of it may, moves the figure by a hair: it has to grow. Tokens
+        without new text, as those of reasoning and tool calls, move the figure alone.
         """
+        if not self._text and self._n_tokens > self._progress:
+            self._progress = self._n_tokens
+            self._sink.progress(self._progress, self._max_tokens)
+            self._sent_s = time.monotonic()
         if self._text:
             self._progress = max(self._n_tokens, self._progress + HAIR)
             self._sink.progress(self._progress, self._max_tokens, self._text)

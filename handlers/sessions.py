@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from engine.errors import UnknownSession
 from handlers.chat import NoArguments
+from handlers.functions import shown_calls
 
 if TYPE_CHECKING:
+    from engine.interface import Message
     from engine.sessions import Session
     from handlers.services import Services
     from mcp_protocol.call import Call
@@ -54,11 +56,13 @@ class SessionList(msgspec.Struct, frozen=True):
 
 
 class SessionMessage(msgspec.Struct, frozen=True):
-    """One message of a session: its text, and how many pictures it has."""
+    """One message of a session: its text, how many pictures it has, the calls it made or the one it answers."""
 
     role: str
     text: str
     images: int
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
 
 
 class SessionContent(msgspec.Struct, frozen=True):
@@ -92,7 +96,7 @@ def get_session(arguments: GetSessionArguments, call: Call, services: Services) 
     page = messages[arguments.offset : arguments.offset + arguments.limit]
     return SessionContent(
         session_id=session.id,
-        messages=[SessionMessage(message.role, message.text, len(message.images)) for message in page],
+        messages=[_shown(message) for message in page],
         offset=arguments.offset,
         total_messages=len(messages),
         created_s=session.created,
@@ -105,6 +109,12 @@ def delete_session(arguments: SessionArguments, call: Call, services: Services) 
     if not services.sessions.delete(arguments.session_id):
         raise UnknownSession(arguments.session_id)
     return SessionDeleted(arguments.session_id, deleted=True)
+
+
+def _shown(message: Message) -> SessionMessage:
+    return SessionMessage(
+        message.role, message.text, len(message.images), shown_calls(message.tool_calls), message.tool_call_id
+    )
 
 
 def _summary(session: Session) -> SessionSummary:

@@ -19,6 +19,7 @@ from engine.interface import (
     OnPhase,
     TextPart,
     TokenLogprob,
+    ToolCall,
 )
 
 LOOK_S = 0.002
@@ -35,6 +36,8 @@ class Reply:
     finish_reason: FinishReason
     hold: threading.Event | None
     logprobs: tuple[TokenLogprob, ...] | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str | None = None
 
 
 class FakeEngine:
@@ -79,16 +82,21 @@ class FakeEngine:
         finish_reason: FinishReason = FinishReason.STOP,
         hold: threading.Event | None = None,
         logprobs: Sequence[TokenLogprob] | None = None,
+        tool_calls: Sequence[ToolCall] = (),
+        reasoning: str | None = None,
     ) -> None:
         """Adds the answer to one conversation.
 
         Arguments: `text`, or its `tokens` one by one; `delay_s`, spent before the first token unless cancelled;
         `raises`, an error instead of an answer; `hold`, an event without which the last token does not come;
-        `logprobs`, told as they are.
+        `logprobs`, told as they are;
+        `tool_calls` and `reasoning`, as the model's parsers would have read them.
         """
         words = tuple(tokens) if tokens is not None else (text,)
+        if tool_calls:
+            finish_reason = FinishReason.TOOL_CALLS
         told = tuple(logprobs) if logprobs is not None else None
-        self._replies.append(Reply(words, delay_s, raises, finish_reason, hold, told))
+        self._replies.append(Reply(words, delay_s, raises, finish_reason, hold, told, tuple(tool_calls), reasoning))
 
     @property
     def conversations(self) -> list[Conversation]:
@@ -172,6 +180,8 @@ def _completion(index: int, conversation: Conversation, reply: Reply, control: C
         image_tokens=sum(len(message.images) for message in conversation.messages) * 16,
         first_token_ms=1.0,
         logprobs=reply.logprobs,
+        tool_calls=reply.tool_calls,
+        reasoning=reply.reasoning,
     )
 
 

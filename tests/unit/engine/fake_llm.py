@@ -77,21 +77,21 @@ class FakeLLM:
         self.output_processor = SimpleNamespace(request_states=self.running)
 
     def enqueue_chat(
-        self, messages: Any, params: Any, use_tqdm: bool, lora_request: Any, chat_template: str | None
+        self, messages: Any, params: Any, use_tqdm: bool, chat_template: str | None, **options: Any
     ) -> None:
         assert not use_tqdm
         text = messages[-1]["content"]
         if errors := self.refusals.get(text):
             raise errors.pop(0)
         self.templates.append(chat_template)
-        self.adapters.append(lora_request)
+        self.adapters.append(options["lora_request"])
         request_id = str(self.added)
         self.added += 1
         if text in self.give_up:
             self.give_up.remove(text)
             self.failing.add(request_id)
         self.running[f"{request_id}-internal"] = Request(request_id, params)
-        self.accepted = Accepted(request_id, f"{request_id}-internal", len(text), 0)
+        self.accepted = Accepted(request_id, f"{request_id}-internal", range(len(text)), 0)
 
     def get_tokenizer(self) -> Any:
         return SimpleNamespace(

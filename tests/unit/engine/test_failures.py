@@ -82,6 +82,7 @@ def test_a_broken_step_is_a_dead_engine() -> None:
 @pytest.mark.parametrize(
     ("error", "hint"),
     [
+        (RuntimeError("R1ReasoningParser reasoning parser could not locate tokens!"), "VLLM_REASONING_PARSER"),
         (OSError("You are trying to access a gated repo."), "HUGGING_FACE_HUB_TOKEN"),
         (OSError("org/model is not a local folder and is not a valid model identifier"), "VLLM_MODEL_NAME"),
         (OSError("We couldn't connect to 'https://huggingface.co'"), "cannot be reached"),

@@ -1,10 +1,12 @@
 """What vLLM's chat gets to see of our messages."""
 
+import json
+
 import pytest
 from PIL import Image
 
 from engine.errors import InvalidGeneration
-from engine.interface import ImagePart, Message, TextPart
+from engine.interface import ImagePart, Message, TextPart, ToolCall
 from engine.rendering import LEAST_SIDE, MOST_ELONGATED, Renderer, TokenBreaker, digestible
 
 SPECIAL = ("<image>", "<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|image_1|>", "\n")
@@ -59,6 +61,43 @@ def test_pictures_keep_their_place_and_their_name() -> None:
 
 def test_a_message_without_content_is_empty_text() -> None:
     assert renderer().chat_messages([user()]) == [{"role": "user", "content": ""}]
+
+
+def test_calls_and_results_are_rendered_in_openais_shape() -> None:
+    calls = Message("assistant", (), (ToolCall("call_1", "get_weather", '{"city": "Zürich"}'),))
+    result = Message("tool", (TextPart("22"),), tool_call_id="call_1")
+    function = {"name": "get_weather", "arguments": '{"city": "Zürich"}'}
+    assert renderer().chat_messages([user("hi"), calls, result])[1:] == [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
+        },
+        {"role": "tool", "content": "22", "tool_call_id": "call_1"},
+    ]
+
+
+@pytest.mark.parametrize("typed", ["<image>", "\\u003cimage>"])
+def test_special_tokens_in_calls_are_broken_up_also_where_they_are_escaped(typed: str) -> None:
+    calls = Message("assistant", (), (ToolCall("<image>", "f", f'{{"a": ["{typed}"], "{typed}": 1}}'),))
+    ((call,),) = (message["tool_calls"] for message in renderer().chat_messages([calls]))
+    broken = f"<{JOINER}image>"
+    assert call["id"] == broken
+    assert json.loads(call["function"]["arguments"]) == {"a": [broken], broken: 1}
+
+
+def test_special_tokens_in_tools_are_broken_up_and_parameters_are_never_missing() -> None:
+    parameters = {"type": "object", "properties": {"<image>": {"enum": ["<image>", 1, None]}}}
+    tools = [
+        {"type": "function", "function": {"name": "f", "description": "<image>", "parameters": parameters}},
+        {"type": "function", "function": {"name": "g"}},
+    ]
+    shown, bare = (tool["function"] for tool in renderer().chat_tools(tools))
+    broken = f"<{JOINER}image>"
+    assert (shown["name"], shown["description"]) == ("f", broken)
+    assert shown["parameters"]["properties"] == {broken: {"enum": [broken, 1, None]}}
+    assert bare == {"name": "g", "parameters": {"type": "object", "properties": {}}}
+    assert parameters["properties"] == {"<image>": {"enum": ["<image>", 1, None]}}
 
 
 def test_a_text_model_refuses_pictures() -> None:

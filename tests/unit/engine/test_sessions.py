@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from engine.errors import SessionError, UnknownSession
-from engine.interface import ImagePart, Message, TextPart
+from engine.interface import ImagePart, Message, TextPart, ToolCall
 from engine.sessions import SessionStore
 from settings import SessionSettings
 
@@ -150,6 +150,59 @@ def test_several_turns_sent_at_once_drop_one_by_one(store: SessionStore) -> None
     sent = [message("user", "1"), message("assistant", "a"), message("user", "2")]
     store.commit(store.plan("s", sent, MAX_IMAGES), message("assistant", "b"))
     assert [texts(turn) for turn in store.get("s").turns] == [["1", "a"], ["2", "b"]]
+
+
+CALLS = Message("assistant", (), (ToolCall("a", "f", "{}"), ToolCall("b", "f", "{}")))
+
+
+def call_tools(store: SessionStore, session_id: str, text: str) -> None:
+    store.commit(store.plan(session_id, [message("user", text)], MAX_IMAGES), CALLS)
+
+
+def results(*contents: str | ImagePart) -> list[Message]:
+    return [
+        Message("tool", (TextPart(content) if isinstance(content, str) else content,), tool_call_id=call.id)
+        for call, content in zip(CALLS.tool_calls, contents, strict=True)
+    ]
+
+
+def test_results_of_tools_continue_the_turn_of_their_calls() -> None:
+    store = SessionStore(SessionSettings())
+    say(store, "s", "hi")
+    call_tools(store, "s", "ask")
+    plan = store.plan("s", results("1", "2"), MAX_IMAGES)
+    assert texts(plan.new) == ["ask", "", "1", "2"]
+    assert plan.new[1] == CALLS
+    store.commit(plan, message("assistant", "done"))
+    turns = store.get("s").turns
+    assert [texts(turn) for turn in turns] == [["hi", "ok"], ["ask", "", "1", "2", "done"]]
+
+
+def test_a_call_never_drops_without_its_results(store: SessionStore) -> None:
+    say(store, "s", "hi")
+    call_tools(store, "s", "ask")
+    plan = store.plan("s", results("1", "2"), MAX_IMAGES)
+    assert (texts(plan.messages), plan.dropped_messages) == (["ask", "", "1", "2"], 2)
+    assert plan.without_oldest_turn() is None
+    store.commit(plan, message("assistant", "done"))
+    assert say(store, "s", "next") == 5
+    assert texts(store.get("s").messages) == ["next", "ok"]
+
+
+def test_calls_after_calls_stay_one_turn(store: SessionStore) -> None:
+    call_tools(store, "s", "ask")
+    store.commit(store.plan("s", results("1", "2"), MAX_IMAGES), CALLS)
+    (turn,) = store.get("s").turns
+    assert [part.role for part in turn] == ["user", "assistant", "tool", "tool", "assistant"]
+    with pytest.raises(SessionError, match="VLLM_MAX_SESSION_MESSAGES"):
+        store.plan("s", results("3", "4"), MAX_IMAGES)
+
+
+def test_pictures_of_a_turn_that_goes_on_are_not_dropped(store: SessionStore) -> None:
+    say(store, "s", "old", picture(1))
+    store.commit(store.plan("s", [message("user", "ask", picture(2))], MAX_IMAGES), CALLS)
+    plan = store.plan("s", results("1", picture(3)), 2)
+    assert (texts(plan.messages), plan.dropped_messages) == (["ask", "", "1", ""], 2)
 
 
 def test_the_session_created_first_is_pushed_out() -> None:

@@ -21,6 +21,7 @@ from engine.interface import (
     TextPart,
     TokenLogprob,
 )
+from engine.parsers import OutputParsers
 from engine.rendering import Renderer, TokenBreaker
 from engine.step_loop import EngineBroken, StepLoop
 from tests.unit.engine.fake_llm import FakeLLM, OutputKind
@@ -42,7 +43,7 @@ def _vllm_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def loop(llm: FakeLLM, plain_template: str | None = None, plain_stop: tuple[str, ...] = ()) -> StepLoop:
     renderer = Renderer("model", supports_images=False, max_images=0, break_tokens=TokenBreaker(()))
-    return StepLoop(llm, renderer, Adapters({}), plain_template, plain_stop)
+    return StepLoop(llm, renderer, Adapters({}), OutputParsers(llm), plain_template, plain_stop)
 
 
 def ask(text: str, max_tokens: int = 3, stop: tuple[str, ...] = ()) -> Conversation:

@@ -140,7 +140,7 @@ def test_sampling_argument_reaches_the_engine(desk: Desk, name: str, value: Any,
         ({"messages": [{"role": "robot", "content": "x"}]}, "arguments.messages[0].role: invalid enum value 'robot'"),
         ({"messages": [{"role": None, "content": "x"}]}, "arguments.messages[0].role: expected str, got null"),
         ({"messages": [{"role": "user", "content": None}]}, "arguments.messages[0].content: expected str | array"),
-        ({"messages": [{"role": "user"}]}, "arguments.messages[0]: object missing required field content"),
+        ({"messages": [{"role": "user"}]}, "arguments.messages[0].content: expected str | array"),
         ({"messages": [user([])]}, "arguments.messages[0].content: expected array of length >= 1"),
         ({"messages": [user("a"), user([{"type": "video"}])]}, "arguments.messages[1].content[0].type: invalid value"),
         ({"messages": [user([{"type": "text"}])]}, "arguments.messages[0].content[0]: object missing required field"),
@@ -439,7 +439,7 @@ def test_batch_shares_its_sampling(desk: Desk) -> None:
         ([], "arguments.conversations: expected array of length >= 1"),
         ([[]], "arguments.conversations[0]: expected array of length >= 1"),
         ([[user("x")]] * 257, "arguments.conversations: expected array of length <= 256"),
-        ([[user("x")], [{"role": "user"}]], "arguments.conversations[1][0]: object missing required field content"),
+        ([[user("x")], [{"content": "x"}]], "arguments.conversations[1][0]: object missing required field role"),
     ],
 )
 def test_wrong_batch_is_refused(desk: Desk, conversations: Any, words: str) -> None:

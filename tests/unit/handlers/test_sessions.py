@@ -52,9 +52,10 @@ def test_session_is_shown_with_its_texts_and_numbers_of_pictures(desk: Desk, tmp
     content = [{"type": "text", "text": "What is it?"}, part]
     desk.result("chat_completion", {"messages": [user(content)], "session_id": "s"})
     shown = checked(desk, "get_session", {"session_id": "s"})
+    no_calls = {"tool_calls": None, "tool_call_id": None}
     assert shown["messages"] == [
-        {"role": "user", "text": "What is it?", "images": 1},
-        {"role": "assistant", "text": "Red", "images": 0},
+        {"role": "user", "text": "What is it?", "images": 1, **no_calls},
+        {"role": "assistant", "text": "Red", "images": 0, **no_calls},
     ]
     assert shown["total_messages"] == 2
 
