@@ -63,7 +63,9 @@ def load() -> Any:
     on_cpu = current_platform.is_cpu()
     if on_cpu:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    return LLM(**arguments.llm_arguments(engine_settings, on_cpu=on_cpu, free_bytes=free_memory_bytes()))
+    return LLM(
+        **arguments.llm_arguments(engine_settings, on_cpu=on_cpu, free_bytes=free_memory_bytes(), for_adapters={})
+    )
 
 
 def chat(llm: Any, question: Question) -> Answer:
