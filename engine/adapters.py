@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from engine import failures
@@ -13,6 +13,10 @@ from engine.errors import EngineUnavailable, InvalidGeneration
 
 SETTING = "VLLM_LORA_MODULES"
 CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+MAX_HEADER_BYTES = 100_000_000
+"""The format's own limit."""
+_READS_HIDDEN_STATE = ("q_proj", "k_proj", "v_proj", "qkv_proj", "gate_proj", "up_proj", "gate_up_proj")
 
 
 def ranks_of(folders: Mapping[str, str]) -> dict[str, int]:
@@ -58,7 +62,12 @@ class Adapters:
 
         Raises: `EngineUnavailable`.
         """
+        hidden_size = llm_engine.model_config.get_hidden_size()
         for name, folder in self._folders.items():
+            # vLLM 0.32 takes weights that are too narrow and answers with noise.
+            widths = set(_input_widths(os.path.join(os.path.expanduser(folder), WEIGHTS)))
+            if widths and hidden_size not in widths:
+                raise _unusable(name, folder, f"its weights are not made for a model of width {hidden_size}")
             try:
                 llm_engine.add_lora(self.request(name))
             except Exception as error:
@@ -92,6 +101,20 @@ def _rank(name: str, folder: str) -> int:
     if not all(isinstance(rank, int) and rank > 0 for rank in ranks):
         raise _unusable(name, folder, f"its {CONFIG} does not tell its rank (r)")
     return max(ranks)
+
+
+def _input_widths(path: str) -> Iterator[int]:
+    """How wide the inputs are of those layers that read the hidden state; none where the file cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            n_bytes = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(n_bytes)) if n_bytes <= MAX_HEADER_BYTES else {}
+        shapes = {name: entry["shape"] for name, entry in header.items() if name.endswith(".lora_A.weight")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # vLLM then says what is wrong with it
+    for name, shape in shapes.items():
+        if name.split(".")[-3] in _READS_HIDDEN_STATE:
+            yield shape[-1]
 
 
 def _unusable(name: str, folder: str, reason: str) -> EngineUnavailable:

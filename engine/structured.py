@@ -234,7 +234,7 @@ def _sentence(error: str) -> str:
     reason = " ".join(error.partition("\n<")[0].split())
     if "coerce_one_of" in reason:
         return "oneOf with choices that overlap is not supported; use anyOf"
-    if reason.startswith("panic"):
+    if reason.lower().startswith(("panic", "unable to determine")):
         return _TOO_COMPLEX
     reason = reason.replace("Unimplemented keys", "keywords that are not supported").rstrip(".")
     return reason[:1].lower() + reason[1:300]

@@ -35,6 +35,12 @@ def text(server: ServerProcess, **arguments: Any) -> str:
     return str(server.result("chat_completion", {**QUESTION, **arguments})["text"])
 
 
+def load_error(server: ServerProcess) -> str:
+    result = server.call("chat_completion", QUESTION)["result"]
+    assert result["isError"], result
+    return str(result["content"][0]["text"])
+
+
 def test_each_adapter_answers_otherwise_and_the_model_stays_as_it_was(server: ServerProcess) -> None:
     plain = text(server)
     loud, tone = text(server, lora="loud"), text(server, lora="my tone")
@@ -71,9 +77,10 @@ def test_adapter_of_another_model_is_named_when_the_model_loads(model: dict[str,
     folder = random_adapter(Path(model["VLLM_MODEL_NAME"]), tmp_path / "other", rank=4, seed=1, hidden_size=48)
     with ServerProcess({**model, "VLLM_LORA_MODULES": f"other={folder}"}) as server:
         server.initialize()
-        result = server.call("chat_completion", QUESTION)["result"]
-        assert result["isError"]
-        assert result["content"][0]["text"].startswith(
-            f"Failed to initialize vLLM: the adapter other={folder} cannot be used: "
-        )
+        named = f"Failed to initialize vLLM: the adapter other={folder} cannot be used: "
+        assert load_error(server).startswith(f"{named}its weights are not made for a model of width ")
+        (folder / "adapter_model.safetensors").write_bytes(b"these are no weights")
+        text = load_error(server)
+        assert text.startswith(named)
+        assert "Traceback" not in text
         assert server.result("model_info")["server_state"] == "failed"

@@ -172,7 +172,7 @@ def test_schema_that_cannot_be_followed_is_refused_and_the_engine_goes_on(
 
 @pytest.mark.parametrize("pattern", ["^(a+)+b$", "(.*a){1,60}.{60}", "((a|b){1,1000}){1,1000}", ".*.*.*.*c"])
 def test_hostile_pattern_neither_hangs_nor_breaks_the_engine(demo_server: ServerProcess, pattern: str) -> None:
-    schema: Json = {"type": "string", "pattern": pattern, "maxLength": 200}
+    schema: Json = {"type": "string", "pattern": pattern}
     for answer in batch(
         demo_server, ["Hello", "What is it?"], temperature=2, seed=1, max_tokens=64, response_format=form(schema)
     ):

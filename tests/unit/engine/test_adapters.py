@@ -84,13 +84,38 @@ def test_each_name_has_its_own_lasting_number() -> None:
         adapters.request("c")
 
 
+def engine(add_lora: Any = lambda request: True) -> Any:
+    return SimpleNamespace(add_lora=add_lora, model_config=SimpleNamespace(get_hidden_size=lambda: 160))
+
+
+def weights(folder: Path, shapes: dict[str, list[int]]) -> str:
+    folder.mkdir()
+    header = json.dumps({"__metadata__": {}, **{name: {"shape": shape} for name, shape in shapes.items()}}).encode()
+    (folder / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return str(folder)
+
+
+def test_adapter_of_a_model_of_another_width_is_named_at_the_load(tmp_path: Path) -> None:
+    fits = weights(tmp_path / "a", {"x.q_proj.lora_A.weight": [4, 160], "x.o_proj.lora_A.weight": [4, 48]})
+    other = weights(tmp_path / "b", {"x.q_proj.lora_A.weight": [4, 48], "x.o_proj.lora_A.weight": [4, 160]})
+    Adapters({"a": fits}).load_into(engine())
+    with pytest.raises(EngineUnavailable, match="its weights are not made for a model of width 160"):
+        Adapters({"a": fits, "b": other}).load_into(engine())
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 9, b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{"])
+def test_weights_that_are_none_are_left_to_vllm(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "adapter_model.safetensors").write_bytes(data)
+    Adapters({"a": str(tmp_path), "b": str(tmp_path / "none")}).load_into(engine())
+
+
 def test_adapter_that_vllm_refuses_is_named_at_the_load() -> None:
     def refuses(request: Any) -> None:
         if request[0] == "b":
             raise ValueError("wrong shape at 0x7f0012345678")
 
     with pytest.raises(EngineUnavailable) as caught:
-        Adapters({"a": "/x", "b": "/y"}).load_into(SimpleNamespace(add_lora=refuses))
+        Adapters({"a": "/x", "b": "/y"}).load_into(engine(refuses))
     assert str(caught.value) == (
         "Failed to initialize vLLM: the adapter b=/y cannot be used: wrong shape. Change VLLM_LORA_MODULES."
     )

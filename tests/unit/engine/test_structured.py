@@ -88,6 +88,10 @@ def test_schema_is_taken(schema: Json) -> None:
         ({"type": "string", "pattern": "(?<=a)b"}, "this schema cannot be used: regex parse error: (?<=a)b"),
         ({"type": "string", "pattern": r"(a)\1"}, "this schema cannot be used: regex parse error"),
         ({"type": "string", "pattern": "^((a{1000}){1000}){1000}$"}, "this schema cannot be used: it is too complex"),
+        (
+            {"type": "string", "pattern": "(.*a){1,60}.{60}", "maxLength": 200},
+            "this schema cannot be used: it is too complex",
+        ),
         ({"$ref": "#"}, "this schema cannot be used: it is too complex to be followed, or nothing can satisfy it."),
         ({"$ref": "#/$defs/a"}, "this schema cannot be used: pointer '/$defs/a' does not exist."),
         ({"$schema": "http://127.0.0.1:1/s"}, "this schema cannot be used: resource 'http://127.0.0.1:1/s' is not"),
