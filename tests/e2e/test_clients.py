@@ -1,4 +1,4 @@
-"""The official Python SDK and FluidMCP as clients of the real server with the bundled model."""
+"""Official clients and FluidMCP with the real server and the bundled model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,55 @@ import pytest
 from tests.e2e import fluidmcp_host
 from tests.e2e.environments import python_environment
 from tests.e2e.fluidmcp_host import FluidMcpHost
+from tests.e2e.node_environments import node_environment
 from tests.e2e.pictures import asked, drawn, forms, image_part
 from tests.e2e.server_process import LOAD_S, ROOT
 
 Json = dict[str, Any]
-SDK_PROGRAM = Path(__file__).parent / "clients" / "sdk2.py"
+PROGRAMS = Path(__file__).parent / "clients"
 SERVER = str(ROOT / "vllm_server.py")
+MODERN, LEGACY = "2026-07-28", "2025-11-25"
+CANCEL_MS = 1000
+"""How long a call may wait for the one that was cancelled before it, whose 2,000 tokens take several times as long."""
 
 
-@pytest.mark.parametrize(
-    ("mode", "version"), [("auto", "2026-07-28"), ("legacy", "2025-11-25"), ("2026-07-28", "2026-07-28")]
-)
-def test_official_sdk_uses_everything_in_each_mode(
-    mode: str, version: str, model: dict[str, str], tmp_path: Path
-) -> None:
+@dataclass(frozen=True)
+class Client:
+    """An official client: its environment, the program that uses it, and the mode the program is to connect in."""
+
+    environment: str
+    program: str
+    mode: str = "legacy"
+
+    def command(self, folder: Path) -> list[str]:
+        """How the program is run from the repository's root, without its arguments."""
+        program = PROGRAMS / self.program
+        if program.suffix == ".mjs":
+            return node_environment(self.environment).program(program, folder)
+        return [str(python_environment(self.environment)), "-m", f"tests.e2e.clients.{program.stem}"]
+
+
+CLIENTS = {
+    "Python SDK 1": (Client("mcp1", "sdk1.py"), LEGACY),
+    "Python SDK 2, auto": (Client("mcp2", "sdk2.py", "auto"), MODERN),
+    "Python SDK 2, legacy": (Client("mcp2", "sdk2.py", "legacy"), LEGACY),
+    "Python SDK 2, pinned": (Client("mcp2", "sdk2.py", MODERN), MODERN),
+    "fastmcp": (Client("fastmcp", "fastmcp_client.py", "auto"), MODERN),
+    "TypeScript SDK 1": (Client("typescript1", "typescript1.mjs"), LEGACY),
+    "TypeScript client 2, legacy": (Client("typescript2", "typescript2.mjs", "legacy"), LEGACY),
+    "TypeScript client 2, auto": (Client("typescript2", "typescript2.mjs", "auto"), MODERN),
+}
+
+
+@pytest.mark.parametrize(("client", "version"), CLIENTS.values(), ids=CLIENTS)
+def test_official_client_uses_everything(client: Client, version: str, model: dict[str, str], tmp_path: Path) -> None:
     picture = forms(drawn("blue", "circle", "red"), tmp_path)["path"]["path"]
     run = subprocess.run(
-        [python_environment("mcp2"), SDK_PROGRAM, mode, sys.executable, SERVER, picture],
+        [*client.command(tmp_path), client.mode, sys.executable, SERVER, picture],
         input=json.dumps({**model, "PATH": os.environ["PATH"]}),
         capture_output=True,
         text=True,
+        cwd=ROOT,
         timeout=LOAD_S,
     )
     assert run.returncode == 0, run.stderr
@@ -47,7 +77,25 @@ def test_official_sdk_uses_everything_in_each_mode(
     assert seen["refused"][0] is True
     assert "top_p" in seen["refused"][1]
     assert seen["cancelled"] is True
-    assert seen["after_cancel"] == "ready"
+    assert seen["after_cancel"]["text"]
+    assert seen["after_cancel"]["timings"]["queue_ms"] < CANCEL_MS
+    assert seen["state"] == "ready"
+    if "resources" in seen["capabilities"]:
+        assert_resources(seen["resources"])
+    if "prompts" in seen["capabilities"]:
+        assert_prompts(seen["prompts"], picture)
+
+
+def assert_resources(seen: Json) -> None:
+    """The list names resources, each once, and reading the first one gave its content."""
+    assert len(set(seen["uris"])) == len(seen["uris"])
+    assert [uri for uri, length in seen["read"] if length] == seen["uris"][:1]
+
+
+def assert_prompts(seen: Json, picture: str) -> None:
+    """The list names prompts, each once, and the first one leads to the picture it was given."""
+    assert len(set(seen["names"])) == len(seen["names"]) > 0
+    assert picture in seen["text"]
 
 
 @pytest.fixture(scope="module")

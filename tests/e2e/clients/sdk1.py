@@ -1,0 +1,67 @@
+"""One session of the official Python SDK 1.x with the server, run in the SDK's own environment.
+
+    python -m tests.e2e.clients.sdk1 MODE PYTHON SERVER PICTURE_PATH
+
+Takes the server's environment variables as JSON on stdin. Prints one JSON object with what happened; the test
+judges it. The mode is not looked at: this SDK has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mcp import ClientSession, StdioServerParameters, stdio_client
+from mcp.types import (
+    CancelledNotification,
+    CancelledNotificationParams,
+    ClientNotification,
+    ProgressNotification,
+    ServerNotification,
+)
+
+from tests.e2e.clients import steps
+
+
+async def main(command: list[str], picture: str) -> dict[str, Any]:
+    """Connects and does the steps."""
+    tokens: list[Any] = []
+
+    async def on_message(message: Any) -> None:
+        if isinstance(message, ServerNotification) and isinstance(message.root, ProgressNotification):
+            tokens.append(message.root.params.progressToken)
+
+    parameters = StdioServerParameters(command=command[0], args=command[1:], env=json.load(sys.stdin))
+    async with (
+        stdio_client(parameters) as (read, write),
+        ClientSession(read, write, message_handler=on_message) as session,
+    ):
+        settled = await session.initialize()
+
+        async def tell_given_up() -> None:
+            """Says what this SDK keeps to itself; its progress tokens are the ids of the requests."""
+            given_up = CancelledNotification(params=CancelledNotificationParams(requestId=tokens[-1]))
+            await session.send_notification(ClientNotification(given_up))
+
+        @asynccontextmanager
+        async def subscribe(uri: Any) -> AsyncIterator[None]:
+            await session.subscribe_resource(uri)
+            yield
+            await session.unsubscribe_resource(uri)
+
+        return await steps.use(
+            session,
+            version=str(settled.protocolVersion),
+            capabilities=settled.capabilities,
+            picture=picture,
+            subscribe=subscribe,
+            tell_given_up=tell_given_up,
+        )
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main([sys.argv[2], sys.argv[3]], sys.argv[4]))))
