@@ -194,7 +194,8 @@ class ParsingReader(PlainReader):
         try:
             reasoning, content, found = self._parse(text, token_ids, prompt_token_ids, self._with_tools)
             tool_calls = _usable(found or (), self._offered)
-            if found and not tool_calls:
+            if not tool_calls and (found or not (content or reasoning)):
+                # Calls that cannot be made, or that a parser threw away because it could not read them.
                 reasoning, content, _ = self._parse(text, token_ids, prompt_token_ids, with_tools=False)
         except Exception:
             log.warning("A parser failed; its output is answered as it is.", exc_info=True)

@@ -125,7 +125,7 @@ def test_scripts_of_the_readme_exist() -> None:
 
 
 def test_json_of_the_readme_is_what_the_server_takes(demo_server: ServerProcess) -> None:
-    entry, message, calls = blocks("json")
+    entry, message, calls, tools = blocks("json")
     assert json.loads(entry)["mcpServers"]["vllm"]["args"] == [f"{PLACEHOLDER}/vllm_server.py"]
     msgspec.json.decode(message, type=ChatMessage)
     answers = []
@@ -134,3 +134,5 @@ def test_json_of_the_readme_is_what_the_server_takes(demo_server: ServerProcess)
         answers.append(answer["result"]["content"][0]["text"])
     assert "Alice" in answers[-1]
     demo_server.call("delete_session", {"session_id": "user-123"})
+    for line in tools.splitlines():
+        assert not demo_server.request("tools/call", json.loads(line), timeout_s=LOAD_S)["result"]["isError"]
