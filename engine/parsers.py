@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,10 @@ from settings import EngineSettings
 log = logging.getLogger("engine")
 
 MOST_SCHEMA_CHARACTERS = 65_536
+MOST_COUNTED = 10_000
+"""Of all items and properties that a schema counts up to: a grammar grows with each, up to all of the memory."""
 AUTO, NONE = "auto", "none"
+_COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +173,9 @@ class ParsingReader(PlainReader):
 
         A grammar that a parser would like for the calls is left out: the engine's backend may not follow it.
         """
-        if not self._request.skip_special_tokens:
-            params.skip_special_tokens = False
+        for name in ("skip_special_tokens", "spaces_between_special_tokens"):
+            if not getattr(self._request, name):
+                setattr(params, name, False)
 
     def new_answer_text(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> str:
         """That part of a step's new text which is certainly the answer's; none after a parser failed."""
@@ -187,14 +191,20 @@ class ParsingReader(PlainReader):
             log.warning("A parser failed on a part of an output; the rest comes at its end.", exc_info=True)
             self._streaming = False
             return ""
-        return (delta.content or "") if delta is not None else ""
+        content: str = (delta.content or "") if delta is not None else ""
+        if any(mark in content for mark in _marks(self._stream)):
+            # The parser thought that the prompt had closed the reasoning; at the end it knows better.
+            self._streaming = False
+            return ""
+        return content
 
     def read(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> Output:
         """The whole output, taken apart; as it is where a parser fails."""
         try:
             reasoning, content, found = self._parse(text, token_ids, prompt_token_ids, self._with_tools)
             tool_calls = _usable(found or (), self._offered)
-            if found and not tool_calls:
+            if not tool_calls and (found or not (content or reasoning)):
+                # Calls that cannot be made, or that a parser threw away because it could not read them.
                 reasoning, content, _ = self._parse(text, token_ids, prompt_token_ids, with_tools=False)
         except Exception:
             log.warning("A parser failed; its output is answered as it is.", exc_info=True)
@@ -220,11 +230,9 @@ class ParsingReader(PlainReader):
 
         Some parsers look at the output alone, and take all of it for reasoning that has not ended.
         """
-        reasoning_parser = parser.reasoning_parser
-        if reasoning_parser is None or not parser.is_reasoning_end(list(prompt_token_ids)):
+        if parser.reasoning_parser is None or not parser.is_reasoning_end(list(prompt_token_ids)):
             return False
-        marks = (reasoning_parser.reasoning_start_str, reasoning_parser.reasoning_end_str)
-        return not any(mark and mark in text for mark in marks)
+        return not any(mark in text for mark in _marks(parser))
 
     def _parser(self, with_tools: bool, with_reasoning: bool = True) -> Any:
         return self._parsers.parser(self._request, self._thinking, with_tools=with_tools, with_reasoning=with_reasoning)
@@ -261,10 +269,14 @@ def check_parameters(parameters: dict[str, Any], where: str) -> None:
         raise InvalidGeneration(f"{where}: nested more than {forced_calls.MOST_NESTED} levels deep.")
     if len(json.dumps(parameters)) > MOST_SCHEMA_CHARACTERS:
         raise InvalidGeneration(f"{where}: longer than {MOST_SCHEMA_CHARACTERS} characters.")
+    counted = 0.0
     for node in _nodes(parameters):
-        reference = node.get("$ref") if isinstance(node, dict) else None
+        reference = node.get("$ref")
         if isinstance(reference, str) and not reference.startswith("#"):
             raise InvalidGeneration(f"{where}: $ref may point only into the same schema (#/$defs/...).")
+        counted += sum(_count(node.get(name)) for name in _COUNTS)
+    if counted > MOST_COUNTED:
+        raise InvalidGeneration(f"{where}: {', '.join(_COUNTS)} add up to more than {MOST_COUNTED}.")
 
 
 def thinking_kwargs(conversation: Conversation) -> dict[str, bool]:
@@ -300,6 +312,14 @@ def _request(conversation: Conversation, with_tools: bool) -> Any:
     return ChatCompletionRequest(messages=messages, tools=tools, tool_choice=AUTO)
 
 
+def _marks(parser: Any) -> list[str]:
+    """What begins and ends the reasoning in an output, as far as the parser says."""
+    reasoning_parser = parser.reasoning_parser
+    if reasoning_parser is None:
+        return []
+    return [mark for mark in (reasoning_parser.reasoning_start_str, reasoning_parser.reasoning_end_str) if mark]
+
+
 def _usable(found: Iterable[Any], offered: set[str]) -> tuple[ToolCall, ...]:
     """The calls that were found; none where one of them cannot be made."""
     calls = tuple(ToolCall(call.id or forced_calls.new_id(), call.name, call.arguments or "{}") for call in found)
@@ -308,9 +328,15 @@ def _usable(found: Iterable[Any], offered: set[str]) -> tuple[ToolCall, ...]:
     return ()
 
 
-def _nodes(value: Any) -> Iterable[Any]:
+def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a JSON value."""
     left = [value]
     while left:
         node = left.pop()
-        yield node
+        if isinstance(node, dict):
+            yield node
         left += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+
+
+def _count(value: Any) -> float:
+    return value if isinstance(value, int | float) and value > 0 else 0

@@ -69,6 +69,7 @@ def nested(levels: int) -> dict[str, Any]:
         (nested(49), "nested more than 48 levels deep"),
         ({"description": "x" * MOST_SCHEMA_CHARACTERS}, "longer than"),
         ({"properties": {"a": {"$ref": "https://example.com/schema"}}}, "$ref may point only into the same schema"),
+        ({"properties": {"a": {"minItems": 10**9}}}, "add up to more than 10000"),
         ({"properties": {"a": [{"$ref": "file:///etc/passwd"}]}}, "$ref may point only into the same schema"),
     ],
 )

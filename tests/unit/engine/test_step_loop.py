@@ -3,9 +3,9 @@
 import queue
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,8 +20,9 @@ from engine.interface import (
     Sampling,
     TextPart,
     TokenLogprob,
+    ToolCall,
 )
-from engine.parsers import OutputParsers
+from engine.parsers import Output, OutputParsers, PlainReader
 from engine.rendering import Renderer, TokenBreaker
 from engine.step_loop import EngineBroken, StepLoop
 from tests.unit.engine.fake_llm import FakeLLM, OutputKind
@@ -241,3 +242,62 @@ def test_the_form_of_an_answer_reaches_vllm(monkeypatch: pytest.MonkeyPatch) -> 
     asked = [Conversation(question, Sampling(0.0, 1), form) for form in (ResponseFormat(), ResponseFormat({}), None)]
     loop(llm).run(asked, Control())
     assert seen == [{"json_object": True}, {"json": {}}, None]
+
+
+class Shouting(PlainReader):
+    """A reader that keeps a thought in brackets back, and tells the answer in capital letters at once or at its end."""
+
+    def __init__(self, streams: bool) -> None:
+        self._streams = streams
+        self.heard: list[int] = []
+
+    def constrain(self, params: Any) -> None:
+        params.skip_special_tokens = False
+
+    def new_answer_text(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> str:
+        self.heard += token_ids
+        return text.upper() if self._streams and text > "a" else ""
+
+    def read(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> Output:
+        assert len(token_ids) == len(text)
+        return Output(text[1:].upper(), reasoning=text[:1], tool_calls=(ToolCall("1", "f", "{}"),) * (len(text) > 3))
+
+
+def parsing_loop(llm: FakeLLM, streams: bool = True) -> tuple[StepLoop, list[Shouting]]:
+    readers: list[Shouting] = []
+
+    def reader(conversation: Conversation) -> Shouting:
+        readers.append(Shouting(streams))
+        return readers[-1]
+
+    parsers = SimpleNamespace(reader=reader, chat_options=lambda conversation, tools: {"tools": tools})
+    stepped = loop(llm)
+    stepped._parsers = cast(OutputParsers, parsers)
+    return stepped, readers
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_what_a_reader_keeps_back_is_told_at_the_end(streams: bool) -> None:
+    told: list[tuple[str, int]] = []
+    stepped, readers = parsing_loop(FakeLLM(), streams)
+    control = Control(on_text=lambda index, text, n: told.append((text, n)))
+    (completion,) = stepped.run([ask("x", 3)], control)
+    assert (completion.text, completion.reasoning, completion.finish_reason) == ("BC", "a", FinishReason.LENGTH)
+    assert told == ([("", 1), ("B", 2), ("C", 3)] if streams else [("", 1), ("", 2), ("", 3), ("BC", 3)])
+    assert len(readers[0].heard) == 3
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_calls_are_the_reason_why_a_completion_ended(listening: bool) -> None:
+    control = Control(on_text=(lambda index, text, n: None) if listening else None)
+    (completion,) = parsing_loop(FakeLLM())[0].run([ask("x", 4)], control)
+    assert completion.finish_reason is FinishReason.TOOL_CALLS
+    assert (completion.tool_calls[0].name, completion.completion_tokens) == ("f", 4)
+
+
+def test_a_deadline_reads_what_there_is() -> None:
+    llm = FakeLLM(on_step=lambda step: time.sleep(0.2) if step == 3 else None)
+    control = Control(deadline_s=time.monotonic() + 0.1)
+    (completion,) = parsing_loop(llm)[0].run([ask("x", 50)], control)
+    assert (completion.text, completion.reasoning, completion.completion_tokens) == ("BC", "a", 3)
+    assert completion.finish_reason is FinishReason.TIMEOUT

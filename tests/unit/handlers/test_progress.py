@@ -34,6 +34,17 @@ def test_texts_are_gathered_between_reports_and_add_up(clock: list[float]) -> No
     assert sink.told == [(1, 9, "a"), (4, 9, "bcd")]
 
 
+def test_tokens_without_text_move_the_figure_alone(clock: list[float]) -> None:
+    sink = Sink()
+    told = TextProgress(sink, max_tokens=9)
+    for number, text in enumerate(("", "", "a", ""), start=1):
+        told.on_text(0, text, number)
+        clock[0] += 0.06
+    told.on_text(0, "b", 4)
+    told.flush()
+    assert sink.told == [(1, 9, None), (2, 9, None), (3, 9, "a"), (4, 9, None), (4.001, 9, "b")]
+
+
 def test_flush_without_news_says_nothing(clock: list[float]) -> None:
     sink = Sink()
     told = TextProgress(sink, max_tokens=9)
