@@ -210,6 +210,11 @@ def chat_completion_batch(arguments: BatchArguments, call: Call, services: Servi
 
 def model_info(arguments: NoArguments, call: Call, services: Services) -> ModelInfo:
     """What is known of the model and the server, without loading anything."""
+    return model_facts(services)
+
+
+def model_facts(services: Services) -> ModelInfo:
+    """What `model_info` tells; safe from any thread."""
     status, settings = services.engine.status(), services.settings
     return ModelInfo(
         model_name=status.model_name,

@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
     from engine.interface import Engine
     from engine.sessions import SessionStore
+    from handlers.files import ResourceRoot
+    from mcp_protocol.catalogues import Catalogues
+    from mcp_protocol.tools import Toolbox
     from media.image import ImageReader
     from settings import Settings
 
+T = TypeVar("T")
+
+
+class made_once(cached_property[T]):
+    """A property that the first thread to ask makes for all; `cached_property` alone may let two threads make two."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> made_once[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> T: ...
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> made_once[T] | T:
+        if instance is None:
+            return self
+        with instance.lock:
+            made: T = super().__get__(instance, owner)
+            return made
+
 
 class Services:
-    """The engine, the sessions and the pictures behind the tools; the worker thread owns them all."""
+    """The engine, the sessions and the pictures behind the tools.
+
+    The worker thread owns them all; the main thread asks the engine for its status and the sessions for their list.
+    `resource_roots` are the folders whose files are resources: a tool that writes files adds its own.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.lock = threading.RLock()
+        self.resource_roots: list[ResourceRoot] = []
 
-    @cached_property
+    @made_once
     def engine(self) -> Engine:
         """The vLLM engine of this process; nothing is loaded before it is asked to."""
         from engine.local import LocalEngine
 
         return LocalEngine(self.settings.engine, log_level=self.settings.server.log_level)
 
-    @cached_property
+    @made_once
     def sessions(self) -> SessionStore:
         """The conversations held so far."""
         from engine.sessions import SessionStore
@@ -39,6 +66,18 @@ class Services:
         from media.image import ImageReader
 
         return ImageReader(self.settings.media)
+
+    def toolbox(self) -> Toolbox:
+        """The tools: 50 ms that the answer to `initialize` does without."""
+        from handlers.catalog import toolbox
+
+        return toolbox(self)
+
+    def catalogues(self) -> Catalogues:
+        """The resources and prompts, imported with the first request about them."""
+        from handlers.resources import catalogues
+
+        return catalogues(self)
 
     def preload(self, enter_phase: Callable[[str | None], None]) -> None:
         """Loads the model before the first call asks for it."""
