@@ -62,7 +62,7 @@ def models(value: str, services: Services) -> list[str]:
 
 def sessions(value: str, services: Services) -> list[str]:
     """Sessions, oldest created first."""
-    return [session.id for session in services.sessions.list() if session.id.startswith(value)]
+    return [session.id for session in services.published_sessions if session.id.startswith(value)]
 
 
 def languages(value: str, services: Services) -> list[str]:

@@ -29,7 +29,8 @@ NOW = Cache(0, "private")
 def catalogues(services: Services) -> Catalogues:
     """The resources, and the prompts of the families that the settings pick, over these services."""
     picked = services.settings.server.toolsets
-    return Catalogues(KINDS, (prompt for prompt in PROMPTS if not picked or prompt.family in picked), services)
+    prompts = (prompt for prompt in PROMPTS if not picked or prompt.family in picked)
+    return Catalogues(KINDS, prompts, services, prepare=services.publish_sessions)
 
 
 def _list_model(services: Services) -> Iterator[Resource]:
@@ -52,8 +53,8 @@ def _model_info(services: Services) -> ModelInfo:
 
 
 def _list_sessions(services: Services) -> Iterator[Resource]:
-    for session in services.sessions.list():
-        changed = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(session.updated))
+    for session in services.published_sessions:
+        changed = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(session.updated_s))
         yield Resource(
             SESSIONS_BEGIN + quote(session.id, safe=""),
             session.id,
@@ -74,12 +75,9 @@ def _read_session(uri: str, services: Services) -> Contents:
 
 
 def _session_version(uri: str, services: Services) -> object:
-    """When the session was made and last changed; None while it is not there, since it may come yet.
-
-    The list alone is asked: it can be had from any thread.
-    """
+    """When the session was made and last changed; None while it is not there, since it may come yet."""
     session_id = files.variable_of(uri, SESSIONS_BEGIN)
-    return next(((s.created, s.updated) for s in services.sessions.list() if s.id == session_id), None)
+    return next((session for session in services.published_sessions if session.id == session_id), None)
 
 
 KINDS = (

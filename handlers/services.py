@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 if TYPE_CHECKING:
     from engine.interface import Engine
@@ -34,17 +34,26 @@ class made_once(cached_property[T]):
             return made
 
 
+class PublishedSession(NamedTuple):
+    """What is told of a session without asking its owner; times are seconds since 1970."""
+
+    id: str
+    created_s: float
+    updated_s: float
+
+
 class Services:
     """The engine, the sessions and the pictures behind the tools.
 
-    The worker thread owns them all; the main thread asks the engine for its status and the sessions for their list.
-    `resource_roots` are the folders whose files are resources: a tool that writes files adds its own.
+    The worker thread owns them all; the main thread may ask the engine for its status, and see of the sessions what
+    was published. `resource_roots` are the folders whose files are resources: a tool that writes files adds its own.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.lock = threading.RLock()
         self.resource_roots: list[ResourceRoot] = []
+        self.published_sessions: tuple[PublishedSession, ...] = ()
 
     @made_once
     def engine(self) -> Engine:
@@ -53,7 +62,7 @@ class Services:
 
         return LocalEngine(self.settings.engine, log_level=self.settings.server.log_level)
 
-    @made_once
+    @cached_property
     def sessions(self) -> SessionStore:
         """The conversations held so far."""
         from engine.sessions import SessionStore
@@ -66,6 +75,13 @@ class Services:
         from media.image import ImageReader
 
         return ImageReader(self.settings.media)
+
+    def publish_sessions(self) -> None:
+        """Lets all threads see which sessions there are now; the worker does it before it answers a call that changed
+        them."""
+        self.published_sessions = tuple(
+            PublishedSession(session.id, session.created, session.updated) for session in self.sessions.list()
+        )
 
     def toolbox(self) -> Toolbox:
         """The tools: 50 ms that the answer to `initialize` does without."""

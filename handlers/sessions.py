@@ -115,6 +115,7 @@ def delete_session(arguments: SessionArguments, call: Call, services: Services) 
     """Forgets one session."""
     if not services.sessions.delete(arguments.session_id):
         raise UnknownSession(arguments.session_id)
+    services.publish_sessions()
     return SessionDeleted(arguments.session_id, deleted=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mcp_protocol.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, Json, ProtocolError
@@ -20,10 +20,17 @@ class Catalogues:
     """All kinds of resources and all prompts on offer, and what they work with.
 
     Its answers know nothing of threads: whoever asks minds `ResourceKind.on_worker`. Wrong parameters raise
-    `ProtocolError`.
+    `ProtocolError`. `prepare` is run once by the worker, soon after the catalogues were made.
     """
 
-    def __init__(self, kinds: Iterable[ResourceKind], prompts: Iterable[Prompt], services: Any) -> None:
+    def __init__(
+        self,
+        kinds: Iterable[ResourceKind],
+        prompts: Iterable[Prompt],
+        services: Any,
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.prepare = prepare
         self._kinds = sorted(kinds, key=lambda kind: len(kind.begin), reverse=True)
         self._listed_kinds = self._kinds[::-1]
         self._prompts = {prompt.name: prompt for prompt in prompts}

@@ -241,9 +241,11 @@ class Server:
         if self._loaded_library is None:
             from mcp_protocol.library import Library
 
+            catalogues = load_catalogues()
             self._loaded_library = Library(
-                load_catalogues(), self._server_info, self._send, self._enqueue, lambda: self._initialized
+                catalogues, self._server_info, self._send, self._enqueue, lambda: self._initialized
             )
+            self.queue.put(Task("resources", lambda enter_phase: catalogues.prepare()))
         return self._loaded_library
 
     def end_subscriptions(self) -> None:

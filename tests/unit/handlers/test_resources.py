@@ -91,7 +91,7 @@ def test_model_is_read_while_it_loads(desk: Desk, shown: Catalogues) -> None:
         worker.join()
 
 
-def test_two_threads_share_what_is_made_once(desk: Desk) -> None:
+def test_threads_that_ask_at_once_share_one_engine(desk: Desk) -> None:
     for _ in range(20):
         services = Services(desk.services.settings)
         barrier = threading.Barrier(4)
@@ -99,14 +99,14 @@ def test_two_threads_share_what_is_made_once(desk: Desk) -> None:
 
         def ask(services: Services = services, barrier: threading.Barrier = barrier, seen: list[Any] = seen) -> None:
             barrier.wait()
-            seen.append(services.sessions)
+            seen.append(services.engine)
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len({id(sessions) for sessions in seen}) == 1
+        assert len({id(engine) for engine in seen}) == 1
 
 
 # Sessions
@@ -166,6 +166,25 @@ def test_what_names_no_session_is_not_found(desk: Desk, shown: Catalogues, uri: 
 def test_session_belongs_to_the_worker(shown: Catalogues) -> None:
     assert shown.kind({"uri": "vllm://sessions/x"}, MODERN)[1].on_worker
     assert not shown.kind({"uri": "vllm://model"}, MODERN)[1].on_worker
+
+
+def test_only_the_worker_touches_the_sessions(desk: Desk) -> None:
+    """What other threads see of them was published."""
+    services = Services(desk.services.settings)
+    services.engine = desk.engine
+    shown = catalogues(services)
+    shown.resources({})
+    shown.list_version()
+    shown.version("vllm://sessions/s")
+    read(shown, "vllm://model")
+    ref = {"type": "ref/resource", "uri": "vllm://sessions/{session_id}"}
+    shown.completion({"ref": ref, "argument": {"name": "session_id", "value": ""}})
+    assert "sessions" not in services.__dict__
+    message = Message("user", (TextPart("Hi"),))
+    services.sessions.commit(services.sessions.plan("kept", [message], 4), message)
+    assert not any(uri.startswith("vllm://sessions/") for uri in uris(shown))
+    shown.prepare()
+    assert "vllm://sessions/kept" in uris(shown)
 
 
 def test_session_has_another_version_after_each_turn_and_none_before_and_after(desk: Desk, shown: Catalogues) -> None:

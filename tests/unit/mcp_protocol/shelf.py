@@ -23,11 +23,15 @@ class Shelf:
         self.readers: list[str] = []
         self.n_loads = 0
         self.broken = False
+        self.prepared_by: list[str] = []
 
     def catalogues(self) -> Catalogues:
         """The catalogues of a server."""
         self.n_loads += 1
-        return Catalogues(KINDS, PROMPTS, self)
+        return Catalogues(KINDS, PROMPTS, self, self._prepare)
+
+    def _prepare(self) -> None:
+        self.prepared_by.append(threading.current_thread().name)
 
 
 def _note(shelf: Shelf) -> Iterator[Resource]:

@@ -96,6 +96,15 @@ def test_catalogues_are_loaded_once_and_not_before_somebody_asks(host: Host, she
     assert shelf.n_loads == 1
 
 
+def test_catalogues_are_prepared_once_by_the_worker(host: Host, shelf: Shelf) -> None:
+    host.drain()
+    assert shelf.prepared_by == []
+    for method, params in METHODS:
+        host.request(method, params)
+    host.drain()
+    assert shelf.prepared_by == ["worker"]
+
+
 @pytest.mark.parametrize("version", REVISIONS)
 @pytest.mark.parametrize(("method", "params"), METHODS)
 def test_each_method_is_answered_in_each_revision(host: Host, version: str, method: str, params: Json) -> None:
