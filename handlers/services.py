@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
 
 if TYPE_CHECKING:
     from engine.interface import Engine
@@ -34,7 +36,7 @@ class made_once(cached_property[T]):
             return made
 
 
-class PublishedSession(NamedTuple):
+class PublishedSession(msgspec.Struct, frozen=True):
     """What is told of a session without asking its owner; times are seconds since 1970."""
 
     id: str
