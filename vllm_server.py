@@ -3,7 +3,8 @@
 main ─ reads the settings, guards stdin and stdout, builds the server, runs the loop
   ├─ mcp_protocol.main_loop   bytes in, signals, deadlines, the end of the process
   ├─ mcp_protocol.server      one line in, one line out; tool calls go into a queue
-  └─ handlers.catalog         the table of tools, loaded with the first `tools/list` or `tools/call`
+  ├─ handlers.catalog         the table of tools, loaded with the first `tools/list` or `tools/call`
+  └─ handlers.resources       the tables of resources and prompts, loaded with the first request about them
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from handlers.services import Services
     from mcp_protocol.stdio import Wire
-    from mcp_protocol.tools import Toolbox
     from settings import Settings
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -63,7 +62,8 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
     server = Server(
         wire,
         ServerInfo(SERVER_NAME, SERVER_TITLE, SERVER_VERSION, SERVER_DESCRIPTION, INSTRUCTIONS),
-        lambda: _toolbox(services),
+        services.toolbox,
+        services.catalogues,
         problems=problems,
         call_timeout_s=settings.server.call_timeout_s,
         max_line_bytes=settings.server.max_line_bytes,
@@ -73,12 +73,6 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
         on_idle=loop.work_done,
     )
     loop.run(server, services.close)
-
-
-def _toolbox(services: Services) -> Toolbox:
-    from handlers.catalog import toolbox  # 50 ms that the answer to `initialize` does without
-
-    return toolbox(services)
 
 
 def _require_msgspec() -> None:

@@ -177,6 +177,7 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
         answer = Message("assistant", (TextPart(completion.text),), completion.tool_calls)
         stored = services.sessions.commit(plan, answer)
         session_messages, truncated_messages = stored.session_messages, stored.truncated_messages
+        services.publish_sessions()
     call.log("info", f"{completion.completion_tokens} tokens, finish_reason {completion.finish_reason}")
     return ChatResult(
         text=completion.text,
@@ -230,6 +231,12 @@ def chat_completion_batch(arguments: BatchArguments, call: Call, services: Servi
 
 def model_info(arguments: NoArguments, call: Call, services: Services) -> ModelInfo:
     """What is known of the model and the server, without loading anything."""
+    services.publish_sessions()
+    return model_facts(services)
+
+
+def model_facts(services: Services) -> ModelInfo:
+    """What `model_info` tells, with the sessions as they were last published; safe from any thread."""
     status, settings = services.engine.status(), services.settings
     return ModelInfo(
         model_name=status.model_name,
@@ -247,7 +254,7 @@ def model_info(arguments: NoArguments, call: Call, services: Services) -> ModelI
         device=status.device,
         load_s=status.load_s,
         error=status.error,
-        active_sessions=len(services.sessions),
+        active_sessions=len(services.published_sessions),
         max_sessions=settings.sessions.max_sessions,
         max_session_messages=settings.sessions.max_session_messages,
         default_temperature=settings.sampling.temperature,

@@ -2,24 +2,62 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
 
 if TYPE_CHECKING:
     from engine.interface import Engine
     from engine.sessions import SessionStore
+    from handlers.files import ResourceRoot
+    from mcp_protocol.catalogues import Catalogues
+    from mcp_protocol.tools import Toolbox
     from media.image import ImageReader
     from settings import Settings
 
+T = TypeVar("T")
+
+
+class made_once(cached_property[T]):
+    """A property that the first thread to ask makes for all; `cached_property` alone may let two threads make two."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any] | None = None) -> made_once[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any] | None = None) -> T: ...
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> made_once[T] | T:
+        if instance is None:
+            return self
+        with instance.lock:
+            made: T = super().__get__(instance, owner)
+            return made
+
+
+class PublishedSession(msgspec.Struct, frozen=True):
+    """What is told of a session without asking its owner; times are seconds since 1970."""
+
+    id: str
+    created_s: float
+    updated_s: float
+
 
 class Services:
-    """The engine, the sessions and the pictures behind the tools; the worker thread owns them all."""
+    """The engine, the sessions and the pictures behind the tools.
+
+    The worker thread owns them all; the main thread may ask the engine for its status, and see of the sessions what
+    was published. `resource_roots` are the folders whose files are resources: a tool that writes files adds its own.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.lock = threading.RLock()
+        self.resource_roots: list[ResourceRoot] = []
+        self.published_sessions: tuple[PublishedSession, ...] = ()
 
-    @cached_property
+    @made_once
     def engine(self) -> Engine:
         """The vLLM engine of this process; nothing is loaded before it is asked to."""
         from engine.local import LocalEngine
@@ -39,6 +77,25 @@ class Services:
         from media.image import ImageReader
 
         return ImageReader(self.settings.media)
+
+    def publish_sessions(self) -> None:
+        """Lets all threads see which sessions there are now; the worker does it before it answers a call that changed
+        them."""
+        self.published_sessions = tuple(
+            PublishedSession(session.id, session.created, session.updated) for session in self.sessions.list()
+        )
+
+    def toolbox(self) -> Toolbox:
+        """The tools: 50 ms that the answer to `initialize` does without."""
+        from handlers.catalog import toolbox
+
+        return toolbox(self)
+
+    def catalogues(self) -> Catalogues:
+        """The resources and prompts, imported with the first request about them."""
+        from handlers.resources import catalogues
+
+        return catalogues(self)
 
     def preload(self, enter_phase: Callable[[str | None], None]) -> None:
         """Loads the model before the first call asks for it."""

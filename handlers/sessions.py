@@ -92,12 +92,23 @@ def list_sessions(arguments: NoArguments, call: Call, services: Services) -> Ses
 def get_session(arguments: GetSessionArguments, call: Call, services: Services) -> SessionContent:
     """The messages of one session, a page at a time."""
     session = services.sessions.get(arguments.session_id)
+    return _content(session, arguments.offset, arguments.offset + arguments.limit)
+
+
+def whole_session(session_id: str, services: Services) -> SessionContent:
+    """All messages of one session.
+
+    Raises: `UnknownSession`.
+    """
+    return _content(services.sessions.get(session_id), 0, None)
+
+
+def _content(session: Session, begin: int, end: int | None) -> SessionContent:
     messages = session.messages
-    page = messages[arguments.offset : arguments.offset + arguments.limit]
     return SessionContent(
         session_id=session.id,
-        messages=[_shown(message) for message in page],
-        offset=arguments.offset,
+        messages=[_shown(message) for message in messages[begin:end]],
+        offset=begin,
         total_messages=len(messages),
         created_s=session.created,
         updated_s=session.updated,
@@ -108,6 +119,7 @@ def delete_session(arguments: SessionArguments, call: Call, services: Services) 
     """Forgets one session."""
     if not services.sessions.delete(arguments.session_id):
         raise UnknownSession(arguments.session_id)
+    services.publish_sessions()
     return SessionDeleted(arguments.session_id, deleted=True)
 
 

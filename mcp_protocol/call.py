@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from mcp_protocol.jsonrpc import Json, notification_message
 from mcp_protocol.versions import LOG_LEVELS, Revision
@@ -19,8 +19,18 @@ PHASE_STEP = 0.001
 """How far a phase moves the progress figure: phases come before the first counted unit, and progress must grow."""
 
 
+class Answerer(Protocol):
+    """Does the work of calls that are no tool's, and words their answers."""
+
+    def line(self, call: Call) -> bytes:
+        """Does the work, on the worker thread, and returns the answer."""
+
+    def failure_line(self, call: Call, text: str) -> bytes:
+        """The answer to a call that could not be done."""
+
+
 class Call:
-    """A `tools/call` request from its arrival to its answer.
+    """A request for the worker, most often a `tools/call`, from its arrival to its answer.
 
     Whoever `claim`s a call answers it: the worker when the handler is done, or the main thread when the deadline
     passed or the server ends. A cancelled call is claimed by the cancellation, so that nothing answers it.
@@ -38,7 +48,10 @@ class Call:
         timeout_s: float = 0.0,
         send: Send,
         wake: Callable[[], None] = lambda: None,
+        on_phase: Callable[[], None] = lambda: None,
+        answerer: Answerer | None = None,
     ) -> None:
+        self.answerer = answerer
         self.request_id = request_id
         self.tool = tool
         self.arguments = arguments
@@ -52,6 +65,7 @@ class Call:
         self._log_level = log_level
         self._send = send
         self._wake = wake
+        self._on_phase = on_phase
         self._lock = threading.Lock()
         self._claimed = False
         self._stopped = False
@@ -88,11 +102,13 @@ class Call:
 
         While a phase is set, the main thread answers at the deadline in the call's stead.
         """
-        self.phase, self.phase_since_s = phase, time.monotonic()
+        changed, self.phase, self.phase_since_s = phase != self.phase, phase, time.monotonic()
         if phase is not None:
             self._wake()
             self.progress(self._progress + PHASE_STEP, None, phase)
             self.log("info", phase)
+        if changed:
+            self._on_phase()
 
     @property
     def wants_progress(self) -> bool:

@@ -62,6 +62,7 @@ class MainLoop:
             if self._stop_requested:
                 for call in server.queue.stop(STOP_WORK_S):
                     server.fail(call, "The server is shutting down; this call was not finished.")
+            server.end_subscriptions()
         except ReaderGone:
             log.log("INFO", "nobody reads stdout any more")
         except Exception:

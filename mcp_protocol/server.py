@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mcp_protocol import jsonrpc, versions
-from mcp_protocol.call import Call
+from mcp_protocol.call import Answerer, Call
 from mcp_protocol.jsonrpc import Batch, Json, Notification, ProtocolError, Request
 from mcp_protocol.log import log, log_failure
+from mcp_protocol.pages import page
 from mcp_protocol.stdio import LineTooLong, ReaderGone, Wire
 from mcp_protocol.tools import Toolbox, error_result
-from mcp_protocol.versions import Revision, finished, meta_of
+from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished, meta_of
 from mcp_protocol.work_queue import Task, WorkQueue
 
-LIST_CACHE_MS = 300_000
-DISCOVERY_CACHE_MS = 3_600_000
-CAPABILITIES: Json = {"tools": {"listChanged": False}, "logging": {}}
+if TYPE_CHECKING:
+    from mcp_protocol.catalogues import Catalogues
+    from mcp_protocol.library import Library
+
+DISCOVERY_CACHE = Cache(3_600_000)
+LIBRARY_METHODS = ("resources/", "prompts/", "completion/", "subscriptions/")
+"""How the methods begin that `Library` answers, which is loaded with the first of them."""
 
 Method = Callable[[Request, Revision], Json | None]
 """Answers a request with its result, or returns None when the answer comes later."""
@@ -41,7 +46,8 @@ class ServerInfo(msgspec.Struct, frozen=True):
 class Server:
     """Everything between a line that came in and the lines that go out.
 
-    Arguments: the wire; who we are; `load_toolbox`, called at the first `tools/list` or `tools/call`; the settings'
+    Arguments: the wire; who we are; `load_toolbox`, called at the first `tools/list` or `tools/call`;
+    `load_catalogues`, called at the first request about resources or prompts, None where there are none; the settings'
     problems, which every tool call answers while there are any; limits in seconds and bytes; `on_start`, run once by
     the worker after the first sign that a session begins; `wake`, which makes the main loop look again.
     """
@@ -51,6 +57,7 @@ class Server:
         wire: Wire,
         info: ServerInfo,
         load_toolbox: Callable[[], Toolbox],
+        load_catalogues: Callable[[], Catalogues] | None = None,
         *,
         problems: tuple[str, ...] = (),
         call_timeout_s: float = 0.0,
@@ -65,6 +72,8 @@ class Server:
         self._server_info = info.as_json()
         self._load_toolbox = load_toolbox
         self._loaded_toolbox: Toolbox | None = None
+        self._load_catalogues = load_catalogues
+        self._loaded_library: Library | None = None
         self._problems = problems
         self._call_timeout_s = call_timeout_s
         self._max_line_bytes = max_line_bytes
@@ -72,6 +81,7 @@ class Server:
         self._on_start = on_start
         self._wake = wake
         self._settled_version = versions.WITHOUT_HANDSHAKE
+        self._initialized = False
         self._log_level: str | None = None
         self.queue = WorkQueue(self._run_call, self._run_task, on_idle)
         self._legacy_methods: dict[str, Method] = {
@@ -121,7 +131,9 @@ class Server:
 
     def _notice(self, notification: Notification) -> None:
         if notification.method == "notifications/cancelled" and "requestId" in notification.params:
-            self.queue.cancel(notification.params["requestId"])
+            request_id = notification.params["requestId"]
+            if not self.queue.cancel(request_id) and self._loaded_library is not None:
+                self._loaded_library.subscriptions.cancel(request_id)
 
     def _answer(self, request: Request) -> None:
         try:
@@ -143,6 +155,8 @@ class Server:
     def _method(self, name: str, revision: Revision) -> Method:
         era = self._modern_methods if revision.modern else self._legacy_methods
         method = self._methods.get(name) or era.get(name)
+        if method is None and self._load_catalogues is not None and name.startswith(LIBRARY_METHODS):
+            method = self._library(self._load_catalogues).method(name, revision)
         if method is None:
             raise ProtocolError(jsonrpc.METHOD_NOT_FOUND, f"Method not found: {name[:200]}")
         return method
@@ -155,9 +169,12 @@ class Server:
 
     def _initialize(self, request: Request, revision: Revision) -> Json:
         self._settled_version = versions.settle(request.params.get("protocolVersion"))
+        self._initialized = True
+        if self._loaded_library is not None:
+            self._loaded_library.subscriptions.forget_legacy()
         return {
             "protocolVersion": self._settled_version,
-            "capabilities": CAPABILITIES,
+            "capabilities": versions.capabilities(revision, with_catalogues=self._load_catalogues is not None),
             "serverInfo": self._server_info,
             "instructions": self._info.instructions,
         }
@@ -165,10 +182,10 @@ class Server:
     def _discover(self, request: Request, revision: Revision) -> Json:
         result: Json = {
             "supportedVersions": list(versions.SUPPORTED),
-            "capabilities": CAPABILITIES,
+            "capabilities": versions.capabilities(revision, with_catalogues=self._load_catalogues is not None),
             "instructions": self._info.instructions,
         }
-        return finished(result, revision, self._server_info, DISCOVERY_CACHE_MS)
+        return finished(result, revision, self._server_info, DISCOVERY_CACHE)
 
     def _set_log_level(self, request: Request, revision: Revision) -> Json:
         level = request.params.get("level")
@@ -180,9 +197,8 @@ class Server:
         return {}
 
     def _list_tools(self, request: Request, revision: Revision) -> Json:
-        if request.params.get("cursor") is not None:
-            raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: unknown cursor; all tools are on one page")
-        return finished({"tools": self._toolbox().listing()}, revision, self._server_info, LIST_CACHE_MS)
+        listed = page("tools", self._toolbox().listing(), request.params)
+        return finished(listed, revision, self._server_info, LIST_CACHE)
 
     def _call_tool(self, request: Request, revision: Revision) -> None:
         name, arguments = request.params.get("name"), request.params.get("arguments")
@@ -194,6 +210,11 @@ class Server:
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: arguments must be an object")
         if name not in self._toolbox():
             raise ProtocolError(jsonrpc.INVALID_PARAMS, f"Unknown tool: {name[:200]}")
+        self._enqueue(request, revision, name, arguments)
+
+    def _enqueue(
+        self, request: Request, revision: Revision, name: str, arguments: Json, answerer: Answerer | None = None
+    ) -> None:
         meta = meta_of(request.params)
         self.queue.put(
             Call(
@@ -206,6 +227,8 @@ class Server:
                 timeout_s=self._call_timeout_s,
                 send=self._send,
                 wake=self._wake,
+                on_phase=self._look_for_changes,
+                answerer=answerer,
             )
         )
 
@@ -214,11 +237,34 @@ class Server:
             self._loaded_toolbox = self._load_toolbox()
         return self._loaded_toolbox
 
+    def _library(self, load_catalogues: Callable[[], Catalogues]) -> Library:
+        if self._loaded_library is None:
+            from mcp_protocol.library import Library
+
+            catalogues = load_catalogues()
+            self._loaded_library = Library(
+                catalogues, self._server_info, self._send, self._enqueue, lambda: self._initialized
+            )
+            self.queue.put(Task("resources", lambda enter_phase: catalogues.prepare()))
+        return self._loaded_library
+
+    def end_subscriptions(self) -> None:
+        """Answers the requests that opened streams: the server ends."""
+        if self._loaded_library is not None:
+            self._loaded_library.end_subscriptions()
+
+    def _look_for_changes(self) -> None:
+        """Tells those who asked for it what the worker has changed."""
+        try:
+            if self._loaded_library is not None:
+                self._loaded_library.subscriptions.look()
+        except ReaderGone:
+            self._wake()
+
     def _run_call(self, call: Call) -> None:
         """Runs one call on the worker thread and answers it, unless somebody else has."""
         try:
-            result = error_result("\n".join(self._problems)) if self._problems else self._toolbox().run(call)
-            line = self._answer_line(call, result)
+            line = self._tool_line(call) if call.answerer is None else call.answerer.line(call)
             if call.claim():
                 self._write_answer(call, line)
         except ReaderGone:
@@ -227,17 +273,27 @@ class Server:
             log_failure(call.tool)
             if call.claim():
                 self.fail(call, "Internal error; details are in the server's log.")
+        self._look_for_changes()
+
+    def _tool_line(self, call: Call) -> bytes:
+        result = error_result("\n".join(self._problems)) if self._problems else self._toolbox().run(call)
+        return self._answer_line(call, result)
 
     def _run_task(self, task: Task) -> None:
         try:
-            task.run()
+            task.run(self._look_for_changes)
         except Exception as error:
             log("ERROR", f"{task.name} failed: {error}")
+        self._look_for_changes()
 
     def fail(self, call: Call, text: str) -> None:
-        """Answers a claimed call with a tool's error."""
+        """Answers a claimed call with an error: a tool's in its result, any other's as the protocol's."""
         try:
-            self._write_answer(call, self._answer_line(call, error_result(text)))
+            if call.answerer is None:
+                line = self._answer_line(call, error_result(text))
+            else:
+                line = call.answerer.failure_line(call, text)
+            self._write_answer(call, line)
         except ReaderGone:
             self._wake()
 

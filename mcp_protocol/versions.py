@@ -28,6 +28,7 @@ META_LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 META_SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 UNSUPPORTED_VERSION = -32022
+RESOURCE_NOT_FOUND = -32002
 
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
@@ -43,6 +44,11 @@ class Revision(msgspec.Struct, frozen=True):
         return self.name in MODERN
 
     @property
+    def not_found_code(self) -> int:
+        """The error for a resource that is not there; it was a code of MCP's own once."""
+        return INVALID_PARAMS if self.modern else RESOURCE_NOT_FOUND
+
+    @property
     def resource_links(self) -> bool:
         """Whether content may hold `resource_link` blocks."""
         return self.name >= "2025-06-18"
@@ -51,6 +57,17 @@ class Revision(msgspec.Struct, frozen=True):
     def progress_messages(self) -> bool:
         """Whether a progress notification may carry words."""
         return self.name >= "2025-03-26"
+
+
+class Cache(msgspec.Struct, frozen=True):
+    """How long a client may keep a result, and whether it may show it to other users ("public") or not ("private")."""
+
+    ttl_ms: int
+    scope: str = "public"
+
+
+LIST_CACHE = Cache(300_000)
+"""For lists that stay as they are while the server runs."""
 
 
 def meta_of(params: Json) -> Json:
@@ -83,13 +100,27 @@ def settle(requested: Any) -> str:
     return requested if requested in LEGACY else LEGACY[0]
 
 
-def finished(result: Json, revision: Revision, server_info: Json, cache_ms: int | None = None) -> Json:
+def capabilities(revision: Revision, *, with_catalogues: bool) -> Json:
+    """What the server can do: tools and log messages, and with catalogues resources, prompts and completion.
+
+    A legacy client would get changes of a list unasked, which some hosts take for the answer to their last request; a
+    modern one gets them in a stream that it opened for them.
+    """
+    declared: Json = {"tools": {"listChanged": False}, "logging": {}}
+    if with_catalogues:
+        declared["resources"] = {"subscribe": True, "listChanged": revision.modern}
+        declared["prompts"] = {"listChanged": False}
+        declared["completions"] = {}
+    return declared
+
+
+def finished(result: Json, revision: Revision, server_info: Json, cache: Cache | None = None) -> Json:
     """Adds what the modern era requires in every result; a legacy result stays as it is.
 
-    `cache_ms` is given for results that clients may keep: discovery and lists.
+    `cache` is given for results that clients may keep: discovery, lists and contents.
     """
     if not revision.modern:
         return result
-    caching: Json = {} if cache_ms is None else {"ttlMs": cache_ms, "cacheScope": "public"}
+    caching: Json = {} if cache is None else {"ttlMs": cache.ttl_ms, "cacheScope": cache.scope}
     meta = {**result.get("_meta", {}), META_SERVER_INFO: server_info}
     return {"resultType": "complete", **result, **caching, "_meta": meta}

@@ -25,12 +25,14 @@ class Task:
         self.phase_since_s = time.monotonic()
         self._run = run
 
-    def run(self) -> None:
+    def run(self, on_phase: Callable[[], None] = lambda: None) -> None:
         """Runs the task; what it reports as its phase is shown to calls that wait behind it."""
-        self._run(self._enter_phase)
 
-    def _enter_phase(self, phase: str | None) -> None:
-        self.phase, self.phase_since_s = phase, time.monotonic()
+        def enter_phase(phase: str | None) -> None:
+            self.phase, self.phase_since_s = phase, time.monotonic()
+            on_phase()
+
+        self._run(enter_phase)
 
 
 class WorkQueue:
@@ -62,15 +64,16 @@ class WorkQueue:
             self._worker = threading.Thread(target=self._work, name="worker", daemon=True)
             self._worker.start()
 
-    def cancel(self, request_id: Any) -> None:
-        """Cancels the oldest unanswered call with this id; an unknown id is passed over.
+    def cancel(self, request_id: Any) -> bool:
+        """Cancels the oldest unanswered call with this id; False when there is none.
 
         Ids are compared with their type: 1 and "1" are two calls.
         """
         for call in self._calls():
             if call.request_id == request_id and type(call.request_id) is type(request_id) and call.claim():
                 call.settled = True
-                return
+                return True
+        return False
 
     @property
     def drained(self) -> bool:

@@ -16,7 +16,7 @@ from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarg
 
 # O_NONBLOCK: opening a FIFO without a writer would hang. O_NOCTTY: opening a terminal must not make it ours.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
+KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -105,25 +105,27 @@ def _full_path(path: str) -> str:
 
 def _check_descriptor(descriptor: int, path: str, allowed_dirs: Sequence[str]) -> None:
     real_path = os.readlink(f"/proc/self/fd/{descriptor}")
-    if not _is_inside(real_path, allowed_dirs):
+    if not is_inside(real_path, allowed_dirs):
         raise _outside(path)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         raise _not_a_file(path, mode)
-    if any(_contains(folder, real_path) for folder in _KERNEL_FOLDERS):
+    if any(contains(folder, real_path) for folder in KERNEL_FOLDERS):
         raise MediaForbidden(f"The path {shown(path)} is the system's: nothing under /proc, /sys or /dev is read.")
 
 
-def _is_inside(real_path: str, allowed_dirs: Sequence[str]) -> bool:
-    return not allowed_dirs or any(_contains(os.path.realpath(folder), real_path) for folder in allowed_dirs)
+def is_inside(real_path: str, allowed_dirs: Sequence[str]) -> bool:
+    """Whether a path without links lies in one of these folders; when there are none, every path does."""
+    return not allowed_dirs or any(contains(os.path.realpath(folder), real_path) for folder in allowed_dirs)
 
 
-def _contains(folder: str, real_path: str) -> bool:
+def contains(folder: str, real_path: str) -> bool:
+    """Whether a path is this folder or lies below it; both without links."""
     return real_path == folder or real_path.startswith(folder.rstrip("/") + "/")
 
 
 def _open_error(error: OSError, path: str, full_path: str, allowed_dirs: Sequence[str]) -> MediaError:
-    if not _is_inside(os.path.realpath(full_path), allowed_dirs):
+    if not is_inside(os.path.realpath(full_path), allowed_dirs):
         return _outside(path)
     if error.errno in (errno.EACCES, errno.EPERM):
         return MediaForbidden(f"The server may not read the file {shown(path)}.")

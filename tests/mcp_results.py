@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcp_types.methods import validate_server_result
+from mcp_types.methods import parse_server_notification, validate_server_result
 
 LEGACY = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 MODERN = "2026-07-28"
@@ -30,6 +30,15 @@ def check_result(method: str, revision: str, answer: Json) -> Json:
     validate_server_result(method, revision, answer["result"])
     result: Json = answer["result"]
     return result
+
+
+def check_notification(method: str, revision: str, message: Json) -> Json:
+    """Returns the parameters of a notification that is exactly what the revision prescribes."""
+    assert set(message) == {"jsonrpc", "method", "params"}, message
+    assert message["method"] == method
+    parse_server_notification(method, revision, message["params"])
+    params: Json = message["params"]
+    return params
 
 
 def text_of(answer: Json) -> str:

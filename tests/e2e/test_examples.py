@@ -133,7 +133,7 @@ def test_json_of_the_readme_is_what_the_server_takes(demo_server: ServerProcess)
         answer = demo_server.request("tools/call", json.loads(line), timeout_s=LOAD_S)
         answers.append(answer["result"]["content"][0]["text"])
     assert "Alice" in answers[-1]
-    for line in "\n".join(more_calls).split("\n"):
+    for line in "".join(more_calls).splitlines():
         answer = demo_server.request("tools/call", json.loads(line), timeout_s=LOAD_S)
         assert not answer["result"]["isError"], answer
     demo_server.call("delete_session", {"session_id": "user-123"})

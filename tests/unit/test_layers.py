@@ -133,6 +133,14 @@ def modules_after(tmp_path: Path, *lines: str) -> tuple[list[dict[str, object]],
 
 INITIALIZE = '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}'
 CALL = '{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"model_info"}}'
+RESOURCES = (
+    '{"jsonrpc":"2.0","id":4,"method":"resources/list"}',
+    '{"jsonrpc":"2.0","id":5,"method":"resources/templates/list"}',
+    '{"jsonrpc":"2.0","id":6,"method":"resources/read","params":{"uri":"vllm://model"}}',
+    '{"jsonrpc":"2.0","id":7,"method":"resources/read","params":{"uri":"vllm://docs/demo.png"}}',
+    '{"jsonrpc":"2.0","id":8,"method":"prompts/list"}',
+    '{"jsonrpc":"2.0","id":9,"method":"prompts/get","params":{"name":"describe_picture","arguments":{"picture":"/a"}}}',
+)
 LIST = '{"jsonrpc":"2.0","id":3,"method":"tools/list"}'
 
 
@@ -142,10 +150,17 @@ def test_initialize_is_answered_without_anything_heavy(tmp_path: Path) -> None:
     assert modules & HEAVY == set()
     slow = {"asyncio", "dataclasses", "logging", "argparse", "subprocess", "difflib", "traceback"}
     assert modules & slow == set()
-    assert not any(module.startswith(("engine", "media", "handlers.chat")) for module in modules)
+    assert not any(module.startswith(("engine", "media", "handlers.chat", "handlers.resources")) for module in modules)
+    assert modules & {"mcp_protocol.library", "mcp_protocol.catalogues", "mcp_protocol.subscriptions"} == set()
 
 
 def test_tools_are_listed_and_asked_about_the_model_without_anything_heavy(tmp_path: Path) -> None:
     answers, modules = modules_after(tmp_path, LIST, CALL)
     assert ["result" in answer for answer in answers] == [True, True]
+    assert modules & HEAVY == set()
+
+
+def test_resources_and_prompts_are_served_without_anything_heavy(tmp_path: Path) -> None:
+    answers, modules = modules_after(tmp_path, *RESOURCES)
+    assert ["result" in answer for answer in answers] == [True] * len(RESOURCES)
     assert modules & HEAVY == set()

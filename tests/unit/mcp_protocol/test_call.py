@@ -84,6 +84,16 @@ def test_phases_move_progress_by_less_than_one_step() -> None:
     assert call.phase is None
 
 
+def test_only_a_phase_that_changes_is_told_to_the_server() -> None:
+    told: list[None] = []
+    call = make_call([], on_phase=lambda: told.append(None))
+    counts = []
+    for phase in (None, "loading weights", "loading weights", None, None):
+        call.enter_phase(phase)
+        counts.append(len(told))
+    assert counts == [0, 1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("threshold", LOG_LEVELS)
 def test_log_messages_reach_their_threshold(threshold: str) -> None:
     sent: list[Any] = []

@@ -24,6 +24,9 @@ class Server:
             raise OSError("a defect")
         os.write(1, line + b"\\n")
 
+    def end_subscriptions(self):
+        os.write(1, b"streams ended\\n")
+
 def close():
     os.write(1, b"closed\\n")
     if "close fails" in sys.argv:
@@ -44,7 +47,12 @@ def run(data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
 def test_end_of_input_closes_the_engine_and_leaves_with_0() -> None:
     done = run(b"a\nb")
     assert done.returncode == 0
-    assert [line for line in done.stderr.splitlines() if b"INFO" not in line] == [b"a", b"b", b"closed"]
+    assert [line for line in done.stderr.splitlines() if b"INFO" not in line] == [
+        b"a",
+        b"b",
+        b"streams ended",
+        b"closed",
+    ]
 
 
 def test_defect_in_the_loop_is_logged_and_still_closes_the_engine() -> None:

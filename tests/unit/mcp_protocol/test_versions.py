@@ -10,6 +10,7 @@ from mcp_protocol.versions import (
     META_VERSION,
     SUPPORTED,
     UNSUPPORTED_VERSION,
+    Cache,
     Revision,
     finished,
     meta_of,
@@ -96,11 +97,11 @@ def test_what_each_revision_may_be_sent(name: str, modern: bool, resource_links:
 
 
 def test_legacy_result_is_left_as_it_is() -> None:
-    assert finished({"tools": []}, Revision("2025-11-25"), {"name": "s"}, cache_ms=5) == {"tools": []}
+    assert finished({"tools": []}, Revision("2025-11-25"), {"name": "s"}, cache=Cache(5)) == {"tools": []}
 
 
 def test_modern_result_is_complete_with_server_and_caching() -> None:
-    answer = finished({"_meta": {"mine": 1}, "tools": []}, Revision(MODERN), {"name": "s"}, cache_ms=5)
+    answer = finished({"_meta": {"mine": 1}, "tools": []}, Revision(MODERN), {"name": "s"}, cache=Cache(5))
     assert answer == {
         "resultType": "complete",
         "tools": [],

@@ -104,8 +104,9 @@ def test_cancelled_calls_do_not_keep_the_server_alive(bench: Bench) -> None:
     bench.call(1, "stubborn")
     bench.call(2)
     assert bench.running.wait(WAIT_S)
-    bench.queue.cancel(1)
-    bench.queue.cancel(2)
+    assert bench.queue.cancel(1)
+    assert bench.queue.cancel(2)
+    assert not bench.queue.cancel(2)
     assert bench.queue.drained
     bench.gate.set()
     bench.wait_idle(2)

@@ -1,0 +1,169 @@
+"""Who wants to be told of what: legacy `resources/subscribe`, and modern streams of `subscriptions/listen`.
+
+Nobody is told anything unasked: some hosts take every line for the answer to their last request. Changes are found by
+comparing versions whenever the worker has done something, so nothing that changes needs to know who listens.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from mcp_protocol.catalogues import Catalogues
+from mcp_protocol.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, Json, ProtocolError, notification_message
+from mcp_protocol.log import log_failure
+from mcp_protocol.resources import ResourceNotFound
+
+MAX_SUBSCRIPTIONS = 1_000
+"""Resources that are watched for one client; each is looked at after every call."""
+MAX_LISTENS = 100
+META_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
+
+_UPDATED = "notifications/resources/updated"
+_LIST_CHANGED = "notifications/resources/list_changed"
+_ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+
+_THE_LIST = object()
+"""Stands for the list of resources where a URI stands for a resource."""
+
+
+class _Listen(msgspec.Struct, frozen=True):
+    """An open stream: the id of its request, and what it asked for."""
+
+    request_id: Any
+    watched: tuple[Any, ...]
+
+    def meta(self) -> Json:
+        return {META_SUBSCRIPTION: self.request_id}
+
+
+class Subscriptions:
+    """The subscriptions of this process; any thread may call any method.
+
+    Messages go out while the lock is held, so none can follow the end of its subscription.
+    """
+
+    def __init__(self, catalogues: Catalogues, send: Callable[[Json], None]) -> None:
+        self._catalogues = catalogues
+        self._send = send
+        self._lock = threading.Lock()
+        self._legacy: set[str] = set()
+        self._listens: dict[tuple[type, Any], _Listen] = {}
+        self._seen: dict[Any, object] = {}
+
+    def subscribe(self, uri: str) -> None:
+        """Tells the legacy client of changes of one resource, from now on.
+
+        Raises: `ResourceNotFound`; `ProtocolError` when there are too many.
+        """
+        version = self._version(uri)
+        with self._lock:
+            if uri not in self._legacy and len(self._legacy) >= MAX_SUBSCRIPTIONS:
+                raise ProtocolError(INVALID_PARAMS, f"Invalid params: at most {MAX_SUBSCRIPTIONS} subscriptions")
+            self._legacy.add(uri)
+            self._seen.setdefault(uri, version)
+
+    def unsubscribe(self, uri: str) -> None:
+        """No longer tells the legacy client of that resource."""
+        with self._lock:
+            self._legacy.discard(uri)
+            self._forget_unwatched()
+
+    def forget_legacy(self) -> None:
+        """Ends what a legacy client subscribed to: another session begins."""
+        with self._lock:
+            self._legacy.clear()
+            self._forget_unwatched()
+
+    def listen(self, request_id: Any, wanted: Any) -> None:
+        """Opens a stream and says which of the wanted notifications it will carry; the rest is left out.
+
+        Raises: `ProtocolError`.
+        """
+        uris = _wanted_uris(wanted)
+        watched: dict[Any, object] = {uri: version for uri in uris for version in self._versions(uri)}
+        honoured: Json = {"resourceSubscriptions": list(watched)} if uris else {}
+        if wanted.get("resourcesListChanged") is True:
+            honoured["resourcesListChanged"] = True
+            watched[_THE_LIST] = self._version(_THE_LIST)
+        with self._lock:
+            listen = self._opened(_Listen(request_id, tuple(watched)))
+            for key, version in watched.items():
+                self._seen.setdefault(key, version)
+            params = {"_meta": listen.meta(), "notifications": honoured}
+            self._send(notification_message(_ACKNOWLEDGED, params))
+
+    def cancel(self, request_id: Any) -> None:
+        """Ends the stream with that id without another word; an unknown id is passed over."""
+        if isinstance(request_id, list | dict):
+            return
+        with self._lock:
+            if self._listens.pop((type(request_id), request_id), None) is not None:
+                self._forget_unwatched()
+
+    def end(self) -> list[Any]:
+        """Ends all streams; returns the ids of their requests, which are still to be answered."""
+        with self._lock:
+            open_listens, self._listens = list(self._listens.values()), {}
+            self._legacy.clear()
+            self._seen.clear()
+        return [listen.request_id for listen in open_listens]
+
+    def look(self) -> None:
+        """Looks for changes and tells those who asked for them."""
+        if not self._seen:
+            return
+        with self._lock:
+            now = {key: version for key in self._seen for version in self._versions(key)}
+            changed = {key for key, version in now.items() if version != self._seen[key]}
+            self._seen |= now
+            for uri in sorted(self._legacy & changed):
+                self._send(notification_message(_UPDATED, {"uri": uri}))
+            for listen in self._listens.values():
+                for key in listen.watched:
+                    if key in changed:
+                        self._send(_message(key, listen))
+
+    def _opened(self, listen: _Listen) -> _Listen:
+        key = (type(listen.request_id), listen.request_id)
+        if listen.request_id is None or key in self._listens:
+            text = "Invalid Request: subscriptions/listen needs an id of its own"
+            raise ProtocolError(INVALID_REQUEST, text)
+        if len(self._listens) >= MAX_LISTENS:
+            raise ProtocolError(INVALID_PARAMS, f"Invalid params: at most {MAX_LISTENS} streams; cancel one")
+        self._listens[key] = listen
+        return listen
+
+    def _version(self, key: Any) -> object:
+        return self._catalogues.list_version() if key is _THE_LIST else self._catalogues.version(key)
+
+    def _versions(self, key: Any) -> Iterable[object]:
+        """The version of one resource; none of a URI that can never name one, and of what fails."""
+        try:
+            return [self._version(key)]
+        except ResourceNotFound:
+            return []
+        except Exception:
+            log_failure("looking for changes")
+            return []
+
+    def _forget_unwatched(self) -> None:
+        watched = self._legacy.union(*(listen.watched for listen in self._listens.values()))
+        self._seen = {key: version for key, version in self._seen.items() if key in watched}
+
+
+def _wanted_uris(wanted: Any) -> list[str]:
+    uris = wanted.get("resourceSubscriptions", []) if isinstance(wanted, dict) else None
+    if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
+        text = "Invalid params: notifications must be an object, its resourceSubscriptions a list of URIs"
+        raise ProtocolError(INVALID_PARAMS, text)
+    return list(dict.fromkeys(uris))[:MAX_SUBSCRIPTIONS]
+
+
+def _message(key: Any, listen: _Listen) -> Json:
+    if key is _THE_LIST:
+        return notification_message(_LIST_CHANGED, {"_meta": listen.meta()})
+    return notification_message(_UPDATED, {"_meta": listen.meta(), "uri": key})
