@@ -91,6 +91,12 @@ def _folders(text: str) -> tuple[str, ...]:
     return folders
 
 
+def _file(text: str) -> str:
+    if "\0" in text or text.endswith(os.sep):
+        raise ValueError(text)
+    return os.path.expanduser(text)
+
+
 def _top_k(text: str) -> int:
     value = int(text)
     if value != -1 and value < 1:
@@ -103,5 +109,6 @@ SWITCH = Kind("1 or 0", _switch)
 JSON_OBJECT = Kind('a JSON object, for example {"key": 1}', _json_object)
 NAMES = Kind("names separated by commas", _names)
 FOLDERS = Kind(f"absolute folders separated by '{os.pathsep}'", _folders)
+FILE = Kind("a file's path", _file)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
 POSITIVE = whole(1)

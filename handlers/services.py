@@ -28,10 +28,15 @@ class Services:
 
     @cached_property
     def sessions(self) -> SessionStore:
-        """The conversations held so far."""
+        """The conversations held so far; their file, if they have one, is opened when the first is asked for."""
         from engine.sessions import SessionStore
 
-        return SessionStore(self.settings.sessions)
+        settings = self.settings.sessions
+        if settings.session_db is None:
+            return SessionStore(settings)
+        from engine.session_storage import SessionStorage
+
+        return SessionStore(settings, keeper=SessionStorage(settings.session_db, settings.max_sessions))
 
     @cached_property
     def images(self) -> ImageReader:
@@ -46,6 +51,8 @@ class Services:
         enter_phase(None)
 
     def close(self) -> None:
-        """Ends the engine, if one was ever made, and every process it started."""
+        """Ends the engine and every process it started, and closes the sessions' file, if they were ever made."""
         if "engine" in self.__dict__:
             self.engine.close()
+        if "sessions" in self.__dict__:
+            self.sessions.close()

@@ -11,7 +11,7 @@ from engine.errors import UnknownSession
 from handlers.chat import NoArguments
 
 if TYPE_CHECKING:
-    from engine.sessions import Session
+    from engine.session import SessionRow
     from handlers.services import Services
     from mcp_protocol.call import Call
 
@@ -81,7 +81,7 @@ class SessionDeleted(msgspec.Struct, frozen=True):
 
 def list_sessions(arguments: NoArguments, call: Call, services: Services) -> SessionList:
     """All sessions in memory."""
-    summaries = [_summary(session) for session in services.sessions.list()]
+    summaries = [_summary(row) for row in services.sessions.list()]
     return SessionList(summaries, len(summaries), services.settings.sessions.max_sessions)
 
 
@@ -107,13 +107,12 @@ def delete_session(arguments: SessionArguments, call: Call, services: Services) 
     return SessionDeleted(arguments.session_id, deleted=True)
 
 
-def _summary(session: Session) -> SessionSummary:
-    images = [image for message in session.messages for image in message.images]
+def _summary(row: SessionRow) -> SessionSummary:
     return SessionSummary(
-        session_id=session.id,
-        messages=len(session.messages),
-        images=len(images),
-        image_bytes=sum(image.n_bytes for image in images),
-        created_s=session.created,
-        updated_s=session.updated,
+        session_id=row.id,
+        messages=row.n_messages,
+        images=row.n_images,
+        image_bytes=row.image_bytes,
+        created_s=row.created,
+        updated_s=row.updated,
     )
