@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from mcp_protocol.call import Call
 
 SessionId = Annotated[str, Meta(min_length=1, max_length=256, description="Any name; the same name continues.")]
+ForkId = Annotated[
+    str, Meta(min_length=1, max_length=256, description="A name for the copy; without one it gets one, in the result.")
+]
 Messages = Annotated[list[ChatMessage], Meta(min_length=1, description="The conversation, oldest message first.")]
 
 
@@ -30,6 +34,10 @@ class ChatArguments(SamplingArguments, kw_only=True, frozen=True):
 
     messages: Messages
     session_id: SessionId | None = None
+    fork_session: Annotated[
+        bool, Meta(description="Answer in a copy of the session; session_id names its source, which stays as it is.")
+    ] = False
+    fork_session_id: ForkId | None = None
 
 
 class BatchArguments(SamplingArguments, kw_only=True, frozen=True):
@@ -78,6 +86,7 @@ class ChatResult(msgspec.Struct, frozen=True):
     tool_calls: list[dict[str, Any]] | None = None
     reasoning: str | None = None
     logprobs: dict[str, Any] | None = None
+    store_problem: str | None = None
 
 
 class BatchItem(msgspec.Struct, frozen=True):
@@ -118,6 +127,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     active_sessions: int
     max_sessions: int
     max_session_messages: int
+    store_problem: str | None
     default_temperature: float
     default_max_tokens: int
     default_top_p: float
@@ -146,13 +156,12 @@ class Stopwatch:
 
 def chat_completion(arguments: ChatArguments, call: Call, services: Services) -> ChatResult:
     """Answers one conversation; with a session, continues it and remembers the turn when it succeeded."""
+    _check_fork(arguments)
     watch = _begin(arguments, call)
     sampling = sampling_of(arguments, services.settings.sampling)
     max_images = services.settings.engine.max_images_per_prompt
     new_messages = engine_messages(arguments.messages, services.images, max_images)
-    plan = None
-    if arguments.session_id is not None:
-        plan = services.sessions.plan(arguments.session_id, new_messages, max_images)
+    plan = _plan(arguments, new_messages, services)
     watch.load_s = load(call, services)
     progress = TextProgress(call, sampling.max_tokens)
     control = control_of(call, progress.on_text if call.wants_progress else None)
@@ -173,11 +182,12 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
         finish_reason=completion.finish_reason,
         usage=usage_of([completion]),
         model=services.engine.status().model_name,
-        session_id=arguments.session_id,
+        session_id=None if plan is None else plan.session_id,
         session_messages=session_messages,
         truncated_messages=truncated_messages,
         seed=arguments.seed,
         timings=watch.timings(completion.first_token_ms),
+        store_problem=None if plan is None else services.sessions.problem(),
     )
 
 
@@ -229,6 +239,7 @@ def model_info(arguments: NoArguments, call: Call, services: Services) -> ModelI
         active_sessions=len(services.sessions),
         max_sessions=settings.sessions.max_sessions,
         max_session_messages=settings.sessions.max_session_messages,
+        store_problem=services.sessions.problem(),
         default_temperature=settings.sampling.temperature,
         default_max_tokens=settings.sampling.max_tokens,
         default_top_p=settings.sampling.top_p,
@@ -274,6 +285,25 @@ def _begin(arguments: SamplingArguments, call: Call) -> Stopwatch:
     if arguments.timeout_s is not None:
         call.limit(arguments.timeout_s)
     return Stopwatch(call)
+
+
+def _check_fork(arguments: ChatArguments) -> None:
+    if arguments.fork_session and arguments.session_id is None:
+        raise ArgumentError("arguments.fork_session: needs a session_id, which names the session to copy")
+    if arguments.fork_session_id is not None and not arguments.fork_session:
+        raise ArgumentError("arguments.fork_session_id: names the copy that fork_session: true makes; that is not set")
+
+
+def _plan(arguments: ChatArguments, new_messages: Sequence[Message], services: Services) -> Plan | None:
+    if arguments.session_id is None:
+        return None
+    return services.sessions.plan(
+        arguments.session_id,
+        new_messages,
+        services.settings.engine.max_images_per_prompt,
+        fork=arguments.fork_session,
+        fork_id=arguments.fork_session_id,
+    )
 
 
 def _generate_in_context(
