@@ -17,7 +17,14 @@ from engine import session_file
 from engine.errors import StoreDamaged, StoreNewer
 from engine.interface import ImagePart
 from engine.session import Session, SessionRow, Turn, images_of
-from engine.session_records import checksum, decode_messages, decode_picture, encode_messages, encode_picture
+from engine.session_records import (
+    PictureRecord,
+    checksum,
+    decode_messages,
+    decode_picture,
+    encode_messages,
+    encode_picture,
+)
 
 SYSTEM_KEY = 0
 """The key of the record that holds the system messages; turns have greater ones."""
@@ -229,7 +236,7 @@ def _count(connection: sqlite3.Connection, session: int, sign: int, counts: Sequ
     )
 
 
-def _add_turn(connection: sqlite3.Connection, session: int, turn: Turn, encoded: dict[str, bytes]) -> None:
+def _add_turn(connection: sqlite3.Connection, session: int, turn: Turn, encoded: dict[str, PictureRecord]) -> None:
     record = encode_messages(turn.messages)
     counts = (len(turn.messages), len(turn.images), sum(image.n_bytes for image in turn.images))
     cursor = connection.execute(
@@ -241,8 +248,9 @@ def _add_turn(connection: sqlite3.Connection, session: int, turn: Turn, encoded:
         return
     for digest, image in {image.digest: image for image in turn.images}.items():
         if not _has_picture(connection, digest):
-            png = encoded.get(digest) or encode_picture(image.image)
-            connection.execute("INSERT INTO pictures (digest, png) VALUES (?, ?)", (digest, png))
+            pixels = encoded.get(digest) or encode_picture(image.image)
+            statement = "INSERT INTO pictures (digest, mode, width, height, pixels) VALUES (?, ?, ?, ?, ?)"
+            connection.execute(statement, (digest, *pixels))
         connection.execute("INSERT INTO turn_pictures (turn, digest) VALUES (?, ?)", (cursor.lastrowid, digest))
     _count(connection, session, 1, counts)
 
@@ -283,7 +291,7 @@ def _has_picture(connection: sqlite3.Connection, digest: str) -> bool:
     return connection.execute("SELECT 1 FROM pictures WHERE digest = ?", (digest,)).fetchone() is not None
 
 
-def _encoded(connection: sqlite3.Connection, *groups: Sequence[ImagePart]) -> Iterator[tuple[str, bytes]]:
+def _encoded(connection: sqlite3.Connection, *groups: Sequence[ImagePart]) -> Iterator[tuple[str, PictureRecord]]:
     """The pictures that the file lacks, made ready before a transaction keeps other servers waiting."""
     for digest, image in {image.digest: image for group in groups for image in group}.items():
         if not _has_picture(connection, digest):
@@ -292,8 +300,9 @@ def _encoded(connection: sqlite3.Connection, *groups: Sequence[ImagePart]) -> It
 
 def _picture(connection: sqlite3.Connection, digest: str, known: dict[str, ImagePart]) -> ImagePart:
     if digest not in known:
-        row = connection.execute("SELECT png FROM pictures WHERE digest = ?", (digest,)).fetchone()
+        query = "SELECT mode, width, height, pixels FROM pictures WHERE digest = ?"
+        row = connection.execute(query, (digest,)).fetchone()
         if row is None:
             raise StoreDamaged("a stored picture is gone")
-        known[digest] = ImagePart(decode_picture(row[0]), digest)
+        known[digest] = ImagePart(decode_picture(PictureRecord(*row)), digest)
     return known[digest]

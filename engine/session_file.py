@@ -44,7 +44,10 @@ CREATE TABLE turns (
 );
 CREATE TABLE pictures (
     digest TEXT PRIMARY KEY,
-    png BLOB NOT NULL
+    mode TEXT NOT NULL,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    pixels BLOB NOT NULL
 );
 CREATE TABLE turn_pictures (
     turn INTEGER NOT NULL REFERENCES turns ON DELETE CASCADE,
@@ -180,19 +183,23 @@ def _is_missing(path: str) -> bool:
 def _make_new(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):  # of a server that was killed right here
         os.unlink(path)
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))  # conversations are private
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)  # conversations are private
     try:
         with translated(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = OFF")  # one wait for the disk at the end takes the place of ten
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(f"BEGIN; {SCHEMA}; COMMIT;")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        os.fsync(descriptor)
     except BaseException:
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(OSError):
                 os.unlink(path + suffix)
         raise
+    finally:
+        os.close(descriptor)
 
 
 def _check_header(path: str) -> None:
