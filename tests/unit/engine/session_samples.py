@@ -12,6 +12,8 @@ from engine.sessions import SessionStore
 from settings import SessionSettings
 
 MAX_IMAGES = 4
+OPENED: list[SessionStore] = []
+"""The stores over files that a test has made; `conftest.py` closes them after it."""
 
 
 def picture(shade: int, side: int = 2) -> ImagePart:
@@ -39,4 +41,5 @@ def texts(messages: tuple[Message, ...]) -> list[str]:
 def stored(path: str, max_sessions: int = 100, max_messages: int = 50, loaded_bytes: int = 1 << 20) -> SessionStore:
     """The sessions of a server that has just started on a file."""
     settings = SessionSettings(max_sessions=max_sessions, max_session_messages=max_messages)
-    return SessionStore(settings, keeper=SessionStorage(path, max_sessions, loaded_bytes))
+    OPENED.append(SessionStore(settings, keeper=SessionStorage(path, max_sessions, loaded_bytes)))
+    return OPENED[-1]
