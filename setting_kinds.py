@@ -104,6 +104,12 @@ def _named_folders(text: str) -> dict[str, str]:
     return found
 
 
+def _file(text: str) -> str:
+    if "\0" in text or text.endswith(os.sep):
+        raise ValueError(text)
+    return os.path.expanduser(text)
+
+
 def _top_k(text: str) -> int:
     value = int(text)
     if value != -1 and value < 1:
@@ -120,5 +126,6 @@ NAMED_FOLDERS = Kind(
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}',
     _named_folders,
 )
+FILE = Kind("a file's path", _file)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
 POSITIVE = whole(1)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from setting_kinds import (
+    FILE,
     FOLDERS,
     JSON_OBJECT,
     NAMED_FOLDERS,
@@ -179,7 +180,7 @@ class SamplingSettings(msgspec.Struct, frozen=True):
 
 
 class SessionSettings(msgspec.Struct, frozen=True):
-    """How many conversations are remembered, and how much of each."""
+    """How many conversations are remembered, how much of each, and where."""
 
     max_sessions: Annotated[
         int, Setting("VLLM_MAX_SESSIONS", POSITIVE, "Sessions kept; the oldest created goes first.")
@@ -190,6 +191,10 @@ class SessionSettings(msgspec.Struct, frozen=True):
     max_session_bytes: Annotated[
         int, Setting("VLLM_MAX_SESSION_BYTES", whole(1 << 20), "Decoded pictures kept in one session.", "64 MiB")
     ] = 64 << 20
+    session_db: Annotated[
+        str | None,
+        Setting("VLLM_SESSION_DB", FILE, "A SQLite file that keeps the sessions over restarts.", "none: memory only"),
+    ] = None
 
 
 class MediaSettings(msgspec.Struct, frozen=True):

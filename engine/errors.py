@@ -9,7 +9,11 @@ EngineError
 ├─ GenerationFailed      this request failed, the engine is well
 ├─ GenerationCancelled   the caller asked to stop; nothing is to be answered
 └─ SessionError          the store of conversations refuses this call; the caller can mend it
-   └─ UnknownSession     ... because there is no session of that id
+   ├─ UnknownSession     ... because there is no session of that id
+   └─ StoreUnavailable   the file of the sessions cannot be used now; a later call tries again
+      ├─ StoreAbsent     ... because there is none of ours and none can be made
+      ├─ StoreNewer      ... because a newer server wrote it
+      └─ StoreDamaged    ... because what is in it cannot be read
 """
 
 
@@ -67,3 +71,19 @@ class UnknownSession(SessionError):
     def __init__(self, session_id: str) -> None:
         super().__init__(f"There is no session {session_id!r}. list_sessions names those that exist.")
         self.session_id = session_id
+
+
+class StoreUnavailable(SessionError):
+    """The file that keeps the sessions cannot be read or written now."""
+
+
+class StoreAbsent(StoreUnavailable):
+    """There is no file that could hold sessions of ours, and none can be made."""
+
+
+class StoreNewer(StoreUnavailable):
+    """The file was written by a newer server."""
+
+
+class StoreDamaged(StoreUnavailable):
+    """What is in the file cannot be read."""

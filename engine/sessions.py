@@ -1,64 +1,59 @@
-"""Conversations that are remembered between calls, in memory.
+"""Conversations that are remembered between calls: what is sent of them, and what is added to them.
 
-A session's messages are an immutable tuple that `commit` replaces, so a call that fails or is cancelled changes
-nothing. `plan` says what to send, `commit` stores it with the answer. One thread owns the store; counting and listing
-are safe from any thread.
+A session is immutable and `commit` replaces it, so a call that fails or is cancelled changes nothing. `plan` says what
+to send, `commit` stores it with the answer. Where sessions are kept is the keeper's matter. One thread owns the store.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.errors import SessionError, UnknownSession
 from engine.interface import ImagePart, Message, TextPart
+from engine.session import Session, SessionRow, Turn, image_bytes, images_of
+from engine.session_memory import Keeper, SessionMemory
 from settings import SessionSettings
 
 MAX_ID_CHARACTERS = 256
-
-Turn = tuple[Message, ...]
-"""Messages up to and including the assistant's answer; the turn being planned has no answer yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A remembered conversation: the system messages, which never drop, and the turns, oldest first.
-
-    `created` and `updated` are Unix times in seconds.
-    """
-
-    id: str
-    created: float
-    updated: float
-    system: tuple[Message, ...] = ()
-    turns: tuple[Turn, ...] = ()
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """All messages, the system's first."""
-        return (*self.system, *itertools.chain.from_iterable(self.turns))
+FORK_BYTES = 8
+"""Random bytes in the name of a copy: whoever may not list the sessions cannot guess it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to send for the next answer in a session; the store is unchanged until `SessionStore.commit`.
 
-    `dropped_messages` counts those of the history that did not fit.
+    `base` is the session that goes on, `None` for a new one or a copy. `dropped_messages` counts those of the history
+    that did not fit.
     """
 
     session_id: str
+    base: Session | None
     system: tuple[Message, ...]
     turns: tuple[Turn, ...]
-    new: Turn
+    new: tuple[Message, ...]
     dropped_messages: int = 0
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """The messages to send: system, history, new ones."""
-        return (*self.system, *itertools.chain.from_iterable(self.turns), *self.new)
+        return (*self.system, *itertools.chain.from_iterable(turn.messages for turn in self.turns), *self.new)
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """The pictures to send."""
+        history = itertools.chain.from_iterable(turn.images for turn in self.turns)
+        return (*images_of(self.system), *history, *images_of(self.new))
+
+    @property
+    def n_messages(self) -> int:
+        """How many messages there will be with the answer."""
+        return len(self.system) + sum(len(turn.messages) for turn in self.turns) + len(self.new) + 1
 
     def without_oldest_turn(self) -> Plan | None:
         """The plan with the oldest turn dropped, `None` when there is none left."""
@@ -69,7 +64,7 @@ class Plan:
         return dataclasses.replace(
             self,
             turns=self.turns[:number] + self.turns[number + 1 :],
-            dropped_messages=self.dropped_messages + len(self.turns[number]),
+            dropped_messages=self.dropped_messages + len(self.turns[number].messages),
         )
 
 
@@ -87,47 +82,76 @@ class SessionStore:
     Arguments:
         settings: how many sessions, and how much in each.
         clock: Unix time in seconds.
+        keeper: where they are kept; in memory by default.
     """
 
-    def __init__(self, settings: SessionSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: SessionSettings, clock: Callable[[], float] = time.time, keeper: Keeper | None = None
+    ) -> None:
         self._settings = settings
         self._clock = clock
-        self._sessions: dict[str, Session] = {}
+        self._keeper = keeper if keeper is not None else SessionMemory(settings.max_sessions)
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return len(self._keeper.rows())
 
-    def list(self) -> tuple[Session, ...]:
-        """All sessions, oldest created first."""
-        return tuple(self._sessions.values())
+    def list(self) -> tuple[SessionRow, ...]:
+        """What there is to tell of all sessions, oldest created first."""
+        return tuple(self._keeper.rows())
 
     def get(self, session_id: str) -> Session:
         """The session of that id.
 
         Raises: `UnknownSession`.
         """
-        try:
-            return self._sessions[session_id]
-        except KeyError:
-            raise UnknownSession(session_id) from None
+        found = self._keeper.find(session_id) if _is_id(session_id) else None
+        if found is None:
+            raise UnknownSession(session_id)
+        return found
 
     def delete(self, session_id: str) -> bool:
-        """Forgets a session; False when there was none."""
-        return self._sessions.pop(session_id, None) is not None
+        """Forgets a session; False when there was none.
 
-    def plan(self, session_id: str, new_messages: Sequence[Message], max_images: int) -> Plan:
+        Raises: `StoreUnavailable` when it cannot be forgotten now.
+        """
+        return _is_id(session_id) and self._keeper.delete(session_id)
+
+    def problem(self) -> str | None:
+        """What is wrong with how the sessions are kept; `None` when all is well."""
+        return self._keeper.problem()
+
+    def close(self) -> None:
+        """Lets go of what the keeper has open; called once, at the end of the server, from any thread."""
+        self._keeper.close()
+
+    def plan(
+        self,
+        session_id: str,
+        new_messages: Sequence[Message],
+        max_images: int,
+        *,
+        fork: bool = False,
+        fork_id: str | None = None,
+    ) -> Plan:
         """Merges new messages with what is remembered, and drops the oldest turns that do not fit.
 
         A system message among the new ones takes the place of the session's. For too many pictures (in the prompt, or
         in bytes) the oldest turns that hold pictures drop, for too many messages the oldest turns. Results of tools
         continue the turn in which they were called for, which is then a part of the plan's `new` and stays.
 
-        Arguments: `max_images`, how many pictures one prompt may hold.
-        Raises: `SessionError` for a wrong id, and when the new messages alone are too much.
+        Arguments: `max_images`, how many pictures one prompt may hold; `fork`, whether a copy of the session goes on
+        in its place; `fork_id`, what to call the copy, a name that cannot be guessed by default.
+        Raises: `SessionError` for a wrong id, and when the new messages alone are too much; `UnknownSession` when
+        there is nothing to copy.
         """
         check_id(session_id)
-        known = self._sessions.get(session_id)
-        shared = {part.digest: part for message in known.messages for part in message.images} if known else {}
+        known = self._keeper.find(session_id)
+        target = session_id
+        if fork:
+            if known is None:
+                raise UnknownSession(session_id)
+            target = self._name_of_copy(session_id, fork_id)
+        shared = {image.digest: image for image in known.images} if known else {}
         new = tuple(_sharing(message, shared) for message in new_messages)
         system = tuple(message for message in new if message.role == "system") or (known.system if known else ())
         said = tuple(message for message in new if message.role != "system")
@@ -135,30 +159,36 @@ class SessionStore:
             raise SessionError("The new messages hold nothing to answer: add a user message.")
         turns = known.turns if known else ()
         if turns and said[0].role == "tool":
-            turns, said = turns[:-1], (*turns[-1], *said)
-        plan = Plan(session_id, system, turns, said)
+            turns, said = turns[:-1], (*turns[-1].messages, *said)
+        plan = Plan(target, None if fork else known, system, turns, said)
         self._refuse_too_much(plan, max_images)
-        while _n_images(plan.messages) > max_images or _image_bytes(plan.messages) > self._settings.max_session_bytes:
+        while len(plan.images) > max_images or image_bytes(plan.images) > self._settings.max_session_bytes:
             plan = plan.without_turn(_oldest_with_images(plan))
-        while self._stored_messages(plan) > self._settings.max_session_messages:
+        while plan.n_messages > self._settings.max_session_messages:
             plan = plan.without_turn(0)
         return plan
 
     def commit(self, plan: Plan, answer: Message) -> SessionInfo:
         """Stores a planned turn with its answer; a new session may push out the one created first."""
         now = self._clock()
-        known = self._sessions.get(plan.session_id)
         session = Session(
             plan.session_id,
-            known.created if known else now,
+            plan.base.created if plan.base else now,
             now,
             plan.system,
             (*plan.turns, *_turns((*plan.new, answer))),
         )
-        while known is None and len(self._sessions) >= self._settings.max_sessions:
-            del self._sessions[next(iter(self._sessions))]
-        self._sessions[plan.session_id] = session
-        return SessionInfo(len(session.messages), plan.dropped_messages)
+        self._keeper.save(session, plan.base)
+        return SessionInfo(session.n_messages, plan.dropped_messages)
+
+    def _name_of_copy(self, session_id: str, wanted: str | None) -> str:
+        if wanted is None:
+            suffix = f"-fork-{secrets.token_hex(FORK_BYTES)}"
+            return session_id[: MAX_ID_CHARACTERS - len(suffix)] + suffix
+        check_id(wanted)
+        if self._keeper.find(wanted) is not None:
+            raise SessionError(f"There is a session {wanted!r} already. Choose another name for the copy, or none.")
+        return wanted
 
     def _refuse_too_much(self, plan: Plan, max_images: int) -> None:
         alone = (*plan.system, *plan.new)
@@ -169,19 +199,17 @@ class SessionStore:
                 f"continue), and a session holds {most_messages} with the answer. Send fewer, or raise "
                 "VLLM_MAX_SESSION_MESSAGES."
             )
-        if _n_images(alone) > max_images:
+        images = images_of(alone)
+        if len(images) > max_images:
             raise SessionError(
-                f"The call brings {_n_images(alone)} pictures, and a prompt may hold {max_images}. Send fewer, or "
+                f"The call brings {len(images)} pictures, and a prompt may hold {max_images}. Send fewer, or "
                 "raise VLLM_MAX_IMAGES_PER_PROMPT."
             )
-        if _image_bytes(alone) > most_bytes:
+        if image_bytes(images) > most_bytes:
             raise SessionError(
-                f"The call's pictures take {_image_bytes(alone)} bytes when decoded, and a session holds {most_bytes}. "
+                f"The call's pictures take {image_bytes(images)} bytes when decoded, and a session holds {most_bytes}. "
                 "Send smaller pictures, or raise VLLM_MAX_SESSION_BYTES."
             )
-
-    def _stored_messages(self, plan: Plan) -> int:
-        return len(plan.messages) + 1
 
 
 def check_id(session_id: str) -> None:
@@ -189,8 +217,12 @@ def check_id(session_id: str) -> None:
 
     Raises: `SessionError`.
     """
-    if not 1 <= len(session_id) <= MAX_ID_CHARACTERS or not session_id.isprintable():
+    if not _is_id(session_id):
         raise SessionError(f"A session_id has 1 to {MAX_ID_CHARACTERS} printable characters.")
+
+
+def _is_id(session_id: str) -> bool:
+    return 1 <= len(session_id) <= MAX_ID_CHARACTERS and session_id.isprintable()
 
 
 def _sharing(message: Message, shared: dict[str, ImagePart]) -> Message:
@@ -208,20 +240,10 @@ def _turns(messages: Sequence[Message]) -> Iterator[Turn]:
     begin = 0
     for number in range(1, len(messages)):
         if messages[number].role == "user" != messages[number - 1].role:
-            yield tuple(messages[begin:number])
+            yield Turn(tuple(messages[begin:number]))
             begin = number
-    yield tuple(messages[begin:])
-
-
-def _n_images(messages: Iterable[Message]) -> int:
-    return sum(len(message.images) for message in messages)
-
-
-def _image_bytes(messages: Iterable[Message]) -> int:
-    """Bytes of the decoded pictures; one that appears twice is held once."""
-    held = {part.digest: part.n_bytes for message in messages for part in message.images}
-    return sum(held.values())
+    yield Turn(tuple(messages[begin:]))
 
 
 def _oldest_with_images(plan: Plan) -> int:
-    return next(number for number, turn in enumerate(plan.turns) if _n_images(turn))
+    return next(number for number, turn in enumerate(plan.turns) if turn.images)

@@ -21,11 +21,11 @@ TOOLS = (
             "Use it to describe or compare pictures, read what is on them, or ask anything of a local model. A "
             "message's content is text or a list of parts: text, image_url (http(s), data: or file: URL) or image "
             "(absolute path, or base64 data with mimeType). With a session_id the server remembers the conversation, "
-            "pictures included: send only the new messages next time. With response_format the answer is JSON that "
-            "fits a schema. Returns the answer as text; finish_reason 'length' means that max_tokens cut it off, "
-            "'timeout' that its time was up. With tools the model may ask you to call functions (finish_reason "
-            "'tool_calls'; without any text the calls are the text, as JSON): run them and send each result as a "
-            "message of the role tool."
+            "pictures included: send only the new messages next time; fork_session goes on in a copy of it. With "
+            "response_format the answer is JSON that fits a schema. Returns the answer as text; finish_reason 'length' "
+            "means that max_tokens cut it off, 'timeout' that its time was up. With tools the model may ask you to "
+            "call functions (finish_reason 'tool_calls'; without any text the calls are the text, as JSON): run them "
+            "and send each result as a message of the role tool."
         ),
         arguments=chat.ChatArguments,
         handler=chat.chat_completion,
@@ -65,8 +65,11 @@ TOOLS = (
         name="list_sessions",
         family="chat",
         title="List sessions",
-        description="Lists the conversations the server remembers, with their number of messages and pictures.",
-        arguments=chat.NoArguments,
+        description=(
+            "Lists the conversations the server remembers, with their number of messages and pictures, a page at a "
+            "time: next_offset is the next page's offset."
+        ),
+        arguments=sessions.ListSessionsArguments,
         handler=sessions.list_sessions,
         result=sessions.SessionList,
         idempotent=True,
@@ -75,7 +78,10 @@ TOOLS = (
         name="get_session",
         family="chat",
         title="Show a session",
-        description="Shows the messages of one remembered conversation, a page at a time.",
+        description=(
+            "Shows the messages of one remembered conversation, a page at a time: next_offset is the next page's "
+            "offset."
+        ),
         arguments=sessions.GetSessionArguments,
         handler=sessions.get_session,
         result=sessions.SessionContent,

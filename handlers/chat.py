@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from mcp_protocol.call import Call
 
 SessionId = Annotated[str, Meta(min_length=1, max_length=256, description="Any name; the same name continues.")]
+ForkId = Annotated[
+    str, Meta(min_length=1, max_length=256, description="A name for the copy; without one it gets one, in the result.")
+]
 Messages = Annotated[list[ChatMessage], Meta(min_length=1, description="The conversation, oldest message first.")]
 
 
@@ -34,6 +38,10 @@ class ChatArguments(AnswerArguments, kw_only=True, frozen=True):
 
     messages: Messages
     session_id: SessionId | None = None
+    fork_session: Annotated[
+        bool, Meta(description="Answer in a copy of the session; session_id names its source, which stays as it is.")
+    ] = False
+    fork_session_id: ForkId | None = None
 
 
 class BatchArguments(AnswerArguments, kw_only=True, frozen=True):
@@ -82,6 +90,7 @@ class ChatResult(msgspec.Struct, frozen=True):
     tool_calls: list[dict[str, Any]] | None = None
     reasoning: str | None = None
     logprobs: Logprobs | None = None
+    store_problem: str | None = None
 
 
 class BatchItem(msgspec.Struct, frozen=True):
@@ -126,6 +135,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     active_sessions: int
     max_sessions: int
     max_session_messages: int
+    store_problem: str | None
     default_temperature: float
     default_max_tokens: int
     default_top_p: float
@@ -154,13 +164,12 @@ class Stopwatch:
 
 def chat_completion(arguments: ChatArguments, call: Call, services: Services) -> ChatResult:
     """Answers one conversation; with a session, continues it and remembers the turn when it succeeded."""
+    _check_fork(arguments)
     watch = _begin(arguments, call)
     request = request_of(arguments, services.settings)
     max_images = services.settings.engine.max_images_per_prompt
     new_messages = engine_messages(arguments.messages, services.images, max_images)
-    plan = None
-    if arguments.session_id is not None:
-        plan = services.sessions.plan(arguments.session_id, new_messages, max_images)
+    plan = _plan(arguments, new_messages, services)
     check_tool_messages(new_messages if plan is None else plan.new, "arguments.messages")
     watch.load_s = load(call, services)
     progress = TextProgress(call, request.sampling.max_tokens)
@@ -184,7 +193,7 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
         finish_reason=completion.finish_reason,
         usage=usage_of([completion]),
         model=services.engine.status().model_name,
-        session_id=arguments.session_id,
+        session_id=None if plan is None else plan.session_id,
         session_messages=session_messages,
         truncated_messages=truncated_messages,
         seed=arguments.seed,
@@ -192,6 +201,7 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
         logprobs=logprobs_of(completion),
         tool_calls=shown_calls(completion.tool_calls),
         reasoning=completion.reasoning,
+        store_problem=None if plan is None else services.sessions.problem(),
     )
 
 
@@ -257,6 +267,7 @@ def model_facts(services: Services) -> ModelInfo:
         active_sessions=len(services.published_sessions),
         max_sessions=settings.sessions.max_sessions,
         max_session_messages=settings.sessions.max_session_messages,
+        store_problem=services.published_store_problem,
         default_temperature=settings.sampling.temperature,
         default_max_tokens=settings.sampling.max_tokens,
         default_top_p=settings.sampling.top_p,
@@ -302,6 +313,25 @@ def _begin(arguments: SamplingArguments, call: Call) -> Stopwatch:
     if arguments.timeout_s is not None:
         call.limit(arguments.timeout_s)
     return Stopwatch(call)
+
+
+def _check_fork(arguments: ChatArguments) -> None:
+    if arguments.fork_session and arguments.session_id is None:
+        raise ArgumentError("arguments.fork_session: needs a session_id, which names the session to copy")
+    if arguments.fork_session_id is not None and not arguments.fork_session:
+        raise ArgumentError("arguments.fork_session_id: names the copy that fork_session: true makes; that is not set")
+
+
+def _plan(arguments: ChatArguments, new_messages: Sequence[Message], services: Services) -> Plan | None:
+    if arguments.session_id is None:
+        return None
+    return services.sessions.plan(
+        arguments.session_id,
+        new_messages,
+        services.settings.engine.max_images_per_prompt,
+        fork=arguments.fork_session,
+        fork_id=arguments.fork_session_id,
+    )
 
 
 def _generate_in_context(

@@ -56,6 +56,7 @@ class Services:
         self.lock = threading.RLock()
         self.resource_roots: list[ResourceRoot] = []
         self.published_sessions: tuple[PublishedSession, ...] = ()
+        self.published_store_problem: str | None = None
 
     @made_once
     def engine(self) -> Engine:
@@ -64,12 +65,17 @@ class Services:
 
         return LocalEngine(self.settings.engine, log_level=self.settings.server.log_level)
 
-    @cached_property
+    @made_once
     def sessions(self) -> SessionStore:
-        """The conversations held so far."""
+        """The conversations held so far; their file, if they have one, is opened when the first is asked for."""
         from engine.sessions import SessionStore
 
-        return SessionStore(self.settings.sessions)
+        settings = self.settings.sessions
+        if settings.session_db is None:
+            return SessionStore(settings)
+        from engine.session_storage import SessionStorage
+
+        return SessionStore(settings, keeper=SessionStorage(settings.session_db, settings.max_sessions))
 
     @cached_property
     def images(self) -> ImageReader:
@@ -84,6 +90,7 @@ class Services:
         self.published_sessions = tuple(
             PublishedSession(session.id, session.created, session.updated) for session in self.sessions.list()
         )
+        self.published_store_problem = self.sessions.problem()
 
     def toolbox(self) -> Toolbox:
         """The tools: 50 ms that the answer to `initialize` does without."""
@@ -103,6 +110,8 @@ class Services:
         enter_phase(None)
 
     def close(self) -> None:
-        """Ends the engine, if one was ever made, and every process it started."""
+        """Ends the engine and every process it started, and closes the sessions' file, if they were ever made."""
         if "engine" in self.__dict__:
             self.engine.close()
+        if "sessions" in self.__dict__:
+            self.sessions.close()

@@ -10,7 +10,7 @@ import msgspec
 
 from mcp_protocol import schema
 from mcp_protocol.call import Call
-from mcp_protocol.jsonrpc import Json
+from mcp_protocol.jsonrpc import Json, encode
 
 IGNORED_ARGUMENT = "headers"
 """FluidMCP puts its caller's HTTP headers, bearer tokens included, among the arguments; they are dropped unread."""
@@ -64,7 +64,7 @@ class Tool(msgspec.Struct, frozen=True):
         """What a handler returned, as the `content` and `structuredContent` of a result."""
         if self.result is None:
             return {"content": result, "isError": False}
-        text = self.text(result) if self.text is not None else msgspec.json.encode(result).decode()
+        text = self.text(result) if self.text is not None else _json_text(result)
         return {"content": [text_block(text)], "structuredContent": result, "isError": False}
 
 
@@ -99,6 +99,13 @@ class Toolbox:
             return error_result(str(error))
         except Exception as error:
             return error_result(self._explain(error))
+
+
+def _json_text(result: Any) -> str:
+    try:
+        return msgspec.json.encode(result).decode()
+    except UnicodeEncodeError:  # a lone surrogate somewhere in it
+        return encode(result).decode().rstrip("\n")
 
 
 def text_block(text: str) -> Json:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import pytest
@@ -45,6 +46,8 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("sampling", "VLLM_DEFAULT_TOP_K", "40", 40),
     ("sessions", "VLLM_MAX_SESSIONS", "3", 3),
     ("sessions", "VLLM_MAX_SESSION_MESSAGES", "2", 2),
+    ("sessions", "VLLM_SESSION_DB", "/a/sessions.db", "/a/sessions.db"),
+    ("sessions", "VLLM_SESSION_DB", "~/sessions.db", os.path.expanduser("~/sessions.db")),
     ("media", "VLLM_ALLOWED_MEDIA_DIRS", "/a::/b", ("/a", "/b")),
     ("media", "VLLM_ALLOWED_MEDIA_HOSTS", "a.example, b.example", ("a.example", "b.example")),
     ("media", "VLLM_MAX_IMAGE_BYTES", "1000", 1000),
@@ -97,6 +100,7 @@ def test_value_is_read_into_its_section(section: str, variable: str, text: str, 
         ("VLLM_DEFAULT_TOP_P", "0", "a number above 0 and up to 1"),
         ("VLLM_DEFAULT_TOP_K", "0", "-1 (off) or a whole number ≥ 1"),
         ("VLLM_MAX_SESSION_MESSAGES", "1", "a whole number ≥ 2"),
+        ("VLLM_SESSION_DB", "/a/folder/", "a file's path"),
         ("VLLM_ALLOWED_MEDIA_DIRS", "pictures", "absolute folders separated by ':'"),
         ("VLLM_ALLOWED_MEDIA_DIRS", "/a:b", "absolute folders separated by ':'"),
         ("VLLM_IMAGE_FETCH_TIMEOUT", "0", "a number above 0 and up to 600"),

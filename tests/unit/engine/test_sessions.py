@@ -1,35 +1,14 @@
 """What a session remembers, what it drops, and when the store changes."""
 
-import hashlib
 import itertools
 
 import pytest
-from PIL import Image
 
 from engine.errors import SessionError, UnknownSession
 from engine.interface import ImagePart, Message, TextPart, ToolCall
-from engine.sessions import SessionStore
+from engine.sessions import MAX_ID_CHARACTERS, SessionStore
 from settings import SessionSettings
-
-MAX_IMAGES = 4
-
-
-def picture(shade: int, side: int = 2) -> ImagePart:
-    image = Image.new("RGB", (side, side), (shade, shade, shade))
-    return ImagePart(image, hashlib.sha256(f"{side}".encode() + image.tobytes()).hexdigest())
-
-
-def message(role: str, *content: str | ImagePart) -> Message:
-    return Message(role, tuple(TextPart(part) if isinstance(part, str) else part for part in content))
-
-
-def say(store: SessionStore, session_id: str, *content: str | ImagePart, max_images: int = MAX_IMAGES) -> int:
-    plan = store.plan(session_id, [message("user", *content)], max_images)
-    return store.commit(plan, message("assistant", "ok")).truncated_messages
-
-
-def texts(messages: tuple[Message, ...]) -> list[str]:
-    return [message.text for message in messages]
+from tests.unit.engine.session_samples import MAX_IMAGES, message, picture, say, texts
 
 
 @pytest.fixture
@@ -149,7 +128,7 @@ def test_the_oldest_turn_can_be_dropped_until_none_is_left() -> None:
 def test_several_turns_sent_at_once_drop_one_by_one(store: SessionStore) -> None:
     sent = [message("user", "1"), message("assistant", "a"), message("user", "2")]
     store.commit(store.plan("s", sent, MAX_IMAGES), message("assistant", "b"))
-    assert [texts(turn) for turn in store.get("s").turns] == [["1", "a"], ["2", "b"]]
+    assert [texts(turn.messages) for turn in store.get("s").turns] == [["1", "a"], ["2", "b"]]
 
 
 CALLS = Message("assistant", (), (ToolCall("a", "f", "{}"), ToolCall("b", "f", "{}")))
@@ -175,7 +154,7 @@ def test_results_of_tools_continue_the_turn_of_their_calls() -> None:
     assert plan.new[1] == CALLS
     store.commit(plan, message("assistant", "done"))
     turns = store.get("s").turns
-    assert [texts(turn) for turn in turns] == [["hi", "ok"], ["ask", "", "1", "2", "done"]]
+    assert [texts(turn.messages) for turn in turns] == [["hi", "ok"], ["ask", "", "1", "2", "done"]]
 
 
 def test_a_call_never_drops_without_its_results(store: SessionStore) -> None:
@@ -193,7 +172,7 @@ def test_calls_after_calls_stay_one_turn(store: SessionStore) -> None:
     call_tools(store, "s", "ask")
     store.commit(store.plan("s", results("1", "2"), MAX_IMAGES), CALLS)
     (turn,) = store.get("s").turns
-    assert [part.role for part in turn] == ["user", "assistant", "tool", "tool", "assistant"]
+    assert [part.role for part in turn.messages] == ["user", "assistant", "tool", "tool", "assistant"]
     with pytest.raises(SessionError, match="VLLM_MAX_SESSION_MESSAGES"):
         store.plan("s", results("3", "4"), MAX_IMAGES)
 
@@ -241,3 +220,52 @@ def test_a_session_id_must_be_short_and_printable(store: SessionStore, session_i
 def test_any_printable_session_id_is_taken(store: SessionStore, session_id: str) -> None:
     say(store, session_id, "hi")
     assert store.get(session_id).id == session_id
+
+
+def test_a_fork_goes_on_as_a_copy_and_its_source_stays(store: SessionStore) -> None:
+    store.commit(store.plan("s", [message("system", "S"), message("user", "one")], 4), message("assistant", "ok"))
+    before = store.get("s")
+    plan = store.plan("s", [message("user", "two")], MAX_IMAGES, fork=True)
+    assert texts(plan.messages) == ["S", "one", "ok", "two"]
+    store.commit(plan, message("assistant", "forked"))
+    assert store.get("s") is before
+    assert texts(store.get(plan.session_id).messages) == ["S", "one", "ok", "two", "forked"]
+
+
+def test_a_fork_shares_its_pictures(store: SessionStore) -> None:
+    say(store, "s", "look", picture(1))
+    plan = store.plan("s", [message("user", "again", picture(1))], MAX_IMAGES, fork=True, fork_id="copy")
+    store.commit(plan, message("assistant", "ok"))
+    (original,) = store.get("s").images
+    assert all(image is original for image in store.get("copy").images)
+
+
+def test_a_fork_without_a_name_gets_one_that_cannot_be_guessed(store: SessionStore) -> None:
+    for session_id in ("s", "x" * MAX_ID_CHARACTERS):
+        say(store, session_id, "hi")
+        names = {store.plan(session_id, [message("user", "two")], 4, fork=True).session_id for _ in range(50)}
+        assert len(names) == 50
+        for name in names:
+            source, _, suffix = name.rpartition("-fork-")
+            assert session_id.startswith(source)
+            assert len(suffix) == 16
+            assert len(name) <= MAX_ID_CHARACTERS
+
+
+def test_a_planned_fork_creates_nothing(store: SessionStore) -> None:
+    say(store, "s", "hi")
+    store.plan("s", [message("user", "two")], MAX_IMAGES, fork=True, fork_id="copy")
+    assert [row.id for row in store.list()] == ["s"]
+
+
+def test_an_unknown_session_cannot_be_forked(store: SessionStore) -> None:
+    with pytest.raises(UnknownSession, match="'s'"):
+        store.plan("s", [message("user", "two")], MAX_IMAGES, fork=True)
+
+
+@pytest.mark.parametrize(("fork_id", "words"), [("s", "already"), ("other", "already"), ("a\nb", "printable")])
+def test_a_fork_needs_a_name_of_its_own(store: SessionStore, fork_id: str, words: str) -> None:
+    for session_id in ("s", "other"):
+        say(store, session_id, "hi")
+    with pytest.raises(SessionError, match=words):
+        store.plan("s", [message("user", "two")], MAX_IMAGES, fork=True, fork_id=fork_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,17 @@ def user(content: Any) -> Json:
 
 
 @pytest.fixture
-def make_desk() -> Callable[..., Desk]:
+def make_desk() -> Iterator[Callable[..., Desk]]:
     """Desks with settings of their own: `make_desk(VLLM_MAX_SESSIONS="1")`."""
-    return lambda **environment: Desk(environment)
+    made: list[Desk] = []
+
+    def make(**environment: str) -> Desk:
+        made.append(Desk(environment))
+        return made[-1]
+
+    yield make
+    for desk in made:
+        desk.services.close()
 
 
 @pytest.fixture

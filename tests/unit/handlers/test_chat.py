@@ -54,6 +54,7 @@ def test_answer_is_the_one_text_block_and_structured_content_has_the_figures(des
         "tool_calls": None,
         "reasoning": None,
         "logprobs": None,
+        "store_problem": None,
     }
     assert timings["total_ms"] >= timings["queue_ms"] >= 0
     assert timings["load_ms"] == 500
@@ -397,6 +398,75 @@ def test_long_session_drops_its_oldest_turns_and_says_so(make_desk: MakeDesk) ->
     desk = make_desk(VLLM_MAX_SESSION_MESSAGES="4")
     assert [desk.chat(str(n), session_id="s").truncated_messages for n in range(4)] == [0, 0, 2, 2]
     assert desk.result("get_session", {"session_id": "s"}).total_messages == 4
+
+
+# Forks
+
+
+def test_fork_continues_a_copy_and_its_source_stays(desk: Desk, tmp_path: Path, png: bytes) -> None:
+    content = [{"type": "text", "text": "I am Alice"}, image_parts(tmp_path, png)["path"]]
+    desk.result("chat_completion", {"messages": [user(content)], "session_id": "s"})
+    desk.engine.enqueue("Alice")
+    forked = desk.chat("Who am I?", session_id="s", fork_session=True)
+    assert forked.session_id.startswith("s-fork-")
+    assert forked.session_messages == 4
+    assert texts_of(desk.engine.conversations[1])[-3:] == [
+        ("user", "I am Alice <image>"),
+        ("assistant", "reply"),
+        ("user", "Who am I?"),
+    ]
+    assert desk.result("get_session", {"session_id": "s"}).total_messages == 2
+    assert desk.chat("And now?", session_id=forked.session_id).session_messages == 6
+    assert desk.services.sessions.get(forked.session_id).images[0] is desk.services.sessions.get("s").images[0]
+
+
+def test_fork_may_be_named(desk: Desk) -> None:
+    desk.chat(session_id="s")
+    assert desk.chat(session_id="s", fork_session=True, fork_session_id="mine").session_id == "mine"
+
+
+def test_failed_fork_creates_nothing(desk: Desk) -> None:
+    desk.chat(session_id="s")
+    desk.engine.enqueue(raises=GenerationFailed("no"))
+    assert desk.error("chat_completion", {"messages": [user("Hi")], "session_id": "s", "fork_session": True}) == "no"
+    assert len(desk.services.sessions) == 1
+
+
+def test_cancelled_fork_creates_nothing(desk: Desk) -> None:
+    desk.chat(session_id="s")
+    desk.engine.generating.clear()
+    desk.engine.enqueue(tokens=["a", "b"], hold=threading.Event())
+    arguments = {"messages": [user("Hi")], "session_id": "s", "fork_session": True}
+    call = desk.make_call("chat_completion", arguments)
+    worker = threading.Thread(target=desk.toolbox.run, args=(call,))
+    worker.start()
+    assert desk.engine.generating.wait(30)
+    assert call.claim()
+    worker.join(30)
+    assert [row.id for row in desk.services.sessions.list()] == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"fork_session": True}, "arguments.fork_session: needs a session_id"),
+        ({"session_id": "s", "fork_session_id": "t"}, "arguments.fork_session_id: names the copy that fork_session"),
+        ({"session_id": "s", "fork_session": "yes"}, "arguments.fork_session: expected bool, got str"),
+        (
+            {"session_id": "s", "fork_session": True, "fork_session_id": ""},
+            "arguments.fork_session_id: expected str of",
+        ),
+        ({"session_id": "s", "fork_session": True, "fork_session_id": "s"}, "There is a session 's' already"),
+        ({"session_id": "s", "fork_session": True, "fork_session_id": "\n"}, "A session_id has 1 to 256 printable"),
+        ({"session_id": "unknown", "fork_session": True}, "There is no session 'unknown'"),
+    ],
+)
+def test_wrong_fork_is_refused_and_nothing_is_loaded(desk: Desk, arguments: Json, words: str) -> None:
+    desk.chat(session_id="s")
+    n_batches = len(desk.engine.batches)
+    assert desk.error("chat_completion", {"messages": [user("Hi")], **arguments}).startswith(words)
+    assert len(desk.engine.batches) == n_batches
+    assert len(desk.services.sessions) == 1
 
 
 # Many conversations

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from engine.interface import Message, TextPart, ToolCall
 from handlers.catalog import TOOLS
 from mcp_protocol.jsonrpc import encode
 from tests.unit.handlers.conftest import Desk, Json, image_parts, user
@@ -23,7 +26,14 @@ def checked(desk: Desk, tool: str, arguments: dict[str, Any] | None = None) -> A
 
 
 def test_no_sessions_at_first(desk: Desk) -> None:
-    assert checked(desk, "list_sessions") == {"sessions": [], "active_sessions": 0, "max_sessions": 100}
+    assert checked(desk, "list_sessions") == {
+        "sessions": [],
+        "offset": 0,
+        "next_offset": None,
+        "active_sessions": 0,
+        "max_sessions": 100,
+        "store_problem": None,
+    }
 
 
 def test_sessions_are_listed_oldest_created_first(desk: Desk, tmp_path: Path, png: bytes) -> None:
@@ -52,29 +62,125 @@ def test_session_is_shown_with_its_texts_and_numbers_of_pictures(desk: Desk, tmp
     content = [{"type": "text", "text": "What is it?"}, part]
     desk.result("chat_completion", {"messages": [user(content)], "session_id": "s"})
     shown = checked(desk, "get_session", {"session_id": "s"})
-    no_calls = {"tool_calls": None, "tool_call_id": None}
+    rest = {"tool_calls": None, "tool_call_id": None, "omitted_characters": 0}
     assert shown["messages"] == [
-        {"role": "user", "text": "What is it?", "images": 1, **no_calls},
-        {"role": "assistant", "text": "Red", "images": 0, **no_calls},
+        {"role": "user", "text": "What is it?", "images": 1, **rest},
+        {"role": "assistant", "text": "Red", "images": 0, **rest},
     ]
     assert shown["total_messages"] == 2
 
 
 @pytest.mark.parametrize(
-    ("page", "texts"),
+    ("page", "texts", "next_offset"),
     [
-        ({}, ["0", "reply", "1", "reply"]),
-        ({"offset": 1, "limit": 2}, ["reply", "1"]),
-        ({"offset": 3, "limit": 1000}, ["reply"]),
-        ({"offset": 100}, []),
+        ({}, ["0", "reply", "1", "reply"], None),
+        ({"offset": 1, "limit": 2}, ["reply", "1"], 3),
+        ({"offset": 3, "limit": 1000}, ["reply"], None),
+        ({"offset": 100}, [], None),
     ],
 )
-def test_session_is_shown_a_page_at_a_time(desk: Desk, page: dict[str, int], texts: list[str]) -> None:
+def test_session_is_shown_a_page_at_a_time(
+    desk: Desk, page: dict[str, int], texts: list[str], next_offset: int | None
+) -> None:
     for number in range(2):
         desk.chat(str(number), session_id="s")
     shown = checked(desk, "get_session", {"session_id": "s", **page})
     assert [message["text"] for message in shown["messages"]] == texts
+    assert (shown["offset"], shown["next_offset"]) == (page.get("offset", 0), next_offset)
     assert shown["total_messages"] == 4
+
+
+def in_pages(desk: Desk, tool: str, items: str, arguments: Json) -> list[Any]:
+    """All items of a list, read page by page, each of which must fit into a result."""
+    found: list[Any] = []
+    offset: int | None = 0
+    while offset is not None:
+        result = desk.run(tool, {**arguments, "offset": offset})
+        assert len(encode(result)) <= desk.services.settings.server.max_result_bytes
+        page = json.loads(encode(result["structuredContent"]))
+        assert page["offset"] == offset
+        assert page[items], "every page brings something"
+        found += page[items]
+        offset = page["next_offset"]
+    return found
+
+
+def test_session_larger_than_a_result_is_read_in_pages(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(VLLM_MAX_RESULT_BYTES="10000")
+    said = [f"{number} " + letters * 900 for number, letters in enumerate(("a", '"\\', "日"))]
+    for text in said:
+        desk.chat(text, session_id="s")
+    shown = in_pages(desk, "get_session", "messages", {"session_id": "s", "limit": 1000})
+    assert shown[0]["text"] == said[0]
+    for message, text in zip(shown[::2], said, strict=True):
+        assert text.startswith(message["text"])
+        assert len(message["text"]) + message["omitted_characters"] == len(text)
+
+
+def test_sessions_larger_than_a_result_are_listed_in_pages(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(VLLM_MAX_RESULT_BYTES="10000")
+    names = [f"{number} " + "日" * 200 for number in range(20)]
+    for name in names:
+        desk.chat("hi", session_id=name)
+    listed = in_pages(desk, "list_sessions", "sessions", {"limit": 1000})
+    assert [item["session_id"] for item in listed] == names
+    listed = in_pages(desk, "list_sessions", "sessions", {"limit": 1})
+    assert [item["session_id"] for item in listed] == names
+
+
+def test_session_shows_calls_of_tools_and_their_answers(desk: Desk) -> None:
+    store = desk.services.sessions
+    call = ToolCall("call_1", "add", '{"a": 1}')
+    store.commit(store.plan("s", [Message("user", (TextPart("1 + 1?"),))], 4), Message("assistant", (), (call,)))
+    answered = Message("tool", (TextPart("2"),), tool_call_id="call_1")
+    store.commit(store.plan("s", [answered], 4), Message("assistant", (TextPart("lone \ud800"),)))
+    _, asked, answer, last = checked(desk, "get_session", {"session_id": "s"})["messages"]
+    assert asked["tool_calls"] == [
+        {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    ]
+    assert (answer["role"], answer["text"], answer["tool_call_id"]) == ("tool", "2", "call_1")
+    assert last["text"] == "lone \ufffd"
+
+
+def test_sessions_survive_in_their_file(make_desk: Callable[..., Desk], tmp_path: Path, png: bytes) -> None:
+    path = str(tmp_path / "kept" / "sessions.db")
+    desk = make_desk(VLLM_SESSION_DB=path)
+    assert desk.result("model_info").active_sessions == 0
+    assert not Path(path).parent.exists()
+    part = image_parts(tmp_path, png)["base64"]
+    desk.result("chat_completion", {"messages": [user([part])], "session_id": "s"})
+    again = make_desk(VLLM_SESSION_DB=path)
+    assert again.result("model_info").active_sessions == 1
+    assert checked(again, "list_sessions")["sessions"] == checked(desk, "list_sessions")["sessions"]
+    assert again.chat("And now?", session_id="s").session_messages == 4
+    assert [len(message.images) for message in again.engine.conversations[0].messages] == [1, 0, 0]
+
+
+def test_problem_with_the_file_is_told_and_the_answer_given(make_desk: Callable[..., Desk], tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    path.write_bytes(b"no database " * 100)
+    desk = make_desk(VLLM_SESSION_DB=str(path))
+    chat = desk.chat(session_id="s")
+    assert chat.text == "reply"
+    assert "set aside as sessions.db.damaged-" in chat.store_problem
+    assert desk.chat().store_problem is None
+    assert checked(desk, "list_sessions")["store_problem"] == chat.store_problem
+    assert checked(desk, "model_info")["store_problem"] == chat.store_problem
+
+
+def test_session_that_cannot_be_deleted_now_is_an_error_and_stays(
+    make_desk: Callable[..., Desk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.session_file.BUSY_S", 0.05)
+    desk = make_desk(VLLM_SESSION_DB=str(tmp_path / "sessions.db"))
+    desk.chat(session_id="s")
+    with contextlib.closing(sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        text = desk.error("delete_session", {"session_id": "s"})
+    assert "The session was not deleted; ask again." in text
+    assert str(tmp_path) not in text
+    assert desk.result("get_session", {"session_id": "s"}).total_messages == 2
+    assert desk.result("delete_session", {"session_id": "s"}).deleted
 
 
 def test_deleted_session_is_forgotten(desk: Desk) -> None:
@@ -99,6 +205,7 @@ def test_unknown_session_is_an_error_that_stays_short(desk: Desk, tool: str, ses
         ({}, "arguments: object missing required field session_id"),
         ({"session_id": None}, "arguments.session_id: expected str, got null"),
         ({"session_id": "s", "limit": 0}, "arguments.limit: expected int >= 1"),
+        ({"session_id": "s", "limit": 1001}, "arguments.limit: expected int <= 1000"),
         ({"session_id": "s", "offset": -1}, "arguments.offset: expected int >= 0"),
     ],
 )

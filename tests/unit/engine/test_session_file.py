@@ -1,0 +1,417 @@
+"""Files that are damaged, newer, somebody else's, locked, full or cannot be written: nothing that was said is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import session_file
+from engine.errors import StoreUnavailable
+from engine.session_file import SCHEMA_VERSION
+from engine.sessions import SessionStore
+from tests.unit.engine.session_samples import picture, say, stored, texts
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits long for a lock that will not go."""
+    monkeypatch.setattr(session_file, "BUSY_S", 0.1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "sessions.db")
+
+
+def filled(path: str) -> str:
+    """A file with one session; returns its path."""
+    store = stored(path)
+    say(store, "old", "what was said " * 400, picture(1, side=200))
+    say(store, "old", "and more " * 400)
+    store.close()
+    return path
+
+
+def problem_of(store: SessionStore) -> str:
+    problem = store.problem()
+    assert problem is not None
+    return problem
+
+
+def aside(path: str) -> list[Path]:
+    """The damaged files that lie beside the file under a name that says so, without their logs."""
+    return [
+        file for file in Path(path).parent.glob("sessions.db.damaged-*") if not file.name.endswith(("-wal", "-shm"))
+    ]
+
+
+# Damaged files
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:6000])
+
+
+def _cut_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:50])
+
+
+def _random_bytes(path: Path) -> None:
+    path.write_bytes(random.Random(1).randbytes(10_000))
+
+
+def _zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _zero_pages(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + bytes(len(data) - 4096))
+
+
+def _text(path: Path) -> None:
+    path.write_text("These are notes, and no database.\n" * 20)
+
+
+def _no_tables(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TABLE turn_pictures")
+    connection.close()
+
+
+def _one_letter(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"what was said", b"what was laid", 1))
+
+
+def _one_pixel(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        (pixels,) = connection.execute("SELECT pixels FROM pictures").fetchone()
+        at = path.read_bytes().index(pixels[:40]) + 30
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES: list[Callable[[Path], None]] = [
+    _truncate,
+    _cut_header,
+    _random_bytes,
+    _zeros,
+    _zero_pages,
+    _text,
+    _no_tables,
+    _one_letter,
+    _one_pixel,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_file_is_set_aside_and_a_fresh_one_takes_its_place(path: str, damage: Callable[[Path], None]) -> None:
+    damage(Path(filled(path)))
+    content = Path(path).read_bytes()
+    store = stored(path)
+    assert say(store, "old", "hi") == 0
+    (kept,) = aside(path)
+    assert kept.read_bytes() == content
+    assert kept.name in problem_of(store)
+    assert os.path.dirname(path) not in problem_of(store)
+    again = stored(path)
+    assert texts(again.get("old").messages) == ["hi", "ok"]
+    assert again.problem() is None
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_overwritten_there_is_an_answer_and_nothing_is_thrown_away(path: str, seed: int) -> None:
+    chance = random.Random(seed)
+    data = bytearray(Path(filled(path)).read_bytes())
+    for _ in range(chance.choice((1, 10, 200))):
+        data[chance.randrange(100, len(data))] = chance.randrange(256)
+    Path(path).write_bytes(data)
+    store = stored(path)
+    store.list()
+    say(store, "old", "hi")
+    say(store, "new", "hi", picture(2))
+    assert texts(stored(path).get("new").messages) == ["hi", "ok"]
+    assert all(file.read_bytes() == data for file in aside(path))
+
+
+def test_file_damaged_while_in_use_leaves_what_memory_holds(path: str) -> None:
+    store = stored(filled(path), loaded_bytes=1 << 30)
+    say(store, "a", "one", picture(5))
+    say(store, "b", "one")
+    Path(path).write_bytes(random.Random(2).randbytes(50_000))
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(path + suffix).write_bytes(random.Random(3).randbytes(50_000))
+    store.close()
+    say(store, "a", "two")
+    assert len(aside(path)) == 1
+    again = stored(path)
+    assert texts(again.get("a").messages) == ["one", "ok", "two", "ok"]
+    assert texts(again.get("b").messages) == ["one", "ok"]
+    assert [row.id for row in again.list()] == ["a", "b"]
+    assert again.get("a").images[0].image.tobytes() == picture(5).image.tobytes()
+
+
+def test_quicker_server_has_set_the_damaged_file_aside_already(path: str) -> None:
+    _random_bytes(Path(filled(path)))
+    damaged = session_file.identity(path)
+    assert session_file.set_aside(path, damaged) is not None
+    say(stored(path), "s", "hi")
+    assert session_file.set_aside(path, damaged) is None
+    assert texts(stored(path).get("s").messages) == ["hi", "ok"]
+    assert len(aside(path)) == 1
+
+
+def test_file_of_no_bytes_is_a_new_one(path: str) -> None:
+    Path(path).touch(0o644)
+    store = stored(path)
+    say(store, "s", "hi")
+    assert store.problem() is None
+    assert Path(path).stat().st_mode & 0o777 == 0o600
+    assert len(stored(path)) == 1
+
+
+def test_log_whose_file_is_gone_is_set_aside_and_not_taken_for_the_new_file_s(path: str) -> None:
+    store = stored(path)
+    say(store, "s", "hi")
+    log = Path(path + "-wal").read_bytes()
+    store.close()
+    Path(path).unlink()
+    Path(path + "-wal").write_bytes(log)
+    again = stored(path)
+    say(again, "t", "new")
+    assert [row.id for row in stored(path).list()] == ["t"]
+    (kept,) = Path(path).parent.glob("*.damaged-*-wal")
+    assert kept.read_bytes() == log
+
+
+def test_log_of_a_process_that_was_killed_is_read(path: str) -> None:
+    store = stored(path)
+    say(store, "s", "hi")
+    copy = Path(path).parent / "copy.db"
+    for suffix in ("", "-wal"):  # as they are while the server runs
+        (copy.parent / f"copy.db{suffix}").write_bytes(Path(path + suffix).read_bytes())
+    assert texts(stored(str(copy)).get("s").messages) == ["hi", "ok"]
+
+
+# Files that are not ours
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_newer_file_is_left_alone_and_another_beside_it_is_used(path: str, wal: bool) -> None:
+    connection = sqlite3.connect(filled(path))
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    if not wal:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    connection.close()
+    content = Path(path).read_bytes()
+    store = stored(path)
+    say(store, "s", "hi")
+    assert Path(path).read_bytes() == content
+    assert "newer" in problem_of(store)
+    assert "sessions.db.v1" in problem_of(store)
+    again = stored(path)
+    assert texts(again.get("s").messages) == ["hi", "ok"]
+    assert "newer" in problem_of(again)
+
+
+@pytest.mark.parametrize("application_id", [0, 0x0F055112])
+def test_database_of_another_program_is_left_alone(path: str, application_id: int) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE sessions (theirs TEXT)")
+    connection.execute("INSERT INTO sessions VALUES ('precious')")
+    connection.execute(f"PRAGMA application_id = {application_id}")
+    connection.commit()
+    connection.close()
+    content = Path(path).read_bytes()
+    store = stored(path)
+    say(store, "s", "hi")
+    say(store, "s", "more")
+    assert texts(store.get("s").messages) == ["hi", "ok", "more", "ok"]
+    assert [row.n_messages for row in store.list()] == [4]
+    assert "another program" in problem_of(store)
+    assert "memory" in problem_of(store)
+    assert store.delete("s")
+    assert not store.delete("s")
+    assert len(store) == 0
+    assert Path(path).read_bytes() == content
+    assert os.listdir(os.path.dirname(path)) == ["sessions.db"]
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [_folder, _fifo, _socket])
+def test_what_is_no_file_is_reported_and_sessions_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    make(Path("odd"))
+    store = stored("odd")
+    say(store, "s", "hi")
+    assert texts(store.get("s").messages) == ["hi", "ok"]
+    assert "regular file" in problem_of(store)
+
+
+def test_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = stored(str(tmp_path / "file" / "sessions.db"))
+    say(store, "s", "hi")
+    assert texts(store.get("s").messages) == ["hi", "ok"]
+    assert "VLLM_SESSION_DB" in problem_of(store)
+
+
+def test_memory_without_a_file_holds_no_more_sessions_than_allowed(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = stored(str(tmp_path / "file" / "sessions.db"), max_sessions=2)
+    for session_id in "abac":
+        say(store, session_id, "hi")
+    assert len(store) == 2
+
+
+# Files that cannot be used now
+
+
+@contextlib.contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Another program in the middle of something that nobody may read."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("UPDATE sessions SET updated = updated")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+def test_locked_file_loses_no_turn_and_gets_it_later(path: str) -> None:
+    filled(path)
+    store = stored(path)
+    with locked(path):
+        say(store, "old", "meanwhile")
+        say(store, "old", "and again")
+        assert texts(store.get("old").messages) == ["meanwhile", "ok", "and again", "ok"]
+        assert "locked" in problem_of(store)
+        with pytest.raises(StoreUnavailable, match="not deleted"):
+            store.delete("old")
+        assert len(store) == 1
+    say(store, "other", "hi")
+    assert store.problem() is None
+    again = texts(stored(path).get("old").messages)
+    assert len(again) == 8
+    assert again[4:] == ["meanwhile", "ok", "and again", "ok"]
+    assert texts(store.get("old").messages) == again
+
+
+def test_full_disk_loses_no_turn_and_gets_it_later(path: str) -> None:
+    store = stored(path)
+    say(store, "s", "one")
+    connection = store._keeper._db._connection  # type: ignore[attr-defined]
+    (n_pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {n_pages}")
+    say(store, "s", "two " * 20_000)
+    assert "full" in problem_of(store)
+    assert store.get("s").n_messages == 4  # by now in a file opened anew, where there is room
+    assert store.problem() is None
+    assert stored(path).get("s").n_messages == 4
+
+
+def test_full_disk_while_it_lasts(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = stored(path)
+    say(store, "s", "one")
+    store.close()
+    pages = Path(path).stat().st_size // 4096
+    really = session_file._prepare
+
+    def prepare(connection: sqlite3.Connection, path: str) -> None:
+        really(connection, path)
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    monkeypatch.setattr(session_file, "_prepare", prepare)
+    for number in range(3):
+        say(store, "s", f"{number} " * 20_000, picture(number))
+        assert "full" in problem_of(store)
+    assert store.get("s").n_messages == 8
+    assert [row.n_messages for row in store.list()] == [8]
+    assert [row.n_messages for row in stored(path).list()] == [2]
+    monkeypatch.setattr(session_file, "_prepare", really)
+    store.close()
+    say(store, "t", "room again")
+    assert store.problem() is None
+    assert stored(path).get("s").n_messages == 8
+
+
+def test_file_that_was_deleted_is_made_again(path: str) -> None:
+    store = stored(path)
+    say(store, "s", "one")
+    for file in Path(path).parent.iterdir():
+        file.unlink()
+    say(store, "s", "two")
+    assert texts(stored(path).get("s").messages) == ["two", "ok"]
+    assert store.problem() is None
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_folder_that_is_read_only_loses_no_turn(tmp_path: Path, existing: bool) -> None:
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    path = str(folder / "sessions.db")
+    if existing:
+        os.chmod(filled(path), 0o444)
+    folder.chmod(0o555)
+    content = Path(path).read_bytes() if existing else None
+
+    def use() -> str:
+        store = stored(path)
+        say(store, "s", "hi")
+        assert texts(store.get("s").messages) == ["hi", "ok"]
+        return problem_of(store)
+
+    assert "memory alone" in as_nobody(use, tmp_path)
+    assert [file.read_bytes() for file in folder.iterdir()] == ([content] if existing else [])
+
+
+def as_nobody(use: Callable[[], str], readable: Path) -> str:
+    """What a function returns in a process of a user whom permissions hold, which they do not hold root to."""
+    if os.geteuid() != 0:
+        return use()
+    for folder in (readable, *readable.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(65534)
+            os.write(writing, use().encode())
+        except BaseException as error:
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    return answer
