@@ -103,7 +103,7 @@ class SessionDb:
             else:
                 after = before[0], before[1] + 1
                 _delete_turns(connection, after[0], known - kept)
-            if before is None or base is None or base.system != session.system:
+            if before is None or session.system != (base.system if base is not None else ()):
                 _delete_turns(connection, after[0], {SYSTEM_KEY})
                 if session.system:
                     _add_turn(connection, after[0], Turn(session.system, SYSTEM_KEY), encoded)

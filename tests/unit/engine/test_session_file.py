@@ -16,7 +16,7 @@ from engine import session_file
 from engine.errors import StoreUnavailable
 from engine.session_file import SCHEMA_VERSION
 from engine.sessions import SessionStore
-from tests.unit.engine.session_samples import picture, say, stored, texts
+from tests.unit.engine.session_samples import message, picture, say, stored, texts
 
 ROOT = Path(__file__).parents[3]
 
@@ -323,6 +323,17 @@ def test_locked_file_loses_no_turn_and_gets_it_later(path: str) -> None:
     assert len(again) == 8
     assert again[4:] == ["meanwhile", "ok", "and again", "ok"]
     assert texts(store.get("old").messages) == again
+
+
+def test_turn_that_could_not_see_the_system_message_leaves_it_in_place(path: str) -> None:
+    store = stored(path)
+    store.commit(store.plan("s", [message("system", "S"), message("user", "one")], 4), message("assistant", "ok"))
+    store.close()
+    again = stored(path)
+    with locked(path):
+        say(again, "s", "two")
+    say(again, "other", "hi")
+    assert texts(stored(path).get("s").messages) == ["S", "one", "ok", "two", "ok"]
 
 
 def test_full_disk_loses_no_turn_and_gets_it_later(path: str) -> None:
