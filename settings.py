@@ -33,7 +33,7 @@ SERVER_VERSION = "0.1.0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 DEMO_MODEL = os.path.join(ROOT, "models", "demo-vlm")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-TOOL_FAMILIES = ("chat",)
+TOOL_FAMILIES = ("chat", "vision")
 
 
 class Setting(msgspec.Struct, frozen=True):

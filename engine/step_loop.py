@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine import failures
+from engine.choice import Choices
 from engine.errors import EngineError, GenerationCancelled, GenerationFailed, PromptTooLong
 from engine.interface import Completion, Control, Conversation, FinishReason, Sampling
 from engine.rendering import Renderer
@@ -76,6 +77,7 @@ class StepLoop:
         self._renderer = renderer
         self._plain_template = plain_template
         self._plain_stop = plain_stop
+        self.choices = Choices(llm)
 
     def run(self, conversations: Sequence[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations as one batch; see `Engine.generate`.
@@ -114,6 +116,7 @@ class StepLoop:
         messages = self._renderer.chat_messages(conversation.messages)
         try:
             params = self._sampling_params(conversation.sampling, output_kind)
+            params = self.choices.limit(params, conversation.choice)
             try:
                 return self._enqueue(messages, params)
             except Exception as error:
@@ -227,6 +230,9 @@ class _Generation:
     def run(self) -> list[Completion]:
         for index in range(len(self._conversations)):
             self._stop_if_cancelled()
+            if index and self._is_late():  # preparing a picture takes its time
+                self._completions[index] = Completion(finish_reason=FinishReason.TIMEOUT)
+                continue
             self._add(index)
         while self._loop.has_unfinished():
             self._stop_if_cancelled()
@@ -257,7 +263,7 @@ class _Generation:
     def _fail(self, index: int, error: EngineError) -> None:
         if len(self._conversations) == 1:
             raise error
-        self._completions[index] = Completion(error=str(error))
+        self._finish(index, Completion(error=str(error)))
 
     def _stop_if_cancelled(self) -> None:
         if self._control.cancelled():
@@ -291,9 +297,17 @@ class _Generation:
             text, completion_tokens = new.text, len(new.token_ids)
         if output.finished:
             del self._unfinished[output.request_id]
-            self._completions[answer.index] = answer.completion(
+            completion = answer.completion(
                 text, _FINISHED[new.finish_reason], completion_tokens, output.num_cached_tokens
             )
+            self._finish(answer.index, completion, new)
+
+    def _finish(self, index: int, completion: Completion, output: Any = None) -> None:
+        if output is not None and (words := self._conversations[index].choice):
+            completion = self._loop.choices.decide(completion, words, output.logprobs)
+        self._completions[index] = completion
+        if self._control.on_finished is not None:
+            self._control.on_finished(index)
 
     def _take_failed(self, answer: Answer) -> None:
         """A request that vLLM gave up, typically over pictures that its caches lost: worth a second try."""

@@ -33,6 +33,10 @@ class Reply:
     raises: EngineError | None
     finish_reason: FinishReason
     hold: threading.Event | None
+    probabilities: tuple[float, ...] | None
+
+
+_DEFAULT_REPLY = Reply(("reply",), 0.0, None, FinishReason.STOP, None, None)
 
 
 class FakeEngine:
@@ -76,14 +80,16 @@ class FakeEngine:
         tokens: Sequence[str] | None = None,
         finish_reason: FinishReason = FinishReason.STOP,
         hold: threading.Event | None = None,
+        probabilities: tuple[float, ...] | None = None,
     ) -> None:
         """Adds the answer to one conversation.
 
         Arguments: `text`, or its `tokens` one by one; `delay_s`, spent before the first token unless cancelled;
-        `raises`, an error instead of an answer; `hold`, an event without which the last token does not come.
+        `raises`, an error instead of an answer; `hold`, an event without which the last token does not come;
+        `probabilities`, of the words of a choice.
         """
         words = tuple(tokens) if tokens is not None else (text,)
-        self._replies.append(Reply(words, delay_s, raises, finish_reason, hold))
+        self._replies.append(Reply(words, delay_s, raises, finish_reason, hold, probabilities))
 
     @property
     def conversations(self) -> list[Conversation]:
@@ -122,13 +128,15 @@ class FakeEngine:
         self.generating.set()
         completions = []
         for index, conversation in enumerate(conversations):
-            reply = self._replies.popleft() if self._replies else Reply(("reply",), 0.0, None, FinishReason.STOP, None)
+            reply = self._replies.popleft() if self._replies else _DEFAULT_REPLY
             try:
                 completions.append(_completion(index, conversation, reply, control))
             except EngineError as error:
                 if len(conversations) == 1 or isinstance(error, GenerationCancelled):
                     raise
                 completions.append(Completion(error=str(error)))
+            if control.on_finished is not None and completions[-1].finish_reason is not FinishReason.TIMEOUT:
+                control.on_finished(index)
         return completions
 
     def release(self) -> None:
@@ -166,6 +174,7 @@ def _completion(index: int, conversation: Conversation, reply: Reply, control: C
         cached_tokens=0,
         image_tokens=sum(len(message.images) for message in conversation.messages) * 16,
         first_token_ms=1.0,
+        choice_probabilities=None if finish_reason is FinishReason.TIMEOUT else reply.probabilities,
     )
 
 
