@@ -75,6 +75,17 @@ def prepare_environment(settings: EngineSettings, log_level: str, environment: M
         environment.setdefault("HF_HUB_OFFLINE", "1")
 
 
+def compile_nothing(environment: MutableMapping[str, str]) -> None:
+    """Keeps torch from compiling the few functions that vLLM (0.32) compiles also when told to be eager.
+
+    The first log-probability would wait 9 s for it, and fail where there is no C++ compiler.
+    """
+    environment.setdefault("TORCH_COMPILE_DISABLE", "1")
+    import torch._dynamo
+
+    torch._dynamo.config.disable = environment["TORCH_COMPILE_DISABLE"] == "1"
+
+
 def llm_arguments(settings: EngineSettings, *, on_cpu: bool, free_bytes: int) -> dict[str, Any]:
     """The arguments for `vllm.LLM`; `extra_engine_args` win over all others.
 

@@ -147,9 +147,10 @@ class LocalEngine:
             # memory are better off in a process of their own.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         on_phase("loading weights")
-        self._llm = llm_class(
-            **arguments.llm_arguments(self._settings, on_cpu=on_cpu, free_bytes=memory.free_memory_bytes())
-        )
+        given = arguments.llm_arguments(self._settings, on_cpu=on_cpu, free_bytes=memory.free_memory_bytes())
+        if on_cpu and given.get("enforce_eager"):
+            arguments.compile_nothing(os.environ)
+        self._llm = llm_class(**given)
         facts = self._model_facts()
         self._loop = self._step_loop(facts["supports_images"], facts["has_chat_template"])
         self._lifecycle.move(

@@ -4,7 +4,7 @@ How the answer over several relevant pictures is made:
 
 - As many as one prompt holds (`VLLM_MAX_IMAGES_PER_PROMPT`) are shown to the model together with the query, in the same
   batch as the analyses: the model compares what it sees, and the answer costs hardly any time.
-- More, or pictures too large for one prompt, are answered out of the analyses' texts, one prompt after the batch.
+- More, or pictures too large for one prompt, are answered out of the analyses' texts, in one prompt after the batch.
 """
 
 from __future__ import annotations

@@ -66,9 +66,16 @@ class AnalyzeImagesArguments(VisionSampling, kw_only=True, frozen=True):
         | None
     ) = None
     threshold: Threshold = 0.5
-    overall_answer: Annotated[
-        bool, Meta(description="Also give one answer over all relevant pictures when there are several.")
-    ] = True
+    overall_answer: (
+        Annotated[
+            bool,
+            Meta(
+                description="Also answer over all relevant pictures together. Left out: yes, except for more pictures "
+                "than one prompt holds when check_relevance is false."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class RelevanceArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -171,7 +178,7 @@ def analyze_images_with_query(arguments: AnalyzeImagesArguments, call: Call, ser
         watch.load_s = load(call, services)
         if arguments.check_relevance:
             analysis.check(arguments.threshold)
-        analysis.analyse(with_answer=arguments.overall_answer)
+        analysis.analyse(with_answer=_wants_answer(arguments, len(items), services))
     if call.cancelled():
         raise GenerationCancelled
     return AnalyzeImagesResult(
@@ -272,6 +279,16 @@ def _query(query: str) -> str:
     if not query.strip():
         raise ArgumentError("arguments.query: it is blank; ask something, or say what to look for.")
     return query
+
+
+def _wants_answer(arguments: AnalyzeImagesArguments, n_images: int, services: Services) -> bool:
+    """Whether there is to be one answer: where that costs a generation of its own, only if it was asked for.
+
+    A text after the batch takes as many steps of the engine as the whole batch before it.
+    """
+    if arguments.overall_answer is not None:
+        return arguments.overall_answer
+    return arguments.check_relevance or n_images <= services.settings.engine.max_images_per_prompt
 
 
 def _picture(reference: str, call: Call, services: Services) -> ImagePart:

@@ -147,7 +147,8 @@ def test_more_pictures_than_a_prompt_holds_are_answered_from_their_analyses(
     desk = make_desk(VLLM_MAX_IMAGES_PER_PROMPT="2")
     for text in ("one", "two", "three", "all"):
         desk.engine.enqueue(text)
-    result = analyse(desk, paths[:3], "How many?", check_relevance=False, metadata=[None, "Oslo", None])
+    arguments = {"check_relevance": False, "overall_answer": True, "metadata": [None, "Oslo", None]}
+    result = analyse(desk, paths[:3], "How many?", **arguments)
     assert [len(batch) for batch in desk.engine.batches] == [3, 1]
     (role, text) = texts_of(desk.engine.conversations[-1])[0]
     assert role == "user"
@@ -174,7 +175,7 @@ def test_long_analyses_are_shortened_until_their_prompt_fits(make_desk: MakeDesk
     desk.engine.enqueue(raises=PromptTooLong(9000, 2048))
     desk.engine.enqueue(raises=PromptTooLong(5000, 2048))
     desk.engine.enqueue("all")
-    result = analyse(desk, paths[:2], check_relevance=False)
+    result = analyse(desk, paths[:2], check_relevance=False, overall_answer=True)
     whole, half, short = [texts_of(conversation)[0][1].count("x") for conversation in desk.engine.conversations[2:]]
     assert whole == 6000 > half > short
     assert (result["answer"], result["error"]) == ("all", None)
@@ -185,7 +186,7 @@ def test_an_answer_that_fails_says_why_and_keeps_the_analyses(make_desk: MakeDes
     for _ in range(2):
         desk.engine.enqueue("fine")
     desk.engine.enqueue(raises=InvalidGeneration("not like this"))
-    result = analyse(desk, paths[:2], check_relevance=False)
+    result = analyse(desk, paths[:2], check_relevance=False, overall_answer=True)
     assert (result["answer"], result["error"]) == (None, "not like this")
     assert [item["analysis"] for item in result["results"]] == ["fine", "fine"]
 
@@ -194,6 +195,16 @@ def test_the_answer_can_be_left_out(desk: Desk, paths: list[str]) -> None:
     result = analyse(desk, paths[:2], check_relevance=False, overall_answer=False)
     assert [len(batch) for batch in desk.engine.batches] == [2]
     assert (result["answer"], result["error"]) == (None, None)
+
+
+@pytest.mark.parametrize(("n_images", "answered"), [(2, True), (3, False)])
+def test_without_the_check_an_answer_that_costs_time_comes_only_when_asked_for(
+    make_desk: MakeDesk, paths: list[str], n_images: int, answered: bool
+) -> None:
+    desk = make_desk(VLLM_MAX_IMAGES_PER_PROMPT="2")
+    result = analyse(desk, paths[:n_images], check_relevance=False)
+    assert (result["answer"] is not None) is answered
+    assert len(desk.engine.batches) == 1
 
 
 def test_the_same_picture_may_come_twice(desk: Desk, paths: list[str]) -> None:
@@ -429,8 +440,8 @@ def test_wrong_argument_is_named_and_nothing_is_loaded(desk: Desk, arguments: Js
             "describe everything that you can see in this picture",
             "describe everything that you can see in this picture",
         ),
-        (" red circle ", "Query: red circle\nDescribe this image."),
-        ("an invoice from 2024", "Query: an invoice from 2024\nDescribe this image."),
+        (" red circle ", "Describe this image. Query: red circle"),
+        ("an invoice from 2024", "Describe this image. Query: an invoice from 2024"),
     ],
 )
 def test_keywords_alone_become_an_instruction(query: str, asked: str) -> None:
