@@ -67,7 +67,7 @@ def instruction(query: str) -> str:
     query = query.strip()
     if _SENTENCE_END.search(query) or len(query.split()) > MOST_KEYWORDS:
         return query
-    return f"Describe this image. Query: {query}"
+    return f"Query: {query}\nWhat do you see in this image?"
 
 
 def _prompt(images: Sequence[ImagePart], text: str) -> tuple[Message, ...]:

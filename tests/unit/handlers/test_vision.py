@@ -440,8 +440,8 @@ def test_wrong_argument_is_named_and_nothing_is_loaded(desk: Desk, arguments: Js
             "describe everything that you can see in this picture",
             "describe everything that you can see in this picture",
         ),
-        (" red circle ", "Describe this image. Query: red circle"),
-        ("an invoice from 2024", "Describe this image. Query: an invoice from 2024"),
+        (" red circle ", "Query: red circle\nWhat do you see in this image?"),
+        ("an invoice from 2024", "Query: an invoice from 2024\nWhat do you see in this image?"),
     ],
 )
 def test_keywords_alone_become_an_instruction(query: str, asked: str) -> None:
