@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import time
@@ -39,7 +40,7 @@ def least_share(task: str, n: int) -> float:
     sqrt(p (1 - p) (1/n + 1/published n)).
     """
     share, n_published = published(task)
-    deviation = (share * (1 - share) * (1 / n + 1 / n_published)) ** 0.5
+    deviation = math.sqrt(share * (1 - share) * (1 / n + 1 / n_published))
     return min(0.95, share - DEVIATIONS * deviation)
 
 
