@@ -36,6 +36,7 @@ NOT_CHECKED = "The call's time was up before this picture was checked."
 NOT_ANALYSED = "The call's time was up before this picture was analysed."
 CUT_OFF = "The call's time was up; the analysis is cut off."
 NOT_ANSWERED = "The call's time was up before the answer over all pictures was complete."
+NOTHING_ANALYSED = "There is no answer, since no picture could be analysed."
 UNDECIDED = "The model gave no probability for yes or no."
 
 ANALYSIS_LENGTHS = (None, 2_000, 1_000, 500, 250, 100)
@@ -112,7 +113,8 @@ class Analysis:
         images, metadata = [item.image for item in chosen], [item.metadata for item in chosen]
         prompts = [analysis_prompt(image, self._query, known) for image, known in zip(images, metadata, strict=True)]
         if with_answer and 2 <= len(chosen) <= self._services.settings.engine.max_images_per_prompt:
-            prompts.append(comparison_prompt(images, self._query, metadata))
+            numbers = [item.index + 1 for item in chosen]
+            prompts.append(comparison_prompt(images, self._query, numbers, metadata))
         completions = self._generate(
             [Conversation(prompt, self._sampling) for prompt in prompts],
             self._progress.counter("analysed", len(chosen)),
@@ -134,6 +136,8 @@ class Analysis:
         if completion is not None:
             self.answer = completion.text or None
             self.error = completion.error or (NOT_ANSWERED if _is_late(completion) else None)
+        elif chosen:
+            self.error = NOTHING_ANALYSED
 
     def _summarize(self, analysed: Sequence[Item]) -> Completion:
         """The answer out of the analyses' texts, shortened as far as the model's context needs."""

@@ -35,12 +35,18 @@ def analysis_prompt(image: ImagePart, query: str, metadata: Metadata) -> tuple[M
     return _prompt([image], _with_metadata(instruction(query), metadata))
 
 
-def comparison_prompt(images: Sequence[ImagePart], query: str, metadata: Sequence[Metadata]) -> tuple[Message, ...]:
-    """The query about several pictures at once."""
-    known = [
-        f"Image {number}: {described}" for number, each in enumerate(metadata, 1) if (described := _in_one_line(each))
+def comparison_prompt(
+    images: Sequence[ImagePart], query: str, numbers: Sequence[int], metadata: Sequence[Metadata]
+) -> tuple[Message, ...]:
+    """The query about several pictures at once; `numbers` are theirs in the caller's list, from 1 on."""
+    lines = [
+        f"Image {number}: {known}"
+        for number, each in zip(numbers, metadata, strict=True)
+        if (known := _in_one_line(each))
     ]
-    return _prompt(images, "\n".join((*known, instruction(query))))
+    if list(numbers) != list(range(1, len(numbers) + 1)):
+        lines.insert(0, f"These are images {', '.join(map(str, numbers))}.")
+    return _prompt(images, "\n".join((*lines, instruction(query, "these images"))))
 
 
 def summary_prompt(
@@ -62,12 +68,12 @@ def summary_prompt(
     return _prompt([], "\n\n".join(parts))
 
 
-def instruction(query: str) -> str:
+def instruction(query: str, what: str = "this image") -> str:
     """The query as something to do: keywords alone, such as "red circle", say only what to look for."""
     query = query.strip()
     if _SENTENCE_END.search(query) or len(query.split()) > MOST_KEYWORDS:
         return query
-    return f"Query: {query}\nWhat do you see in this image?"
+    return f"Query: {query}\nWhat do you see in {what}?"
 
 
 def _prompt(images: Sequence[ImagePart], text: str) -> tuple[Message, ...]:

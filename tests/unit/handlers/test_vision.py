@@ -82,6 +82,7 @@ def test_relevant_pictures_alone_are_analysed_each_phase_in_one_batch(desk: Desk
         )
     ]
     assert (result["answer"], result["relevant_count"], result["error"]) == ("Red and blue", 2, None)
+    assert texts_of(desk.engine.conversations[-1])[0][1] == "<image> <image> These are images 1, 3.\nWhat is it?"
     assert result["model"] == "fake-model"
     assert result["usage"]["image_tokens"] == (3 + 2 + 2) * 16
     assert result["timings"]["load_ms"] == 500
@@ -285,6 +286,14 @@ def test_a_failed_analysis_keeps_its_relevance(desk: Desk, paths: list[str]) -> 
     assert (result["results"][1]["analysis"], result["answer"]) == ("fine", "together")
 
 
+def test_where_no_analysis_succeeds_there_is_no_answer_and_a_reason(make_desk: MakeDesk, paths: list[str]) -> None:
+    desk = make_desk(VLLM_MAX_IMAGES_PER_PROMPT="1")
+    for _ in range(2):
+        desk.engine.enqueue(raises=GenerationFailed("lost"))
+    result = analyse(desk, paths[:2], check_relevance=False, overall_answer=True)
+    assert (result["answer"], result["error"]) == (None, "There is no answer, since no picture could be analysed.")
+
+
 def test_a_broken_engine_fails_the_call(desk: Desk, paths: list[str]) -> None:
     desk.engine.enqueue(raises=EngineDied("The engine stopped working."))
     arguments = {"image_paths": paths[:1], "query": "What?"}
@@ -446,6 +455,12 @@ def test_wrong_argument_is_named_and_nothing_is_loaded(desk: Desk, arguments: Js
 )
 def test_keywords_alone_become_an_instruction(query: str, asked: str) -> None:
     assert instruction(query) == asked
+
+
+def test_keywords_about_several_pictures_ask_about_all_of_them(desk: Desk, paths: list[str]) -> None:
+    analyse(desk, paths[:2], "red circle", check_relevance=False)
+    asked = "<image> <image> Query: red circle\nWhat do you see in these images?"
+    assert texts_of(desk.engine.conversations[-1]) == [("user", asked)]
 
 
 # One picture
