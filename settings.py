@@ -35,7 +35,7 @@ SERVER_VERSION = "0.1.0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 DEMO_MODEL = os.path.join(ROOT, "models", "demo-vlm")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-TOOL_FAMILIES = ("chat",)
+TOOL_FAMILIES = ("chat", "vision")
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -214,6 +214,16 @@ class MediaSettings(msgspec.Struct, frozen=True):
     max_image_pixels: Annotated[
         int, Setting("VLLM_MAX_IMAGE_PIXELS", whole(1_000, 178_956_970), "Largest picture in pixels.")
     ] = 50_000_000
+    longest_side: Annotated[
+        int | None,
+        Setting(
+            "VLLM_IMAGE_LONGEST_SIDE",
+            whole(64, 65_535),
+            "Pixels of the longest side that the model uses; a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, "
+            "never below this.",
+            "every pixel is decoded",
+        ),
+    ] = None
     fetch_timeout_s: Annotated[
         float,
         Setting("VLLM_IMAGE_FETCH_TIMEOUT", number(0, 600, exclusive_minimum=True), "Seconds for one download in all."),

@@ -9,7 +9,19 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import batch, cancel, chat, machine, memory, report, results, round_trip, session_turns, startup
+from benchmarks import (
+    batch,
+    cancel,
+    chat,
+    images,
+    machine,
+    memory,
+    report,
+    results,
+    round_trip,
+    session_turns,
+    startup,
+)
 from benchmarks.results import Section
 from benchmarks.run import Run
 from settings import DEMO_MODEL
@@ -20,6 +32,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "round_trip": round_trip,
     "chat": chat,
     "batch": batch,
+    "images": images,
     "cancel": cancel,
     "session_turns": session_turns,
     "memory": memory,

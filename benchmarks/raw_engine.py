@@ -25,10 +25,11 @@ from mcp_protocol import stdio
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Conversations for one call of `LLM.chat`, each of exactly `max_tokens` tokens, greedy."""
+    """Conversations for one call of `LLM.chat`, greedy; with `ignore_eos` each of exactly `max_tokens` tokens."""
 
     conversations: list[list[Json]]
     max_tokens: int
+    ignore_eos: bool = True
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ def chat(llm: Any, question: Question) -> Answer:
     from vllm import SamplingParams
 
     conversations = [[_decoded(message) for message in messages] for messages in question.conversations]
-    sampling = SamplingParams(temperature=0.0, max_tokens=question.max_tokens, ignore_eos=True)
+    sampling = SamplingParams(temperature=0.0, max_tokens=question.max_tokens, ignore_eos=question.ignore_eos)
     started_s = time.perf_counter()
     outputs = llm.chat(conversations, sampling, use_tqdm=False)
     seconds = time.perf_counter() - started_s

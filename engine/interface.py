@@ -108,6 +108,7 @@ class Conversation:
         tool_choice: `auto`, `none`, `required`, or the name of the one function that must be called.
         enable_thinking: whether a model that can reason first does so; `None` leaves it to the model.
         lora: the name of an adapter that the settings know, `None` for the model itself.
+        choice: words of which the answer is exactly one, whatever the sampling says; empty for free text.
     """
 
     messages: tuple[Message, ...]
@@ -117,6 +118,7 @@ class Conversation:
     tool_choice: str = "auto"
     enable_thinking: bool | None = None
     lora: str | None = None
+    choice: tuple[str, ...] = ()
 
 
 class FinishReason(enum.StrEnum):
@@ -143,7 +145,8 @@ class Completion:
 
     `error` is set, and `text` empty, where this conversation of a batch was refused and the others went on.
     `first_token_ms` counts from the moment `generate` was called on a loaded engine.
-    `reasoning` and `tool_calls` were taken out of `text` by the model's parsers.
+    `reasoning` and `tool_calls` were taken out of `text` by the model's parsers. `choice_probabilities` has one figure
+    for each word of `Conversation.choice`, 1 together; `None` where there was no choice, or no time to make it.
     """
 
     text: str = ""
@@ -156,6 +159,7 @@ class Completion:
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] | None = None
+    choice_probabilities: tuple[float, ...] | None = None
     error: str | None = None
 
 
@@ -189,6 +193,9 @@ class EngineStatus:
 OnText = Callable[[int, str, int], None]
 """Called between two steps as `(index, new_text, completion_tokens_so_far)`; index counts the conversations."""
 
+OnFinished = Callable[[int], None]
+"""Called between two steps with the index of a conversation whose answer is complete, or was refused."""
+
 OnPhase = Callable[[str], None]
 """Called from the owner thread when a load enters a phase, e.g. `"importing vLLM"`, `"loading weights"`."""
 
@@ -203,12 +210,14 @@ class Control:
             text it has; `None` for no limit.
         on_text: who listens to new text, or `None` (cheaper).
         on_phase: who listens to the phases of a load that this generation needs.
+        on_finished: who counts finished conversations; costs nothing.
     """
 
     cancelled: Callable[[], bool] = field(default=lambda: False)
     deadline_s: float | None = None
     on_text: OnText | None = None
     on_phase: OnPhase | None = None
+    on_finished: OnFinished | None = None
 
 
 class Engine(Protocol):

@@ -15,6 +15,7 @@ from typing import Any
 
 from engine import failures, structured
 from engine.adapters import Adapters
+from engine.choice import Choices
 from engine.errors import EngineError, GenerationCancelled, GenerationFailed, PromptTooLong
 from engine.interface import Completion, Control, Conversation, FinishReason
 from engine.logprobs import token_logprobs
@@ -98,6 +99,7 @@ class StepLoop:
         self._plain_template = plain_template
         self._plain_stop = plain_stop
         self._parsers = parsers
+        self.choices = Choices(llm)
 
     def run(self, conversations: Sequence[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations as one batch; see `Engine.generate`.
@@ -138,8 +140,9 @@ class StepLoop:
         try:
             params = self._sampling_params(conversation, output_kind)
             options["lora_request"] = self._adapters.request(conversation.lora)
-            reader = self._parsers.reader(conversation)
+            reader = PlainReader() if conversation.choice else self._parsers.reader(conversation)
             reader.constrain(params)
+            params = self.choices.limit(params, conversation.choice)
             try:
                 return self._enqueue(messages, params, options), reader
             except Exception as error:
@@ -268,6 +271,9 @@ class _Generation:
     def run(self) -> list[Completion]:
         for index in range(len(self._conversations)):
             self._stop_if_cancelled()
+            if index and self._is_late():  # preparing a picture takes its time
+                self._completions[index] = Completion(finish_reason=FinishReason.TIMEOUT)
+                continue
             self._add(index)
         while self._loop.has_unfinished():
             self._stop_if_cancelled()
@@ -298,7 +304,7 @@ class _Generation:
     def _fail(self, index: int, error: EngineError) -> None:
         if len(self._conversations) == 1:
             raise error
-        self._completions[index] = Completion(error=str(error))
+        self._note(index, Completion(error=str(error)))
 
     def _stop_if_cancelled(self) -> None:
         if self._control.cancelled():
@@ -335,7 +341,7 @@ class _Generation:
             answer.token_ids.extend(new.token_ids)
         if output.finished:
             del self._unfinished[output.request_id]
-            self._finish(answer, text, _FINISHED[new.finish_reason], output.num_cached_tokens)
+            self._finish(answer, text, _FINISHED[new.finish_reason], output.num_cached_tokens, new.logprobs)
 
     def _take_failed(self, answer: Answer) -> None:
         """A request that vLLM gave up, typically over pictures that its caches lost: worth a second try."""
@@ -360,13 +366,26 @@ class _Generation:
         if self._control.on_text is not None:
             self._control.on_text(answer.index, text, len(answer.token_ids))
 
-    def _finish(self, answer: Answer, text: str, finish_reason: FinishReason, cached_tokens: int | None) -> None:
+    def _finish(
+        self,
+        answer: Answer,
+        text: str,
+        finish_reason: FinishReason,
+        cached_tokens: int | None,
+        last_logprobs: Any = None,
+    ) -> None:
         """Notes a completion, and shows a listener what its reader kept back until the whole output was there."""
         completion = answer.completion(text, finish_reason, cached_tokens)
+        completion = self._loop.choices.decide(completion, self._conversations[answer.index].choice, last_logprobs)
         told = "".join(answer.told)
         if self._control.on_text is not None and completion.text.startswith(told) and completion.text != told:
             self._show(answer, completion.text[len(told) :])
-        self._completions[answer.index] = completion
+        self._note(answer.index, completion)
+
+    def _note(self, index: int, completion: Completion) -> None:
+        self._completions[index] = completion
+        if self._control.on_finished is not None:
+            self._control.on_finished(index)
 
     def _end_unfinished(self) -> None:
         """Ends every unfinished answer at the deadline with the text that it has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers import chat, sessions
+from handlers import chat, sessions, vision
 from handlers.errors import explain
 from mcp_protocol.tools import Tool, Toolbox
 
@@ -97,6 +97,65 @@ TOOLS = (
         result=sessions.SessionDeleted,
         read_only=False,
         destructive=True,
+        idempotent=True,
+    ),
+    Tool(
+        name="analyze_images_with_query",
+        family="vision",
+        title="Analyse pictures with a query",
+        description=(
+            "Looks at 1 to 64 pictures with a query: first checks which of them are relevant to it, then analyses "
+            "those and answers the query over all of them. Use it to search, compare or describe many pictures at "
+            "once; it is much faster than one call each. A picture is an absolute path or a file:, data: or http(s) "
+            "URL. check_relevance=false analyses every picture. metadata tells the model what is known of each. "
+            "Returns one entry per picture in the order given (relevant, probability, analysis, or the error of this "
+            "picture alone), and answer: the answer over the relevant ones."
+        ),
+        arguments=vision.AnalyzeImagesArguments,
+        handler=vision.analyze_images_with_query,
+        result=vision.AnalyzeImagesResult,
+        open_world=True,
+    ),
+    Tool(
+        name="check_image_relevance",
+        family="vision",
+        title="Check a picture's relevance",
+        description=(
+            "Tells whether one picture is relevant to a query, and how probable that is, without describing it. Use it "
+            "to filter pictures. For several pictures use analyze_images_with_query, which checks them all at once."
+        ),
+        arguments=vision.RelevanceArguments,
+        handler=vision.check_image_relevance,
+        result=vision.RelevanceResult,
+        idempotent=True,
+        open_world=True,
+    ),
+    Tool(
+        name="analyze_single_image",
+        family="vision",
+        title="Analyse one picture",
+        description=(
+            "Answers a question about one picture in detail, for example what it shows, what text is on it, or how "
+            "many things of a kind there are. Returns the answer as text. To go on talking about the picture use "
+            "chat_completion with a session_id."
+        ),
+        arguments=vision.AnalyzeImageArguments,
+        handler=vision.analyze_single_image,
+        result=chat.ChatResult,
+        text=lambda result: str(result.text),
+        open_world=True,
+    ),
+    Tool(
+        name="get_model_status",
+        family="vision",
+        title="State of the model",
+        description=(
+            "Tells whether the vision model is loaded, how much memory the server uses, on which device it runs, "
+            "whether it reads pictures and how many one prompt holds. Loads nothing; the first analysis does."
+        ),
+        arguments=chat.NoArguments,
+        handler=vision.get_model_status,
+        result=vision.ModelStatus,
         idempotent=True,
     ),
 )

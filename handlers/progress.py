@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 MIN_INTERVAL_S = 0.05
@@ -66,3 +67,36 @@ class TokenProgress:
         if time.monotonic() - self._sent_s >= MIN_INTERVAL_S:
             self._sink.progress(sum(self._n_tokens), self._total)
             self._sent_s = time.monotonic()
+
+
+class ImageProgress:
+    """Counts pictures that are done, in one phase or several.
+
+    Arguments: where to tell it; `total`, how often a picture will be counted in all.
+    """
+
+    def __init__(self, sink: Progress, total: int) -> None:
+        self._sink = sink
+        self._total = total
+        self._n_done = 0
+        self._sent_s = 0.0
+
+    def skip(self, n_images: int) -> None:
+        """Counts pictures that need no further work."""
+        self._n_done += n_images
+
+    def counter(self, verb: str, n_images: int) -> Callable[[int], None]:
+        """Counts the first `n_images` conversations of a batch as they finish; see `engine.interface.OnFinished`."""
+        n_finished = 0
+
+        def count(index: int) -> None:
+            nonlocal n_finished
+            if index >= n_images:
+                return
+            n_finished += 1
+            self._n_done += 1
+            if n_finished == n_images or time.monotonic() - self._sent_s >= MIN_INTERVAL_S:
+                self._sink.progress(self._n_done, self._total, f"{n_finished} of {n_images} images {verb}")
+                self._sent_s = time.monotonic()
+
+        return count

@@ -75,7 +75,7 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
 def _draft(image: ImageFile, longest_side: int) -> None:
     scale = longest_side / max(image.size)
     if scale < 1:
-        image.draft(None, (round(image.width * scale), round(image.height * scale)))
+        image.draft(None, (max(1, round(image.width * scale)), max(1, round(image.height * scale))))
 
 
 def _orientation(image: Image) -> int:

@@ -46,7 +46,8 @@ class ImageReader:
     """Reads pictures within the limits of the settings. Any thread may call it.
 
     All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or `MediaUnreadable`. `longest_side` (pixels)
-    is for callers that would shrink the picture anyway: a large JPEG is then decoded at a fraction of its size.
+    is for callers that would shrink the picture anyway: a large JPEG is then decoded at a fraction of its size. Where
+    it is not given, the setting of that name holds.
     """
 
     def __init__(self, settings: MediaSettings, cache_bytes: int = CACHE_BYTES) -> None:
@@ -92,6 +93,8 @@ class ImageReader:
         )
 
     def _decoded(self, data: bytes, longest_side: int | None) -> DecodedImage:
+        if longest_side is None:
+            longest_side = self._settings.longest_side
         hashed = hashlib.sha256(f"{longest_side} ".encode("ascii"))
         hashed.update(data)
         digest = hashed.hexdigest()

@@ -4,26 +4,63 @@ from __future__ import annotations
 
 import base64
 import io
+import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
 Json = dict[str, Any]
+SHAPES = ("circle", "square", "triangle")
+COLOURS = ("red", "green", "blue", "yellow", "black", "white", "orange", "purple", "pink", "gray")
+SIZES = ((200, 200), (256, 256), (320, 240), (240, 360), (512, 512), (96, 96), (640, 480))
 
 
 def drawn(background: str = "blue", shape: str | None = "circle", colour: str = "red", size: int = 240) -> Image.Image:
     """One shape in the middle of a plain background."""
     picture = Image.new("RGB", (size, size), background)
-    pen = ImageDraw.Draw(picture)
-    box = (size // 4, size // 4, 3 * size // 4, 3 * size // 4)
+    if shape is not None:
+        box = (size // 4, size // 4, 3 * size // 4, 3 * size // 4)
+        _draw(ImageDraw.Draw(picture), shape, colour, box)
+    return picture
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture of one shape, and what is on it."""
+
+    picture: Image.Image
+    background: str
+    colour: str
+    shape: str
+
+    def described_by(self, text: str) -> bool:
+        """Whether a text names the shape and its colour."""
+        return self.colour in text.lower() and self.shape in text.lower()
+
+
+def fresh_scene(rng: random.Random, colour: str | None = None, shape: str | None = None) -> Scene:
+    """One shape somewhere on a plain background; size, place, and whatever is not given are drawn by lot."""
+    shape = shape or rng.choice(SHAPES)
+    colour = colour or rng.choice(COLOURS)
+    background = rng.choice([name for name in COLOURS if name != colour])
+    width, height = rng.choice(SIZES)
+    picture = Image.new("RGB", (width, height), background)
+    side = round(min(width, height) * rng.uniform(0.35, 0.8))
+    left, top = rng.randint(2, width - side - 2), rng.randint(2, height - side - 2)
+    _draw(ImageDraw.Draw(picture), shape, colour, (left, top, left + side, top + side))
+    return Scene(picture, background, colour, shape)
+
+
+def _draw(pen: ImageDraw.ImageDraw, shape: str, colour: str, box: tuple[int, int, int, int]) -> None:
+    left, top, right, bottom = box
     if shape == "circle":
         pen.ellipse(box, fill=colour)
     elif shape == "square":
         pen.rectangle(box, fill=colour)
     elif shape == "triangle":
-        pen.polygon([(size // 2, box[1]), (box[0], box[3]), (box[2], box[3])], fill=colour)
-    return picture
+        pen.polygon([((left + right) // 2, top), (left, bottom), (right, bottom)], fill=colour)
 
 
 def png(picture: Image.Image) -> bytes:

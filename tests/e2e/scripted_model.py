@@ -51,7 +51,7 @@ def scripted_model(scripts: Mapping[str, str]) -> Path:
     """
     told = json.dumps([scripts, CHAT_TEMPLATE, SPECIAL_TOKENS, MARKS])
     name = f"llama-scripted-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
-    return tiny_models._built(name, lambda folder: _save(folder, scripts))
+    return tiny_models.built(name, lambda folder: _save(folder, scripts))
 
 
 def _save(folder: Path, scripts: Mapping[str, str]) -> None:

@@ -36,20 +36,21 @@ CHAT_TEMPLATE = (
 
 def vision_model() -> Path:
     """The folder of a 0.5 M-parameter Idefics3 with a chat template."""
-    return _built("idefics3", _save_vision_model)
+    return built("idefics3", _save_vision_model)
 
 
 def text_model() -> Path:
     """The folder of a tiny Llama with a chat template."""
-    return _built("llama-chat", lambda folder: _save_text_model(folder, CHAT_TEMPLATE))
+    return built("llama-chat", lambda folder: _save_text_model(folder, CHAT_TEMPLATE))
 
 
 def base_model() -> Path:
     """The folder of a tiny Llama without a chat template."""
-    return _built("llama-base", lambda folder: _save_text_model(folder, None))
+    return built("llama-base", lambda folder: _save_text_model(folder, None))
 
 
-def _built(name: str, save: Any) -> Path:
+def built(name: str, save: Any) -> Path:
+    """The folder of a model of that name; `save` writes it there when it is not there yet."""
     target = Path(tempfile.gettempdir()) / f"vllm-mcp-tiny-models-{os.getuid()}-{BUILD}" / name
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
@@ -62,7 +63,8 @@ def _built(name: str, save: Any) -> Path:
     return target
 
 
-def _tokenizer(chat_template: str | None) -> Any:
+def byte_tokenizer(chat_template: str | None) -> Any:
+    """A tokenizer with a token for each byte and no words."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -79,7 +81,8 @@ def _tokenizer(chat_template: str | None) -> Any:
     return fast
 
 
-def _text_config(vocabulary: int) -> dict[str, Any]:
+def text_config(vocabulary: int) -> dict[str, Any]:
+    """The sizes of a tiny Llama, in Hugging Face's names."""
     return {
         "vocab_size": vocabulary,
         "hidden_size": 64,
@@ -107,7 +110,7 @@ def _save_vision_model(folder: Path) -> None:
     )
 
     torch.manual_seed(0)
-    tokenizer = _tokenizer(CHAT_TEMPLATE)
+    tokenizer = byte_tokenizer(CHAT_TEMPLATE)
     vision = {
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -119,7 +122,7 @@ def _save_vision_model(folder: Path) -> None:
     }
     config = Idefics3Config(
         vision_config=vision,
-        text_config={"model_type": "llama", **_text_config(len(tokenizer))},
+        text_config={"model_type": "llama", **text_config(len(tokenizer))},
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=2,
         pad_token_id=0,
@@ -140,6 +143,6 @@ def _save_text_model(folder: Path, chat_template: str | None) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    tokenizer = _tokenizer(chat_template)
-    LlamaForCausalLM(LlamaConfig(**_text_config(len(tokenizer)))).float().save_pretrained(folder)
+    tokenizer = byte_tokenizer(chat_template)
+    LlamaForCausalLM(LlamaConfig(**text_config(len(tokenizer)))).float().save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -38,6 +38,10 @@ class Reply:
     logprobs: tuple[TokenLogprob, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     reasoning: str | None = None
+    probabilities: tuple[float, ...] | None = None
+
+
+_DEFAULT_REPLY = Reply(("reply",), 0.0, None, FinishReason.STOP, None)
 
 
 class FakeEngine:
@@ -84,19 +88,22 @@ class FakeEngine:
         logprobs: Sequence[TokenLogprob] | None = None,
         tool_calls: Sequence[ToolCall] = (),
         reasoning: str | None = None,
+        probabilities: tuple[float, ...] | None = None,
     ) -> None:
         """Adds the answer to one conversation.
 
         Arguments: `text`, or its `tokens` one by one; `delay_s`, spent before the first token unless cancelled;
         `raises`, an error instead of an answer; `hold`, an event without which the last token does not come;
         `logprobs`, told as they are;
-        `tool_calls` and `reasoning`, as the model's parsers would have read them.
+        `tool_calls` and `reasoning`, as the model's parsers would have read them; `probabilities`, of the words of a
+        choice.
         """
         words = tuple(tokens) if tokens is not None else (text,)
         if tool_calls:
             finish_reason = FinishReason.TOOL_CALLS
         told = tuple(logprobs) if logprobs is not None else None
-        self._replies.append(Reply(words, delay_s, raises, finish_reason, hold, told, tuple(tool_calls), reasoning))
+        calls = tuple(tool_calls)
+        self._replies.append(Reply(words, delay_s, raises, finish_reason, hold, told, calls, reasoning, probabilities))
 
     @property
     def conversations(self) -> list[Conversation]:
@@ -135,13 +142,15 @@ class FakeEngine:
         self.generating.set()
         completions = []
         for index, conversation in enumerate(conversations):
-            reply = self._replies.popleft() if self._replies else Reply(("reply",), 0.0, None, FinishReason.STOP, None)
+            reply = self._replies.popleft() if self._replies else _DEFAULT_REPLY
             try:
                 completions.append(_completion(index, conversation, reply, control))
             except EngineError as error:
                 if len(conversations) == 1 or isinstance(error, GenerationCancelled):
                     raise
                 completions.append(Completion(error=str(error)))
+            if control.on_finished is not None and completions[-1].finish_reason is not FinishReason.TIMEOUT:
+                control.on_finished(index)
         return completions
 
     def release(self) -> None:
@@ -182,6 +191,7 @@ def _completion(index: int, conversation: Conversation, reply: Reply, control: C
         logprobs=reply.logprobs,
         tool_calls=reply.tool_calls,
         reasoning=reply.reasoning,
+        choice_probabilities=None if finish_reason is FinishReason.TIMEOUT else reply.probabilities,
     )
 
 

@@ -1,6 +1,7 @@
 """A stand-in for a loaded `SteppedLLM`: each request answers one letter a step, as vLLM's outputs look."""
 
 import enum
+import string
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -57,12 +58,14 @@ class FakeLLM:
     """The engine and the `LLM` in one.
 
     `refusals` maps a message's text to the errors that adding it raises, one per attempt; `give_up` has the texts whose
-    requests end with `error` once; `on_step` is called before each step.
+    requests end with `error` once; `on_step` is called before each step; `opinions` are the log-probabilities by token
+    of every first token. The tokens are the letters, from 0 for "a" on, and from 26 on for "A".
     """
 
     refusals: dict[str, list[Exception]] = field(default_factory=dict)
     give_up: list[str] = field(default_factory=list)
     on_step: Any = None
+    opinions: dict[int, float] = field(default_factory=dict)
     steps: int = 0
     added: int = 0
     running: dict[str, Request] = field(default_factory=dict)
@@ -94,9 +97,11 @@ class FakeLLM:
         self.accepted = Accepted(request_id, f"{request_id}-internal", range(len(text)), 0)
 
     def get_tokenizer(self) -> Any:
+        letters = {letter: number for number, letter in enumerate(string.ascii_letters)}
         return SimpleNamespace(
             apply_chat_template=lambda messages, **how: messages[-1]["content"],
-            encode=lambda text, **how: list(text),
+            encode=lambda text, **how: [letters.get(letter, 99) for letter in text],
+            get_vocab=lambda: letters,
         )
 
     def has_unfinished_requests(self) -> bool:
@@ -123,12 +128,10 @@ class FakeLLM:
             delta = request.params.output_kind is OutputKind.DELTA
             if finish_reason or delta:
                 text = request.get_next_output_text(finish_reason is not None, delta)
-                new = SimpleNamespace(
-                    text=text,
-                    token_ids=[0] * len(text),
-                    finish_reason=finish_reason,
-                    logprobs=positions(request)[-len(text) :] if request.params.logprobs is not None else None,
-                )
+                opinions = {token: SimpleNamespace(logprob=value) for token, value in self.opinions.items()}
+                wanted = request.params.logprobs is not None
+                said = [opinions] if opinions else positions(request)[-len(text) :] if wanted else None
+                new = SimpleNamespace(text=text, token_ids=[0] * len(text), finish_reason=finish_reason, logprobs=said)
                 outputs.append(
                     SimpleNamespace(
                         request_id=request.request_id,

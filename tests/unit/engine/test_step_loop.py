@@ -115,6 +115,22 @@ def test_a_deadline_that_is_over_answers_at_once() -> None:
     assert (completion.text, completion.finish_reason) == ("", FinishReason.TIMEOUT)
 
 
+def test_the_deadline_also_ends_a_long_adding(monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = FakeLLM()
+    really_enqueue = llm.enqueue_chat
+
+    def enqueue_slowly(*args: Any, **options: Any) -> None:
+        time.sleep(0.06)
+        really_enqueue(*args, **options)
+
+    monkeypatch.setattr(llm, "enqueue_chat", enqueue_slowly)
+    completions = loop(llm).run([ask("x")] * 50, Control(deadline_s=time.monotonic() + 0.1))
+    assert len(completions) == 50
+    assert llm.added < 10
+    assert {done.finish_reason for done in completions} == {FinishReason.TIMEOUT}
+    assert not llm.running
+
+
 def test_without_readable_states_a_deadline_listens() -> None:
     llm = FakeLLM()
     llm.output_processor = SimpleNamespace()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from handlers.progress import TextProgress, TokenProgress
+from handlers.progress import ImageProgress, TextProgress, TokenProgress
 
 
 class Sink:
@@ -61,3 +61,22 @@ def test_tokens_of_a_batch_are_summed(clock: list[float]) -> None:
         told.on_text(index, "x", n_tokens)
         clock[0] += 0.06
     assert sink.told == [(1, 30, None), (2, 30, None), (3, 30, None), (7, 30, None)]
+
+
+def test_pictures_are_counted_over_phases_and_the_end_of_each_is_told(clock: list[float]) -> None:
+    sink = Sink()
+    told = ImageProgress(sink, total=6)
+    check = told.counter("checked", 3)
+    for index in (2, 0, 1):
+        check(index)
+    told.skip(1)
+    clock[0] += 1
+    analyse = told.counter("analysed", 2)
+    for index in (1, 2, 0):  # the third conversation is no picture's
+        analyse(index)
+    assert sink.told == [
+        (1, 6, "1 of 3 images checked"),
+        (3, 6, "3 of 3 images checked"),
+        (5, 6, "1 of 2 images analysed"),
+        (6, 6, "2 of 2 images analysed"),
+    ]

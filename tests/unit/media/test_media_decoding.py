@@ -330,6 +330,12 @@ def test_jpeg_is_decoded_smaller_when_that_is_enough(
     assert decode(encoded("JPEG", size=(800, 400)), MAX_PIXELS, longest_side).size == size
 
 
+def test_long_thin_jpeg_is_decoded_smaller_without_losing_a_side(encoded: Encode) -> None:
+    width, height = decode(encoded("JPEG", size=(30_000, 1)), MAX_PIXELS, 100).size
+    assert width >= 100
+    assert height == 1
+
+
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
 def test_other_formats_keep_their_size(format: str, encoded: Encode) -> None:
     assert decode(encoded(format, size=(80, 40)), MAX_PIXELS, 10).size == (80, 40)

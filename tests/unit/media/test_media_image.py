@@ -87,6 +87,19 @@ def test_digest_tells_apart_how_a_picture_was_decoded(reader: ImageReader, encod
     assert full.digest != reduced.digest
 
 
+def test_setting_says_how_small_a_large_jpeg_may_be_decoded(
+    tmp_path: Path, encoded: Encode, decoded_sizes: list[int]
+) -> None:
+    (tmp_path / "large.jpg").write_bytes(encoded("JPEG", size=(800, 400)))
+    (tmp_path / "large.png").write_bytes(encoded("PNG", size=(800, 400)))
+    small, full = ImageReader(MediaSettings(longest_side=300)), ImageReader(MediaSettings())
+    reduced, whole = small.read_path(str(tmp_path / "large.jpg")), full.read_path(str(tmp_path / "large.jpg"))
+    assert (reduced.image.size, whole.image.size) == ((400, 200), (800, 400))
+    assert reduced.digest != whole.digest
+    assert small.read_path(str(tmp_path / "large.png")).image.size == (800, 400)
+    assert small.read_url((tmp_path / "large.jpg").as_uri(), 100).image.size == (100, 50)
+
+
 def test_changed_file_is_read_anew(reader: ImageReader, tmp_path: Path, encoded: Encode) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(encoded("PNG"))

@@ -133,6 +133,16 @@ def test_next_address_is_tried_when_the_first_is_dead(
     assert get(f"http://two.example:{server.port}/cat", hosts=()) == b"cat"
 
 
+def test_dead_address_before_a_real_one_costs_only_its_share(server: Any, resolver: Any) -> None:
+    """Both are real addresses of this machine; nobody listens on the first."""
+    resolver(["127.0.0.2", "127.0.0.1"])
+    server.answer("/cat", b"cat")
+    url = f"http://two.example:{server.port}/cat"
+    assert get(url, hosts=("two.example",)) == b"cat"
+    with pytest.raises(MediaForbidden, match="VLLM_ALLOWED_MEDIA_HOSTS"):
+        get(url, hosts=())
+
+
 def test_request_names_the_host_and_carries_no_secret(
     server: Any, resolver: Any, connected: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

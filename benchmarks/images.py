@@ -1,0 +1,112 @@
+"""`analyze_images_with_query` over 32 pictures against one `LLM.chat` on the same list.
+
+Both sides get the same new pictures and the same question about each, answer greedily and end where the model ends;
+they take turns. The server gets them as PNGs in data URLs, checks and decodes them within its time; the raw engine gets
+PIL images. The other rows are the same call with the relevance of every picture checked first (nothing is irrelevant at
+threshold 0, so there is an answer over all of them as well), with that answer alone, and one call of
+`analyze_single_image` for each; those are asked about pictures of their own, so that no cache knows them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from benchmarks.engines import Messages, OurServer, RawEngine
+from benchmarks.pipe_server import Json
+from benchmarks.prompts import Prompts, user
+from benchmarks.results import Bound, Cell, Findings, Requirement, Table
+from benchmarks.run import Run
+from benchmarks.samples import ratio, spread
+
+TITLE = "Many pictures against raw vLLM"
+N_IMAGES = 32
+MAX_TOKENS = 64
+QUERY = "Describe this picture."
+REQUIRED = 1.1
+TOOL = "analyze_images_with_query"
+
+
+class Round(msgspec.Struct, frozen=True):
+    """Seconds of every way, and how many texts of the first two differ."""
+
+    raw_s: float
+    ours_s: float
+    checked_s: float
+    answered_s: float
+    one_by_one_s: float
+    n_different: int
+
+
+def measure(run: Run) -> Findings:
+    """All ways, round by round."""
+    n_rounds, n_images = run.pick(full=20, quick=2), run.pick(full=N_IMAGES, quick=4)
+    prompts = Prompts(seed=2)
+    with RawEngine(run.model) as raw, OurServer(run.model) as ours:
+        _round(raw, ours, prompts, n_images, raw_first=True)
+        rounds = [_round(raw, ours, prompts, n_images, raw_first=number % 2 == 0) for number in range(n_rounds)]
+    n_different = sum(each.n_different for each in rounds)
+    notes = [
+        f"{n_different} of {n_rounds * n_images} texts differ from the raw engine's.",
+        f"{n_rounds} rounds, at most {MAX_TOKENS} tokens a picture.",
+    ]
+    return Findings([_table(n_images, rounds)], [_requirement(n_images, rounds)], notes)
+
+
+def _round(raw: RawEngine, ours: OurServer, prompts: Prompts, n_images: int, raw_first: bool) -> Round:
+    urls = [prompts.data_url() for _ in range(n_images)]
+    conversations: list[Messages] = [[user(QUERY, url)] for url in urls]
+    before = raw.chat(conversations, MAX_TOKENS, ignore_eos=False) if raw_first else None
+    ours_s, result = ours.call(TOOL, _arguments(urls))
+    answer = before or raw.chat(conversations, MAX_TOKENS, ignore_eos=False)
+    texts = [item["analysis"] for item in result["results"]]
+    checked_s, _ = ours.call(TOOL, {**_arguments(_fresh(prompts, n_images)), "check_relevance": True, "threshold": 0})
+    answered_s, _ = ours.call(TOOL, {**_arguments(_fresh(prompts, n_images)), "overall_answer": True})
+    singles = [
+        ours.call("analyze_single_image", {"image_path": url, "query": QUERY, "max_tokens": MAX_TOKENS})[0]
+        for url in _fresh(prompts, n_images)
+    ]
+    return Round(
+        raw_s=answer.seconds,
+        ours_s=ours_s,
+        checked_s=checked_s,
+        answered_s=answered_s,
+        one_by_one_s=sum(singles),
+        n_different=sum(a != b for a, b in zip(answer.texts, texts, strict=True)),
+    )
+
+
+def _fresh(prompts: Prompts, n_images: int) -> list[str]:
+    return [prompts.data_url() for _ in range(n_images)]
+
+
+def _arguments(urls: list[str]) -> Json:
+    return {
+        "image_paths": urls,
+        "query": QUERY,
+        "check_relevance": False,
+        "overall_answer": False,
+        "max_tokens": MAX_TOKENS,
+    }
+
+
+def _table(n_images: int, rounds: list[Round]) -> Table:
+    raw = [each.raw_s for each in rounds]
+    rows = [
+        _row(f"{RawEngine.name}, the list", raw, raw),
+        _row(f"{OurServer.name}, check_relevance false", [each.ours_s for each in rounds], raw),
+        _row("… with the check", [each.checked_s for each in rounds], raw),
+        _row("… with one answer over all", [each.answered_s for each in rounds], raw),
+        _row("… one call for each", [each.one_by_one_s for each in rounds], raw),
+    ]
+    return Table(f"{n_images} pictures", ["way", "ms in all", "range ms", f"against {RawEngine.name}, the list"], rows)
+
+
+def _row(name: str, seconds: list[float], raw: list[float]) -> list[Cell]:
+    times = spread([1000 * value for value in seconds])
+    return [name, times.median, f"{times.low:.0f} to {times.high:.0f}", f"{ratio(seconds, raw).median:.3f}×"]
+
+
+def _requirement(n_images: int, rounds: list[Round]) -> Requirement:
+    against_raw = ratio([each.ours_s for each in rounds], [each.raw_s for each in rounds])
+    what = f"{n_images} pictures in one call, relevance not checked: time over raw `LLM.chat` on the list"
+    return Requirement(what, against_raw.median, Bound.AT_MOST, REQUIRED, low=against_raw.low, high=against_raw.high)

@@ -1,0 +1,136 @@
+"""Answers that are one word out of a few, with how likely each word was.
+
+The model may say one token, and only one that begins a word of the choice. The log-probabilities come from before that
+limit (`allowed_token_ids` is applied after vLLM has taken its raw ones; a grammar's mask would come before), so they
+are the model's own opinion, also of the words that it would not have said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from engine.errors import InvalidGeneration
+from engine.interface import Completion, FinishReason
+
+MOST_ALTERNATIVES = 20
+"""vLLM's own limit of log-probabilities a token (`max_logprobs`)."""
+
+# How byte-level and SentencePiece vocabularies write the space before a word.
+_SPACES = ("", " ", "Ġ", "▁")
+
+
+class Choices:
+    """Makes one loaded model choose among words.
+
+    Arguments: `llm`, whose tokenizer says which tokens begin a word.
+    """
+
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+        self._beginnings: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {}
+
+    def limit(self, params: Any, words: tuple[str, ...]) -> Any:
+        """vLLM's sampling parameters, limited to one of the words when there are any.
+
+        Raises: `InvalidGeneration` when the model's tokens do not tell the words apart.
+        """
+        if not words:
+            return params
+        token_ids = [token_id for ids in self._beginnings_of(words) for token_id in ids]
+        params.temperature = 0.0
+        params.max_tokens, params.min_tokens = 1, 0
+        params.allowed_token_ids = token_ids
+        if hasattr(params, "logprob_token_ids"):
+            params.logprob_token_ids = token_ids
+        else:  # before vLLM had that: a word that is not among the likeliest tokens then counts as impossible
+            params.logprobs = MOST_ALTERNATIVES
+        return params
+
+    def decide(self, completion: Completion, words: tuple[str, ...], logprobs: Any) -> Completion:
+        """The completion with the likeliest word as its text and the words' probabilities, when there was a choice.
+
+        Arguments: `logprobs`, vLLM's for this completion: by position, then by token.
+        """
+        if not words or not logprobs:
+            return completion
+        found = {token_id: entry.logprob for token_id, entry in logprobs[0].items()}
+        shares = probabilities(self._beginnings_of(words), found)
+        if shares is None:
+            return completion
+        word = words[max(range(len(words)), key=shares.__getitem__)]
+        return dataclasses.replace(
+            completion, text=word, finish_reason=FinishReason.STOP, choice_probabilities=shares, logprobs=None
+        )
+
+    def _beginnings_of(self, words: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+        if words not in self._beginnings:
+            self._beginnings[words] = beginnings(self._llm.get_tokenizer(), words)
+        return self._beginnings[words]
+
+
+def beginnings(tokenizer: Any, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """The tokens with which each word may begin, in any case and with or without a space before it.
+
+    Tokens that are a whole word count; only where a tokenizer has none of a word do the first pieces of it count. A
+    token that begins two of the words tells nothing and is left out.
+
+    Raises: `InvalidGeneration` when nothing is left of a word.
+    """
+    found = [_whole_tokens(tokenizer, word) or _first_pieces(tokenizer, word) for word in words]
+    owned = []
+    for number, ids in enumerate(found):
+        others = set().union(*(other for place, other in enumerate(found) if place != number))
+        owned.append(tuple(sorted(ids - others)))
+    if not all(owned):
+        raise InvalidGeneration(f"This model's tokens do not tell {' and '.join(words)} apart.")
+    return tuple(owned)
+
+
+def probabilities(
+    beginnings: Iterable[Iterable[int]], logprobs: Mapping[int, float | None]
+) -> tuple[float, ...] | None:
+    """How likely each word was against the others, out of its tokens' log-probabilities; they add up to 1.
+
+    `None` when not one of the tokens has a finite figure.
+    """
+    sums = [_log_sum([_finite(logprobs.get(token_id)) for token_id in ids]) for ids in beginnings]
+    total = _log_sum(sums)
+    if total == -math.inf:
+        return None
+    return tuple(math.exp(value - total) for value in sums)
+
+
+def _spellings(word: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((word, word.lower(), word.capitalize(), word.upper())))
+
+
+def _whole_tokens(tokenizer: Any, word: str) -> set[int]:
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    vocabulary = tokenizer.get_vocab()
+    written = [space + spelling for spelling in _spellings(word) for space in _SPACES]
+    whole = {vocabulary[token] for token in written if token in vocabulary}
+    for spelling in _spellings(word):
+        for text in (spelling, f" {spelling}"):
+            ids = tokenizer.encode(text, add_special_tokens=False)
+            if len(ids) == 1:
+                whole.add(ids[0])
+    return whole - {unknown}
+
+
+def _first_pieces(tokenizer: Any, word: str) -> set[int]:
+    pieces = {tuple(tokenizer.encode(spelling, add_special_tokens=False)[:1]) for spelling in _spellings(word)}
+    return {ids[0] for ids in pieces if ids} - {getattr(tokenizer, "unk_token_id", None)}
+
+
+def _finite(logprob: float | None) -> float:
+    return logprob if logprob is not None and math.isfinite(logprob) else -math.inf
+
+
+def _log_sum(values: Sequence[float]) -> float:
+    highest = max(values, default=-math.inf)
+    if highest == -math.inf:
+        return highest
+    return highest + math.log(sum(math.exp(value - highest) for value in values))
