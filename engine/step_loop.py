@@ -1,4 +1,4 @@
-"""One generation on a loaded engine: adds the requests, steps until they are done, and leaves nothing behind.
+"""The loop over the steps of a loaded engine: requests in, outputs out, and nothing left behind.
 
 `vllm.LLM` can be stopped only from inside its step loop, and what an interrupted loop leaves is answered to the next
 caller. So the loop is ours: between two steps it sends new text, asks whether it is cancelled and looks at the clock.
@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from engine import failures, structured
 from engine.adapters import Adapters
 from engine.choice import Choices
-from engine.errors import EngineError, GenerationCancelled, GenerationFailed, PromptTooLong
-from engine.interface import Completion, Control, Conversation, FinishReason
-from engine.logprobs import token_logprobs
+from engine.errors import PromptTooLong
+from engine.generation import Generation
+from engine.interface import Completion, Control, Conversation
 from engine.parsers import OutputParsers, PlainReader
 from engine.rendering import Renderer
 from engine.stepped_llm import Accepted
+
+if TYPE_CHECKING:
+    from engine.generation import Answer
 
 log = logging.getLogger("engine")
 
@@ -29,46 +30,10 @@ log = logging.getLogger("engine")
 MOST_CHARACTERS_COUNTED = 200_000
 # How often cancelling and the deadline are looked at while an engine core elsewhere is busy.
 CORE_WAIT_S = 0.1
-_FINISHED = {"stop": FinishReason.STOP, "repetition": FinishReason.STOP, "length": FinishReason.LENGTH}
 
 
 class EngineBroken(Exception):
     """The engine raised in the middle of a step, or said that it is gone; the cause tells why."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """A completion in the making; `index` is its place in the caller's list, `told` the text that a listener has.
-
-    `n_logprobs` is `Sampling.logprobs`; `logprobs` are vLLM's own, one position a token.
-    """
-
-    index: int
-    accepted: Accepted
-    reader: PlainReader
-    n_logprobs: int | None = None
-    retried: bool = False
-    pieces: list[str] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
-    token_ids: list[int] = field(default_factory=list)
-    first_token_ms: float | None = None
-    logprobs: list[Any] = field(default_factory=list)
-
-    def completion(self, text: str, finish_reason: FinishReason, cached_tokens: int | None) -> Completion:
-        """The finished completion."""
-        output = self.reader.read(text, self.token_ids, self.accepted.prompt_token_ids)
-        return Completion(
-            text=output.text,
-            reasoning=output.reasoning,
-            tool_calls=output.tool_calls,
-            finish_reason=FinishReason.TOOL_CALLS if output.tool_calls else finish_reason,
-            prompt_tokens=self.accepted.prompt_tokens,
-            completion_tokens=len(self.token_ids),
-            cached_tokens=cached_tokens,
-            image_tokens=self.accepted.image_tokens,
-            first_token_ms=self.first_token_ms,
-            logprobs=None if self.n_logprobs is None else token_logprobs(self.logprobs, self.n_logprobs),
-        )
 
 
 class StepLoop:
@@ -107,7 +72,7 @@ class StepLoop:
         Raises: `EngineBroken` and those errors of `Engine.generate` that concern the requests.
         """
         try:
-            return structured.checked(conversations, _Generation(self, conversations, control).run())
+            return structured.checked(conversations, Generation(self, conversations, control).run())
         except BaseException:
             self.abort_all()
             raise
@@ -253,149 +218,3 @@ class StepLoop:
             )
             return len(self._llm.get_tokenizer().encode(text, add_special_tokens=False))
         return None
-
-
-class _Generation:
-    """The state of one `StepLoop.run`."""
-
-    def __init__(self, loop: StepLoop, conversations: Sequence[Conversation], control: Control) -> None:
-        self._loop = loop
-        self._conversations = conversations
-        self._control = control
-        self._started_s = time.monotonic()
-        self._output_kind = loop.output_kind(control)
-        self._completions: dict[int, Completion] = {}
-        self._unfinished: dict[str, Answer] = {}
-        self._waiting_for_first: list[Answer] = []
-
-    def run(self) -> list[Completion]:
-        for index in range(len(self._conversations)):
-            self._stop_if_cancelled()
-            if index and self._is_late():  # preparing a picture takes its time
-                self._completions[index] = Completion(finish_reason=FinishReason.TIMEOUT)
-                continue
-            self._add(index)
-        while self._loop.has_unfinished():
-            self._stop_if_cancelled()
-            if self._is_late():
-                self._end_unfinished()
-                break
-            if not self._loop.is_ready():
-                continue
-            outputs = self._loop.step()
-            if self._waiting_for_first:
-                self._note_first_tokens()
-            for output in outputs:
-                self._take(output)
-        if self._unfinished:
-            raise GenerationFailed("The engine lost a request. Send it again.")
-        return [self._completions[index] for index in range(len(self._conversations))]
-
-    def _add(self, index: int, retried: bool = False) -> None:
-        try:
-            accepted, reader = self._loop.add(self._conversations[index], self._output_kind)
-        except EngineError as error:
-            self._fail(index, error)
-            return
-        answer = Answer(index, accepted, reader, self._conversations[index].sampling.logprobs, retried)
-        self._unfinished[accepted.request_id] = answer
-        self._waiting_for_first.append(answer)
-
-    def _fail(self, index: int, error: EngineError) -> None:
-        if len(self._conversations) == 1:
-            raise error
-        self._note(index, Completion(error=str(error)))
-
-    def _stop_if_cancelled(self) -> None:
-        if self._control.cancelled():
-            raise GenerationCancelled("The generation was cancelled.")
-
-    def _is_late(self) -> bool:
-        return self._control.deadline_s is not None and time.monotonic() >= self._control.deadline_s
-
-    def _note_first_tokens(self) -> None:
-        now_ms = (time.monotonic() - self._started_s) * 1e3
-        waiting = []
-        for answer in self._waiting_for_first:
-            if self._loop.has_begun(answer.accepted):
-                answer.first_token_ms = now_ms
-            else:
-                waiting.append(answer)
-        self._waiting_for_first = waiting
-
-    def _take(self, output: Any) -> None:
-        answer = self._unfinished.get(output.request_id)
-        if answer is None:
-            return
-        new = output.outputs[0]
-        if output.finished and new.finish_reason not in _FINISHED:
-            self._take_failed(answer)
-            return
-        if answer.n_logprobs is not None:
-            answer.logprobs += new.logprobs or ()
-        if self._output_kind.name == "DELTA":
-            self._tell(answer, new.text, new.token_ids)
-            text = "".join(answer.pieces)
-        else:
-            text = new.text
-            answer.token_ids.extend(new.token_ids)
-        if output.finished:
-            del self._unfinished[output.request_id]
-            self._finish(answer, text, _FINISHED[new.finish_reason], output.num_cached_tokens, new.logprobs)
-
-    def _take_failed(self, answer: Answer) -> None:
-        """A request that vLLM gave up, typically over pictures that its caches lost: worth a second try."""
-        del self._unfinished[answer.accepted.request_id]
-        if not answer.retried and not answer.pieces:
-            self._add(answer.index, retried=True)
-        else:
-            self._fail(answer.index, GenerationFailed("The engine gave this request up. Send it again."))
-
-    def _tell(self, answer: Answer, text: str, token_ids: Sequence[int]) -> None:
-        answer.token_ids.extend(token_ids)
-        shown = ""
-        if self._control.on_text is not None:
-            shown = answer.reader.new_answer_text(text, token_ids, answer.accepted.prompt_token_ids)
-        if text:
-            answer.pieces.append(text)
-        if text or shown:
-            self._show(answer, shown)
-
-    def _show(self, answer: Answer, text: str) -> None:
-        answer.told.append(text)
-        if self._control.on_text is not None:
-            self._control.on_text(answer.index, text, len(answer.token_ids))
-
-    def _finish(
-        self,
-        answer: Answer,
-        text: str,
-        finish_reason: FinishReason,
-        cached_tokens: int | None,
-        last_logprobs: Any = None,
-    ) -> None:
-        """Notes a completion, and shows a listener what its reader kept back until the whole output was there."""
-        completion = answer.completion(text, finish_reason, cached_tokens)
-        completion = self._loop.choices.decide(completion, self._conversations[answer.index].choice, last_logprobs)
-        told = "".join(answer.told)
-        if self._control.on_text is not None and completion.text.startswith(told) and completion.text != told:
-            self._show(answer, completion.text[len(told) :])
-        self._note(answer.index, completion)
-
-    def _note(self, index: int, completion: Completion) -> None:
-        self._completions[index] = completion
-        if self._control.on_finished is not None:
-            self._control.on_finished(index)
-
-    def _end_unfinished(self) -> None:
-        """Ends every unfinished answer at the deadline with the text that it has."""
-        for answer in self._drain():
-            answer.logprobs = self._loop.logprobs_so_far(answer)
-            rest, token_ids, cached_tokens = self._loop.so_far(answer)
-            self._tell(answer, rest, token_ids[len(answer.token_ids) :])
-            self._finish(answer, "".join(answer.pieces), FinishReason.TIMEOUT, cached_tokens)
-        self._loop.abort_all()
-
-    def _drain(self) -> Iterator[Answer]:
-        while self._unfinished:
-            yield self._unfinished.pop(next(iter(self._unfinished)))
