@@ -111,6 +111,8 @@ def with_functions(request: Conversation, arguments: FunctionArguments, settings
             "vLLM's parser for the model's family; without it tool_choice may be none, required or a function."
         )
     if tools and choice not in (AUTO, NONE):
+        if request.response_format is not None:
+            raise ArgumentError("arguments.response_format: does not go with a forced tool_choice: a call is no answer")
         _check_forced(tools, str(choice))
     return dataclasses.replace(request, tools=tools, tool_choice=str(choice), enable_thinking=arguments.enable_thinking)
 

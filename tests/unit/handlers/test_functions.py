@@ -135,6 +135,14 @@ def with_call(**changed: Any) -> Json:
             "arguments.tool_choice: there is no tool 'x' among arguments.tools.",
         ),
         ({"tool_choice": "required"}, "arguments.tool_choice: required needs arguments.tools."),
+        (
+            {"tools": [tool()], "tool_choice": "required", "response_format": {"type": "json_object"}},
+            "arguments.response_format: does not go with a forced tool_choice",
+        ),
+        (
+            {"tools": [tool(parameters={"not": {}})], "tool_choice": "required"},
+            "arguments.tools: a call cannot be forced with these parameters: ",
+        ),
         ({"enable_thinking": 1}, "arguments.enable_thinking: expected bool | null, got int"),
         ({"chat_template_kwargs": {"enable_thinking": True}}, "arguments.chat_template_kwargs: there is no such"),
         ({"messages": [result()]}, "arguments.messages: the tool_call_id 'call_1' answers no tool call."),
