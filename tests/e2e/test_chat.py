@@ -17,6 +17,8 @@ from tests.e2e.server_process import ServerProcess
 Json = dict[str, Any]
 WHAT = "What is in this image?"
 GREEDY: Json = {"temperature": 0, "max_tokens": 40}
+CACHE_BLOCK_TOKENS = 128
+"""vLLM caches whole blocks of a prompt; on a CPU a block has so many tokens."""
 ENDLESS: Json = {"max_tokens": 2000, "min_tokens": 2000, "ignore_eos": True}
 
 
@@ -100,6 +102,19 @@ def test_session_keeps_its_picture(demo_server: ServerProcess, session_id: str) 
     assert "green" in later["text"].lower()
     assert later["usage"]["image_tokens"] > 0
     assert later["usage"]["cached_tokens"] is not None
+
+
+def test_a_turn_costs_only_what_is_new_in_it(demo_server: ServerProcess, session_id: str) -> None:
+    """Turns 2 to 20 of a conversation with a picture: what came before is in the prefix cache, whole blocks of it."""
+    picture = asked(WHAT, image_part(drawn("orange", "triangle", "purple")))
+    known = chat(demo_server, picture, session_id=session_id)["usage"]["prompt_tokens"]
+    for turn in range(2, 21):
+        question = f"What color is the background? ({turn})"
+        usage = chat(demo_server, question, session_id=session_id)["usage"]
+        assert usage["image_tokens"] > 0
+        computed, new = usage["prompt_tokens"] - usage["cached_tokens"], usage["prompt_tokens"] - known
+        assert computed <= new + CACHE_BLOCK_TOKENS, f"turn {turn}: {usage}"
+        known = usage["prompt_tokens"]
 
 
 def test_calls_without_a_session_know_nothing_of_each_other(demo_server: ServerProcess) -> None:
