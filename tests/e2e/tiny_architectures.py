@@ -1,4 +1,4 @@
-"""More kinds of vision-language models, tiny and random, that load without torchvision.
+"""More kinds of vision-language models, tiny and random.
 
 They differ where it matters here: how pictures stand in the prompt (a prefix before all text, or queries of a
 Q-Former), no chat template, and a limit of one picture a prompt.
