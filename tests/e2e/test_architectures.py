@@ -25,18 +25,14 @@ pytestmark = [
 
 MODELS: dict[str, Callable[[], Path]] = {
     "Idefics3": tiny_models.vision_model,
-    "PaliGemma": tiny_architectures.paligemma,
     "BLIP-2": tiny_architectures.blip2,
+    "Aria": tiny_architectures.aria,
 }
-NEEDS_TORCHVISION = {"PaliGemma"}
-"""vLLM (0.32) imports torchvision for these when it sizes a picture, although they use nothing of it."""
 COLOURS = ("red", "green", "blue", "yellow")
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def engine(request: pytest.FixtureRequest) -> Iterator[LocalEngine]:
-    if request.param in NEEDS_TORCHVISION and importlib.util.find_spec("torchvision") is None:
-        pytest.skip("torchvision is not installed here")
     folder = str(MODELS[request.param]())
     loaded = LocalEngine(EngineSettings(model_name=folder, cpu_kvcache_space_gib=0.125), log_level="ERROR")
     loaded.load()
