@@ -103,9 +103,11 @@ class RawEngine:
     def __exit__(self, *exception: object) -> None:
         self._pipes.close()
 
-    def chat(self, conversations: Sequence[Messages], max_tokens: int, ignore_eos: bool = True) -> Answer:
+    def chat(
+        self, conversations: Sequence[Messages], max_tokens: int, *, ignore_eos: bool = True, decoded: bool = True
+    ) -> Answer:
         """One call of `LLM.chat` on a list."""
-        question = Question(list(conversations), max_tokens, ignore_eos)
+        question = Question(list(conversations), max_tokens, ignore_eos, decoded)
         return msgspec.json.decode(self._pipes.ask(msgspec.json.encode(question) + b"\n"), type=Answer)
 
 

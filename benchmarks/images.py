@@ -2,9 +2,10 @@
 
 Both sides get the same new pictures and the same question about each, answer greedily and end where the model ends;
 they take turns. The server gets them as PNGs in data URLs, checks and decodes them within its time; the raw engine gets
-PIL images. The other rows are the same call with the relevance of every picture checked first (nothing is irrelevant at
-threshold 0, so there is an answer over all of them as well), with that answer alone, and one call of
-`analyze_single_image` for each; those are asked about pictures of their own, so that no cache knows them.
+PIL images, and in a row of its own data URLs as well. The other rows are the same call with the relevance of every
+picture checked first (nothing is irrelevant at threshold 0, so there is an answer over all of them as well), with that
+answer alone, and one call of `analyze_single_image` for each; those are asked about pictures of their own, so that no
+cache knows them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Round(msgspec.Struct, frozen=True):
     """Seconds of every way, and how many texts of the first two differ."""
 
     raw_s: float
+    raw_urls_s: float
     ours_s: float
     checked_s: float
     answered_s: float
@@ -59,6 +61,8 @@ def _round(raw: RawEngine, ours: OurServer, prompts: Prompts, n_images: int, raw
     ours_s, result = ours.call(TOOL, _arguments(urls))
     answer = before or raw.chat(conversations, MAX_TOKENS, ignore_eos=False)
     texts = [item["analysis"] for item in result["results"]]
+    own = [[user(QUERY, url)] for url in _fresh(prompts, n_images)]
+    raw_urls_s = raw.chat(own, MAX_TOKENS, ignore_eos=False, decoded=False).seconds
     checked_s, _ = ours.call(TOOL, {**_arguments(_fresh(prompts, n_images)), "check_relevance": True, "threshold": 0})
     answered_s, _ = ours.call(TOOL, {**_arguments(_fresh(prompts, n_images)), "overall_answer": True})
     singles = [
@@ -67,6 +71,7 @@ def _round(raw: RawEngine, ours: OurServer, prompts: Prompts, n_images: int, raw
     ]
     return Round(
         raw_s=answer.seconds,
+        raw_urls_s=raw_urls_s,
         ours_s=ours_s,
         checked_s=checked_s,
         answered_s=answered_s,
@@ -93,6 +98,7 @@ def _table(n_images: int, rounds: list[Round]) -> Table:
     raw = [each.raw_s for each in rounds]
     rows = [
         _row(f"{RawEngine.name}, the list", raw, raw),
+        _row("… as data URLs", [each.raw_urls_s for each in rounds], raw),
         _row(f"{OurServer.name}, check_relevance false", [each.ours_s for each in rounds], raw),
         _row("… with the check", [each.checked_s for each in rounds], raw),
         _row("… with one answer over all", [each.answered_s for each in rounds], raw),

@@ -30,6 +30,8 @@ class Question(msgspec.Struct, frozen=True):
     conversations: list[list[Json]]
     max_tokens: int
     ignore_eos: bool = True
+    decoded: bool = True
+    """Whether pictures are given to vLLM as PIL images, or as they came, for vLLM to decode."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -73,7 +75,9 @@ def chat(llm: Any, question: Question) -> Answer:
     """One call of `LLM.chat`, measured."""
     from vllm import SamplingParams
 
-    conversations = [[_decoded(message) for message in messages] for messages in question.conversations]
+    conversations = question.conversations
+    if question.decoded:
+        conversations = [[_decoded(message) for message in messages] for messages in conversations]
     sampling = SamplingParams(temperature=0.0, max_tokens=question.max_tokens, ignore_eos=question.ignore_eos)
     started_s = time.perf_counter()
     outputs = llm.chat(conversations, sampling, use_tqdm=False)

@@ -25,8 +25,8 @@ pytestmark = [
 
 MODELS: dict[str, Callable[[], Path]] = {
     "Idefics3": tiny_models.vision_model,
-    "PaliGemma": tiny_architectures.paligemma,
     "BLIP-2": tiny_architectures.blip2,
+    "Aria": tiny_architectures.aria,
 }
 COLOURS = ("red", "green", "blue", "yellow")
 

