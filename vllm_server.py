@@ -50,7 +50,7 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
     from mcp_protocol import log
     from mcp_protocol.main_loop import MainLoop
     from mcp_protocol.server import Server, ServerInfo
-    from mcp_protocol.work_queue import Task
+    from mcp_protocol.work_queue import IdleTask, Task
     from settings import SERVER_DESCRIPTION, SERVER_NAME, SERVER_TITLE, SERVER_VERSION
 
     log_problem = log.configure(settings.server.log_level, settings.server.log_file)
@@ -71,6 +71,7 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
         on_start=Task("preload", services.preload) if settings.engine.preload and not problems else None,
         wake=loop.wake,
         on_idle=loop.work_done,
+        idle_task=IdleTask(Task("idle timeout", services.give_back_memory), services.idle_due_s),
     )
     loop.run(server, services.close)
 

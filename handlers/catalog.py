@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers import chat, sessions, vision
+from handlers import chat, gpu, sessions, vision
 from handlers.errors import explain
 from mcp_protocol.tools import Tool, Toolbox
 
@@ -156,6 +156,77 @@ TOOLS = (
         arguments=chat.NoArguments,
         handler=vision.get_model_status,
         result=vision.ModelStatus,
+        idempotent=True,
+    ),
+    Tool(
+        name="get_gpu_status",
+        family="gpu",
+        title="GPU and memory",
+        description=(
+            "Tells where the model is (GPU, CPU, or null while none is loaded), how long it has been idle, and the "
+            "memory in use, measured now: of each GPU by its driver, and of the server's own processes. Loads nothing. "
+            "gpu_memory_allocated_gb is what this server holds on the GPUs, gpu_memory_reserved_gb what is in use "
+            "there in all. What cannot be measured is null. A GB has 2^30 bytes."
+        ),
+        arguments=chat.NoArguments,
+        handler=gpu.get_gpu_status,
+        result=gpu.GpuStatus,
+    ),
+    Tool(
+        name="offload_gpu",
+        family="gpu",
+        title="Offload the model",
+        description=(
+            "Moves the model from the GPU into the host's memory, so that other programs can use the GPU. The next "
+            "call that needs the model brings it back in seconds; sessions are kept. Needs a GPU; on a CPU it fails, "
+            "and release_gpu is what to use."
+        ),
+        arguments=chat.NoArguments,
+        handler=gpu.offload_gpu,
+        result=gpu.MemoryGivenBack,
+        read_only=False,
+        idempotent=True,
+    ),
+    Tool(
+        name="release_gpu",
+        family="gpu",
+        title="Release the model",
+        description=(
+            "Drops the model and gives all its memory back, on the GPU and of the host; tells the memory measured "
+            "before and after. The next call that needs the model loads it again; sessions are kept."
+        ),
+        arguments=chat.NoArguments,
+        handler=gpu.release_gpu,
+        result=gpu.MemoryGivenBack,
+        read_only=False,
+        idempotent=True,
+    ),
+    Tool(
+        name="update_gpu_timeout",
+        family="gpu",
+        title="Set the idle timeout",
+        description=(
+            "Sets after how many seconds without use the model is offloaded, or released where it cannot be. 0 turns "
+            "that off. Holds at once, counted from the last use, until the server ends."
+        ),
+        arguments=gpu.TimeoutArguments,
+        handler=gpu.update_gpu_timeout,
+        result=gpu.TimeoutUpdated,
+        read_only=False,
+        idempotent=True,
+    ),
+    Tool(
+        name="list_available_models",
+        family="gpu",
+        title="List models",
+        description=(
+            "Lists the models to choose from: the configured one, the bundled one, those that Hugging Face has "
+            "downloaded to this machine, and some worth a download, with the memory each needs and whether this "
+            "machine has it (null: not known). Downloads nothing and asks nobody."
+        ),
+        arguments=chat.NoArguments,
+        handler=gpu.list_available_models,
+        result=gpu.ModelList,
         idempotent=True,
     ),
 )
