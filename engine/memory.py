@@ -57,15 +57,6 @@ def free_memory_bytes() -> int:
     return min(free, max(0, limit - used)) if limit is not None and used is not None else free
 
 
-def resident_bytes() -> int | None:
-    """What this process holds in the machine's memory; `None` where the system does not tell."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return None
-
-
 def give_back_memory() -> None:
     """Returns freed memory to the system and, where CUDA was used, to the GPU."""
     gc.collect()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers import chat, gpu, sessions, vision
+from handlers import chat, gpu, model, sessions, vision
 from handlers.errors import explain
 from mcp_protocol.tools import Tool, Toolbox
 
@@ -56,9 +56,9 @@ TOOLS = (
             "Tells which model the server runs, whether it is loaded, its context length, whether it reads pictures, "
             "the sampling defaults and how many sessions there are. Loads nothing; what is not known yet is null."
         ),
-        arguments=chat.NoArguments,
-        handler=chat.model_info,
-        result=chat.ModelInfo,
+        arguments=model.NoArguments,
+        handler=model.model_info,
+        result=model.ModelInfo,
         idempotent=True,
     ),
     Tool(
@@ -153,7 +153,7 @@ TOOLS = (
             "Tells whether the vision model is loaded, how much memory the server uses, on which device it runs, "
             "whether it reads pictures and how many one prompt holds. Loads nothing; the first analysis does."
         ),
-        arguments=chat.NoArguments,
+        arguments=model.NoArguments,
         handler=vision.get_model_status,
         result=vision.ModelStatus,
         idempotent=True,
@@ -168,7 +168,7 @@ TOOLS = (
             "gpu_memory_allocated_gb is what this server holds on the GPUs, gpu_memory_reserved_gb what is in use "
             "there in all. What cannot be measured is null. A GB has 2^30 bytes."
         ),
-        arguments=chat.NoArguments,
+        arguments=model.NoArguments,
         handler=gpu.get_gpu_status,
         result=gpu.GpuStatus,
     ),
@@ -181,7 +181,7 @@ TOOLS = (
             "call that needs the model brings it back in seconds; sessions are kept. Needs a GPU; on a CPU it fails, "
             "and release_gpu is what to use."
         ),
-        arguments=chat.NoArguments,
+        arguments=model.NoArguments,
         handler=gpu.offload_gpu,
         result=gpu.MemoryGivenBack,
         read_only=False,
@@ -195,7 +195,7 @@ TOOLS = (
             "Drops the model and gives all its memory back, on the GPU and of the host; tells the memory measured "
             "before and after. The next call that needs the model loads it again; sessions are kept."
         ),
-        arguments=chat.NoArguments,
+        arguments=model.NoArguments,
         handler=gpu.release_gpu,
         result=gpu.MemoryGivenBack,
         read_only=False,
@@ -224,7 +224,7 @@ TOOLS = (
             "downloaded to this machine, and some worth a download, with the memory each needs and whether this "
             "machine has it (null: not known). Downloads nothing and asks nobody."
         ),
-        arguments=chat.NoArguments,
+        arguments=model.NoArguments,
         handler=gpu.list_available_models,
         result=gpu.ModelList,
         idempotent=True,

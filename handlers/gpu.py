@@ -11,7 +11,7 @@ from msgspec import Meta
 from engine.errors import OffloadUnsupported
 from engine.interface import EngineState, EngineStatus
 from engine.model_catalog import CatalogModel, catalog
-from handlers.chat import NoArguments
+from handlers.model import NoArguments
 from settings import MAX_IDLE_TIMEOUT_S
 
 if TYPE_CHECKING:
