@@ -35,7 +35,8 @@ SERVER_VERSION = "0.1.0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 DEMO_MODEL = os.path.join(ROOT, "models", "demo-vlm")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-TOOL_FAMILIES = ("chat", "vision")
+TOOL_FAMILIES = ("chat", "vision", "gpu")
+MAX_IDLE_TIMEOUT_S = 30 * 24 * 3600
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -158,9 +159,34 @@ class EngineSettings(msgspec.Struct, frozen=True):
         str | None,
         Setting("VLLM_REASONING_PARSER", TEXT, "vLLM's parser for the model's reasoning, e.g. qwen3.", "none"),
     ] = None
+    enable_sleep_mode: Annotated[
+        bool,
+        Setting(
+            "VLLM_ENABLE_SLEEP_MODE",
+            SWITCH,
+            "1: load so that `offload_gpu` can move the model off the GPU; a CPU knows no such mode.",
+        ),
+    ] = True
+    idle_timeout_s: Annotated[
+        int,
+        Setting(
+            "GPU_IDLE_TIMEOUT",
+            whole(0, MAX_IDLE_TIMEOUT_S),
+            "Seconds until an unused model is offloaded, or released where it cannot be; 0: never.",
+        ),
+    ] = 600
     preload: Annotated[
         bool, Setting("VLLM_PRELOAD", SWITCH, "1: load the model right after `initialize`; 0: at the first call.")
     ] = False
+    hf_cache: Annotated[
+        str,
+        Setting(
+            "HF_HUB_CACHE",
+            TEXT,
+            "Folder of the models that Hugging Face has downloaded.",
+            "`HF_HOME`/hub, or ~/.cache/huggingface/hub",
+        ),
+    ] = os.path.join("~", ".cache", "huggingface", "hub")
     hf_token: Annotated[
         str | None, Setting("HUGGING_FACE_HUB_TOKEN", TEXT, "Token for gated models (HF_TOKEN works too).", "none")
     ] = None
@@ -283,9 +309,20 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
     values = {**environment, **(overrides or {})}
     if not values.get("HUGGING_FACE_HUB_TOKEN") and values.get("HF_TOKEN"):
         values["HUGGING_FACE_HUB_TOKEN"] = values["HF_TOKEN"]
+    if not values.get("HF_HUB_CACHE", "").strip():
+        values["HF_HUB_CACHE"] = _hf_hub_cache(values)
     problems: list[str] = []
     sections = {name: cls(**_section_values(cls, values, problems)) for name, cls in SECTIONS.items()}
     return Settings(**sections, problems=tuple(problems))
+
+
+def _hf_hub_cache(values: Mapping[str, str]) -> str:
+    """Where huggingface_hub keeps its downloads, by its own rules; "" for the default."""
+    if home := values.get("HF_HOME", "").strip():
+        return os.path.join(home, "hub")
+    if caches := values.get("XDG_CACHE_HOME", "").strip():
+        return os.path.join(caches, "huggingface", "hub")
+    return ""
 
 
 def _section_values(cls: type[Any], values: Mapping[str, str], problems: list[str]) -> dict[str, Any]:

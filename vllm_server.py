@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 INSTRUCTIONS = (
-    "chat_completion answers messages with text and pictures; give a session_id to hold a conversation. Pictures are "
-    "given by absolute path, URL or base64. The first call loads the model: if told that it still loads, ask again."
+    "chat_completion answers messages with text and pictures; give a session_id to hold a conversation. "
+    "analyze_images_with_query looks at up to 64 pictures at once. Pictures are given by absolute path, URL or base64. "
+    "The first call loads the model: if told that it still loads, ask again. release_gpu gives its memory back."
 )
 
 
@@ -50,7 +51,7 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
     from mcp_protocol import log
     from mcp_protocol.main_loop import MainLoop
     from mcp_protocol.server import Server, ServerInfo
-    from mcp_protocol.work_queue import Task
+    from mcp_protocol.work_queue import IdleTask, Task
     from settings import SERVER_DESCRIPTION, SERVER_NAME, SERVER_TITLE, SERVER_VERSION
 
     log_problem = log.configure(settings.server.log_level, settings.server.log_file)
@@ -71,6 +72,7 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
         on_start=Task("preload", services.preload) if settings.engine.preload and not problems else None,
         wake=loop.wake,
         on_idle=loop.work_done,
+        idle_task=IdleTask(Task("idle timeout", services.give_back_memory), services.idle_due_s),
     )
     loop.run(server, services.close)
 

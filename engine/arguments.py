@@ -77,7 +77,12 @@ def prepare_environment(settings: EngineSettings, log_level: str, environment: M
 
 
 def llm_arguments(
-    settings: EngineSettings, *, on_cpu: bool, free_bytes: int, for_adapters: Mapping[str, Any]
+    settings: EngineSettings,
+    *,
+    on_cpu: bool,
+    free_bytes: int,
+    for_adapters: Mapping[str, Any],
+    can_sleep: bool = False,
 ) -> dict[str, Any]:
     """The arguments for `vllm.LLM`; `extra_engine_args` win over all others.
 
@@ -85,6 +90,7 @@ def llm_arguments(
         on_cpu: vLLM runs without an accelerator.
         free_bytes: memory that is free for a KV cache on a CPU.
         for_adapters: what `engine.adapters` wants.
+        can_sleep: vLLM's sleep mode exists on this platform; elsewhere vLLM refuses to load with it.
     """
     arguments: dict[str, Any] = {
         "model": model_path(settings),
@@ -108,6 +114,8 @@ def llm_arguments(
         arguments["kv_cache_memory_bytes"] = kv_cache_bytes(settings, free_bytes)
     else:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
+    if can_sleep:
+        arguments["enable_sleep_mode"] = settings.enable_sleep_mode
     given = {name: value for name, value in arguments.items() if value is not None}
     return {**given, **(settings.extra_engine_args or {})}
 

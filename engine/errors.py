@@ -7,6 +7,7 @@ EngineError
 ├─ InvalidGeneration     the engine refuses this request as it is; the caller can mend it
 │  └─ PromptTooLong      ... because the prompt does not fit into the model's context
 ├─ GenerationFailed      this request failed, the engine is well
+├─ OffloadUnsupported    this backend cannot move the model off its device; it can be released instead
 ├─ GenerationCancelled   the caller asked to stop; nothing is to be answered
 └─ SessionError          the store of conversations refuses this call; the caller can mend it
    ├─ UnknownSession     ... because there is no session of that id
@@ -55,6 +56,10 @@ class PromptTooLong(InvalidGeneration):
 
 class GenerationFailed(EngineError):
     """This request failed; the engine goes on."""
+
+
+class OffloadUnsupported(EngineError):
+    """The backend, or the way the model was loaded, knows no offloading."""
 
 
 class GenerationCancelled(EngineError):

@@ -188,6 +188,9 @@ class EngineStatus:
     vllm_version: str | None = None
     load_s: float | None = None
     error: str | None = None
+    can_offload: bool | None = None
+    last_used_s: float | None = None
+    """`time.monotonic()` at the end of the last load, wake-up or generation; `None` while nothing is loaded."""
 
 
 OnText = Callable[[int, str, int], None]
@@ -227,7 +230,7 @@ class Engine(Protocol):
         """What is known now; never loads anything; safe from any thread."""
 
     def load(self, on_phase: OnPhase | None = None) -> float:
-        """Makes the model ready; returns the seconds it took (0.0 when it was ready).
+        """Makes the model ready, from disk or from the host's memory; returns the seconds it took (0.0: it was ready).
 
         Raises: `EngineUnavailable`, `OutOfMemory`.
         """
@@ -241,8 +244,19 @@ class Engine(Protocol):
         `GenerationFailed`, `GenerationCancelled`.
         """
 
+    def offload(self) -> None:
+        """Moves the model off the GPU into the host's memory; the next `load` or `generate` brings it back.
+
+        Does nothing where it is there already, or where no model is loaded.
+
+        Raises: `OffloadUnsupported`, `OutOfMemory`, `EngineDied`.
+        """
+
     def release(self) -> None:
         """Drops the model and gives its memory back; the next `generate` loads it again."""
+
+    def process_ids(self) -> list[int]:
+        """Ids of the processes on this machine that the engine runs in; this one is always among them."""
 
     def close(self) -> None:
         """Ends the engine and every process it started; called once, at the end of the server."""

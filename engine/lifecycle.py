@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,11 +38,24 @@ class Lifecycle:
         """Where the model is now."""
         return self._status.state
 
+    def touch(self) -> None:
+        """Notes that the model was used just now."""
+        self._status = dataclasses.replace(self._status, last_used_s=time.monotonic())
+
     def move(self, state: EngineState, *, error: str | None = None, **facts: Any) -> None:
         """Goes to `state`, records what was found out on the way, and forgets the last error unless one is given.
+
+        Becoming ready counts as a use.
 
         Raises: `RuntimeError` for a transition that the table does not have.
         """
         if state not in TRANSITIONS[self.state]:
             raise RuntimeError(f"The engine cannot go from {self.state} to {state}.")
-        self._status = dataclasses.replace(self._status, state=state, error=error, **facts)
+        self._status = dataclasses.replace(
+            self._status, state=state, error=error, last_used_s=self._last_used_s(state), **facts
+        )
+
+    def _last_used_s(self, state: EngineState) -> float | None:
+        if state is EngineState.READY:
+            return time.monotonic()
+        return self._status.last_used_s if state is EngineState.OFFLOADED else None

@@ -13,12 +13,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
-from engine import adapters, arguments, failures, memory, parsers
+from engine import adapters, arguments, failures, memory, parsers, sleep
 from engine.adapters import Adapters
-from engine.errors import EngineUnavailable
+from engine.errors import EngineUnavailable, OffloadUnsupported
 from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
 from engine.lifecycle import Lifecycle
 from engine.processes import ChildProcesses
@@ -37,8 +37,8 @@ SHUTDOWN_WAIT_S = 0.5
 class LocalEngine:
     """An engine of `engine.interface` over `vllm.LLM`.
 
-    One thread owns it: `load`, `generate` and `release` are called from there alone. `status` and `close` may be
-    called from any thread, `close` also while the owner is stuck inside vLLM.
+    One thread owns it: `load`, `generate`, `offload` and `release` are called from there alone. `status`,
+    `process_ids` and `close` may be called from any thread, `close` also while the owner is stuck inside vLLM.
 
     Arguments:
         settings: the model and how to run it.
@@ -68,9 +68,12 @@ class LocalEngine:
         with self._working:
             if self._closed:
                 raise EngineUnavailable("The server is shutting down.")
+            started = time.monotonic()
+            if self._lifecycle.state is EngineState.OFFLOADED:
+                self._wake_up(on_phase or (lambda phase: None))
+                return time.monotonic() - started
             if self._loop is not None:
                 return 0.0
-            started = time.monotonic()
             self._lifecycle.move(EngineState.LOADING)
             try:
                 self._load(on_phase or (lambda phase: None), started)
@@ -99,8 +102,20 @@ class LocalEngine:
                 cause = broken.__cause__ or broken
                 failure = failures.step_failure(cause, self._settings)
                 failures.forget_frames(broken)
+            finally:
+                self._lifecycle.touch()
             self._drop(EngineState.FAILED, str(failure))
             raise failure
+
+    def offload(self) -> None:
+        """Moves the model into the host's memory; see `Engine.offload`."""
+        with self._working:
+            if self._lifecycle.state is not EngineState.READY:
+                return
+            if not self.status().can_offload:
+                raise _offload_unsupported(self.status().device)
+            self._in_engine(sleep.fall_asleep)
+            self._lifecycle.move(EngineState.OFFLOADED)
 
     def release(self) -> None:
         """Drops the model and gives its memory back."""
@@ -109,6 +124,10 @@ class LocalEngine:
                 self._lifecycle.move(EngineState.UNLOADED)
             elif self._loop is not None:
                 self._drop(EngineState.UNLOADED)
+
+    def process_ids(self) -> list[int]:
+        """This process and those that vLLM has started; safe from any thread."""
+        return [os.getpid(), *self._children.ids()]
 
     def close(self) -> None:
         """Ends the engine and every process it started.
@@ -126,6 +145,23 @@ class LocalEngine:
                 self._working.release()
         else:
             self._children.kill()
+
+    def _wake_up(self, on_phase: OnPhase) -> None:
+        on_phase("bringing the model back to the GPU")
+        self._in_engine(sleep.wake_up)
+        self._lifecycle.move(EngineState.READY)
+
+    def _in_engine(self, act: Callable[[Any], None]) -> None:
+        """Does something with the whole engine; when it fails, drops the engine and tells why."""
+        try:
+            act(self._llm)
+        except Exception as error:
+            failure = failures.step_failure(error, self._settings)
+            failures.forget_frames(error)
+        else:
+            return
+        self._drop(EngineState.FAILED, str(failure))
+        raise failure
 
     def _load(self, on_phase: OnPhase, started: float) -> None:
         arguments.model_path(self._settings)
@@ -161,6 +197,7 @@ class LocalEngine:
                 on_cpu=on_cpu,
                 free_bytes=memory.free_memory_bytes(),
                 for_adapters=adapters.engine_arguments(ranks, get_args(MaxLoRARanks)),
+                can_sleep=current_platform.is_sleep_mode_available(),
             )
         )
         known_adapters = Adapters(self._settings.lora_modules)
@@ -183,6 +220,7 @@ class LocalEngine:
             "supports_images": _supports_images(self._llm),
             "has_chat_template": _has_chat_template(self._llm),
             "quantization": config.quantization,
+            "can_offload": bool(getattr(config, "enable_sleep_mode", False)),
         }
 
     def _step_loop(self, supports_images: bool, has_chat_template: bool, known_adapters: Adapters) -> StepLoop:
@@ -219,6 +257,18 @@ class LocalEngine:
     def _forget(self) -> Any:
         llm, self._llm, self._loop = self._llm, None, None
         return llm
+
+
+def _offload_unsupported(device: str | None) -> OffloadUnsupported:
+    if device == "cpu":
+        return OffloadUnsupported(
+            "Offloading is not supported on this backend (cpu): the model is in the host's memory already. Use "
+            "release_gpu to give its memory back; the next call loads it again."
+        )
+    return OffloadUnsupported(
+        "This model was loaded without vLLM's sleep mode, so it cannot be offloaded. Use release_gpu to give its "
+        "memory back, or set VLLM_ENABLE_SLEEP_MODE=1 and start the server again."
+    )
 
 
 def _clean_up_distributed() -> None:

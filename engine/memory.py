@@ -1,4 +1,4 @@
-"""This machine's memory: how much is free, and giving back what was freed."""
+"""This machine's memory: how much is free, what the server holds of it, and giving back what was freed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,48 @@ import ctypes
 import gc
 import os
 import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from engine import gpu
+from engine.gpu import Device
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """What some processes hold at one moment, with the state of the GPUs and of the machine.
+
+    `process_bytes` is their resident memory; pages that several share count for each.
+    """
+
+    process_bytes: int | None
+    free_bytes: int
+    devices: tuple[Device, ...]
+
+    @property
+    def gpu_bytes(self) -> int | None:
+        """What the processes hold on all GPUs; `None` without a GPU, or where the driver does not tell."""
+        return total(device.server_bytes for device in self.devices)
+
+    @property
+    def gpu_used_bytes(self) -> int | None:
+        """What is in use on all GPUs, other programs included; `None` without a GPU."""
+        return total(device.used_bytes for device in self.devices)
+
+
+def memory_use(process_ids: Sequence[int]) -> MemoryUse:
+    """Measures now."""
+    return MemoryUse(
+        process_bytes=total(map(_resident_bytes, process_ids)),
+        free_bytes=free_memory_bytes(),
+        devices=gpu.devices(process_ids),
+    )
+
+
+def total(figures: Iterable[int | None]) -> int | None:
+    """The sum of those figures that are known; `None` where none is."""
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None
 
 
 def free_memory_bytes() -> int:
@@ -13,15 +55,6 @@ def free_memory_bytes() -> int:
     free = _machine_bytes()
     limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
     return min(free, max(0, limit - used)) if limit is not None and used is not None else free
-
-
-def resident_bytes() -> int | None:
-    """What this process holds in the machine's memory; `None` where the system does not tell."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def give_back_memory() -> None:
@@ -34,6 +67,14 @@ def give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed blocks for itself otherwise
     except (OSError, AttributeError):
         return
+
+
+def _resident_bytes(process_id: int) -> int | None:
+    try:
+        with open(f"/proc/{process_id}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):  # it has ended meanwhile
+        return None
 
 
 def _machine_bytes() -> int:

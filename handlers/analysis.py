@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import GenerationFailed, InvalidGeneration, PromptTooLong
 from engine.interface import Completion, Conversation, FinishReason, ImagePart, OnFinished, Sampling
-from handlers.chat import control_of
+from handlers.model import control_of
 from handlers.progress import ImageProgress
 from handlers.vision_prompts import (
     YES_NO,

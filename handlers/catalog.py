@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers import chat, sessions, vision
+from handlers import chat, gpu, model, sessions, vision
 from handlers.errors import explain
 from mcp_protocol.tools import Tool, Toolbox
 
@@ -56,9 +56,9 @@ TOOLS = (
             "Tells which model the server runs, whether it is loaded, its context length, whether it reads pictures, "
             "the sampling defaults and how many sessions there are. Loads nothing; what is not known yet is null."
         ),
-        arguments=chat.NoArguments,
-        handler=chat.model_info,
-        result=chat.ModelInfo,
+        arguments=model.NoArguments,
+        handler=model.model_info,
+        result=model.ModelInfo,
         idempotent=True,
     ),
     Tool(
@@ -153,9 +153,80 @@ TOOLS = (
             "Tells whether the vision model is loaded, how much memory the server uses, on which device it runs, "
             "whether it reads pictures and how many one prompt holds. Loads nothing; the first analysis does."
         ),
-        arguments=chat.NoArguments,
+        arguments=model.NoArguments,
         handler=vision.get_model_status,
         result=vision.ModelStatus,
+        idempotent=True,
+    ),
+    Tool(
+        name="get_gpu_status",
+        family="gpu",
+        title="GPU and memory",
+        description=(
+            "Tells where the model is (GPU, CPU, or null while none is loaded), how long it has been idle, and the "
+            "memory in use, measured now: of each GPU by its driver, and of the server's own processes. Loads nothing. "
+            "gpu_memory_allocated_gb is what this server holds on the GPUs, gpu_memory_reserved_gb what is in use "
+            "there in all. What cannot be measured is null. A GB has 2^30 bytes."
+        ),
+        arguments=model.NoArguments,
+        handler=gpu.get_gpu_status,
+        result=gpu.GpuStatus,
+    ),
+    Tool(
+        name="offload_gpu",
+        family="gpu",
+        title="Offload the model",
+        description=(
+            "Moves the model from the GPU into the host's memory, so that other programs can use the GPU. The next "
+            "call that needs the model brings it back in seconds; sessions are kept. Needs a GPU; on a CPU it fails, "
+            "and release_gpu is what to use."
+        ),
+        arguments=model.NoArguments,
+        handler=gpu.offload_gpu,
+        result=gpu.MemoryGivenBack,
+        read_only=False,
+        idempotent=True,
+    ),
+    Tool(
+        name="release_gpu",
+        family="gpu",
+        title="Release the model",
+        description=(
+            "Drops the model and gives all its memory back, on the GPU and of the host; tells the memory measured "
+            "before and after. The next call that needs the model loads it again; sessions are kept."
+        ),
+        arguments=model.NoArguments,
+        handler=gpu.release_gpu,
+        result=gpu.MemoryGivenBack,
+        read_only=False,
+        idempotent=True,
+    ),
+    Tool(
+        name="update_gpu_timeout",
+        family="gpu",
+        title="Set the idle timeout",
+        description=(
+            "Sets after how many seconds without use the model is offloaded, or released where it cannot be. 0 turns "
+            "that off. Holds at once, counted from the last use, until the server ends."
+        ),
+        arguments=gpu.TimeoutArguments,
+        handler=gpu.update_gpu_timeout,
+        result=gpu.TimeoutUpdated,
+        read_only=False,
+        idempotent=True,
+    ),
+    Tool(
+        name="list_available_models",
+        family="gpu",
+        title="List models",
+        description=(
+            "Lists the models to choose from: the configured one, the bundled one, those that Hugging Face has "
+            "downloaded to this machine, and some worth a download, with the memory each needs and whether this "
+            "machine has it (null: not known). Downloads nothing and asks nobody."
+        ),
+        arguments=model.NoArguments,
+        handler=gpu.list_available_models,
+        result=gpu.ModelList,
         idempotent=True,
     ),
 )

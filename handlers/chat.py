@@ -1,9 +1,8 @@
-"""Chat: one conversation with or without a session, or many at once, and what is known of the model."""
+"""Chat: one conversation with or without a session, or many at once."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,15 +10,16 @@ import msgspec
 from msgspec import Meta
 
 from engine.errors import GenerationCancelled, InvalidGeneration, PromptTooLong
-from engine.interface import Completion, Control, Conversation, Message, OnText, TextPart
+from engine.interface import Completion, Control, Conversation, Message, TextPart
 from handlers.answers import AnswerArguments, request_of
+from handlers.costs import Stopwatch, Timings, Usage, usage_of
 from handlers.functions import check_tool_messages, shown_calls
 from handlers.logprobs import Logprobs, logprobs_of
 from handlers.messages import ChatMessage, engine_messages
+from handlers.model import control_of, load
 from handlers.progress import TextProgress, TokenProgress
 from handlers.sampling import SamplingArguments
 from mcp_protocol.tools import ArgumentError
-from settings import SERVER_VERSION
 
 if TYPE_CHECKING:
     from engine.sessions import Plan
@@ -50,29 +50,6 @@ class BatchArguments(AnswerArguments, kw_only=True, frozen=True):
     conversations: Annotated[
         list[Messages], Meta(min_length=1, max_length=256, description="Conversations that know nothing of each other.")
     ]
-
-
-class NoArguments(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """For tools that take nothing."""
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens, as vLLM counted them; null where it did not."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    cached_tokens: int | None
-    image_tokens: int | None
-
-
-class Timings(msgspec.Struct, frozen=True):
-    """Milliseconds: waiting in the queue, loading the model, to the first token after that, and in all."""
-
-    queue_ms: float
-    load_ms: float
-    first_token_ms: float | None
-    total_ms: float
 
 
 class ChatResult(msgspec.Struct, frozen=True):
@@ -112,54 +89,6 @@ class BatchResult(msgspec.Struct, frozen=True):
     results: list[BatchItem]
     usage: Usage
     timings: Timings
-
-
-class ModelInfo(msgspec.Struct, frozen=True):
-    """Result of `model_info`; null where it is not known before the model is loaded."""
-
-    model_name: str
-    server_state: str
-    dtype: str | None
-    max_model_len: int | None
-    quantization: str | None
-    supports_images: bool | None
-    has_chat_template: bool | None
-    max_images_per_prompt: int
-    lora_modules: list[str]
-    tensor_parallel_size: int
-    pipeline_parallel_size: int
-    gpu_memory_utilization: float
-    device: str | None
-    load_s: float | None
-    error: str | None
-    active_sessions: int
-    max_sessions: int
-    max_session_messages: int
-    store_problem: str | None
-    default_temperature: float
-    default_max_tokens: int
-    default_top_p: float
-    default_top_k: int
-    vllm_version: str | None
-    server_version: str
-
-
-class Stopwatch:
-    """When the phases of a call began."""
-
-    def __init__(self, call: Call) -> None:
-        self._arrived_s = call.arrived_s
-        self._started_s = time.monotonic()
-        self.load_s = 0.0
-
-    def timings(self, first_token_ms: float | None) -> Timings:
-        """The figures so far."""
-        return Timings(
-            queue_ms=_ms(self._started_s - self._arrived_s),
-            load_ms=_ms(self.load_s),
-            first_token_ms=None if first_token_ms is None else round(first_token_ms, 3),
-            total_ms=_ms(time.monotonic() - self._arrived_s),
-        )
 
 
 def chat_completion(arguments: ChatArguments, call: Call, services: Services) -> ChatResult:
@@ -239,76 +168,6 @@ def chat_completion_batch(arguments: BatchArguments, call: Call, services: Servi
     )
 
 
-def model_info(arguments: NoArguments, call: Call, services: Services) -> ModelInfo:
-    """What is known of the model and the server, without loading anything."""
-    services.publish_sessions()
-    return model_facts(services)
-
-
-def model_facts(services: Services) -> ModelInfo:
-    """What `model_info` tells, with the sessions as they were last published; safe from any thread."""
-    status, settings = services.engine.status(), services.settings
-    return ModelInfo(
-        model_name=status.model_name,
-        server_state=status.state,
-        dtype=status.dtype,
-        max_model_len=status.max_model_len,
-        quantization=status.quantization,
-        supports_images=status.supports_images,
-        has_chat_template=status.has_chat_template,
-        max_images_per_prompt=settings.engine.max_images_per_prompt,
-        lora_modules=list(settings.engine.lora_modules),
-        tensor_parallel_size=settings.engine.tensor_parallel_size,
-        pipeline_parallel_size=settings.engine.pipeline_parallel_size,
-        gpu_memory_utilization=settings.engine.gpu_memory_utilization,
-        device=status.device,
-        load_s=status.load_s,
-        error=status.error,
-        active_sessions=len(services.published_sessions),
-        max_sessions=settings.sessions.max_sessions,
-        max_session_messages=settings.sessions.max_session_messages,
-        store_problem=services.published_store_problem,
-        default_temperature=settings.sampling.temperature,
-        default_max_tokens=settings.sampling.max_tokens,
-        default_top_p=settings.sampling.top_p,
-        default_top_k=settings.sampling.top_k,
-        vllm_version=status.vllm_version,
-        server_version=SERVER_VERSION,
-    )
-
-
-def load(call: Call, services: Services) -> float:
-    """Makes the model ready, telling the call which phase it waits for; returns the seconds that took.
-
-    Raises: the engine's errors; `GenerationCancelled` when the call was answered or cancelled meanwhile.
-    """
-    try:
-        load_s = services.engine.load(call.enter_phase)
-    finally:
-        call.enter_phase(None)
-    if call.cancelled():
-        raise GenerationCancelled
-    return load_s
-
-
-def control_of(call: Call, on_text: OnText | None) -> Control:
-    """How the engine watches a call's wishes between two steps."""
-    return Control(cancelled=call.cancelled, deadline_s=call.deadline_s, on_text=on_text, on_phase=call.enter_phase)
-
-
-def usage_of(completions: list[Completion]) -> Usage:
-    """The tokens of some completions in all; a figure that is unknown for one is unknown for all."""
-    prompt_tokens = sum(completion.prompt_tokens for completion in completions)
-    completion_tokens = sum(completion.completion_tokens for completion in completions)
-    return Usage(
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        total_tokens=prompt_tokens + completion_tokens,
-        cached_tokens=_known_sum([completion.cached_tokens for completion in completions]),
-        image_tokens=_known_sum([completion.image_tokens for completion in completions]),
-    )
-
-
 def _begin(arguments: SamplingArguments, call: Call) -> Stopwatch:
     if arguments.timeout_s is not None:
         call.limit(arguments.timeout_s)
@@ -375,12 +234,3 @@ def _batch_item(index: int, answer: Completion) -> BatchItem:
         reasoning=answer.reasoning,
         logprobs=logprobs_of(answer),
     )
-
-
-def _known_sum(values: list[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)

@@ -17,7 +17,7 @@ from mcp_protocol.resources import Contents, Resource, ResourceKind, ResourceNot
 from mcp_protocol.versions import LIST_CACHE, Cache
 
 if TYPE_CHECKING:
-    from handlers.chat import ModelInfo
+    from handlers.model import ModelInfo
     from handlers.services import Services
 
 MODEL_URI = "vllm://model"
@@ -47,7 +47,7 @@ def _model_version(uri: str, services: Services) -> object:
 
 
 def _model_info(services: Services) -> ModelInfo:
-    from handlers.chat import model_facts
+    from handlers.model import model_facts
 
     return model_facts(services)
 

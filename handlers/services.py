@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 
 if TYPE_CHECKING:
+    from engine.idle import IdleTimeout
     from engine.interface import Engine
+    from engine.memory import MemoryUse
     from engine.sessions import SessionStore
     from handlers.files import ResourceRoot
     from mcp_protocol.catalogues import Catalogues
@@ -103,6 +105,27 @@ class Services:
         from handlers.resources import catalogues
 
         return catalogues(self)
+
+    @cached_property
+    def idle_timeout(self) -> IdleTimeout:
+        """When a model that nobody uses gives its memory back."""
+        from engine.idle import IdleTimeout
+
+        return IdleTimeout(self.settings.engine.idle_timeout_s)
+
+    def idle_due_s(self) -> float | None:
+        """The moment (`time.monotonic()`) at which the model was idle for too long; asked after every call."""
+        return self.idle_timeout.due_s(self.engine.status()) if "engine" in self.__dict__ else None
+
+    def give_back_memory(self, enter_phase: Callable[[str | None], None]) -> None:
+        """Offloads or releases the model because nobody uses it."""
+        self.idle_timeout.give_back(self.engine)
+
+    def memory_use(self) -> MemoryUse:
+        """What the server and its engine hold of this machine's memory now, as the system and the driver report it."""
+        from engine.memory import memory_use
+
+        return memory_use(self.engine.process_ids())
 
     def preload(self, enter_phase: Callable[[str | None], None]) -> None:
         """Loads the model before the first call asks for it."""

@@ -9,9 +9,10 @@ from msgspec import Meta
 
 from engine.errors import GenerationCancelled, GenerationFailed
 from engine.interface import Conversation, EngineState, FinishReason, ImagePart, Sampling
-from engine.memory import resident_bytes
 from handlers.analysis import NOT_CHECKED, UNDECIDED, Analysis, Item, failure, probability_of, relevance_check
-from handlers.chat import ChatResult, NoArguments, Stopwatch, Timings, Usage, control_of, load, usage_of
+from handlers.chat import ChatResult
+from handlers.costs import Stopwatch, Timings, Usage, usage_of
+from handlers.model import NoArguments, control_of, load
 from handlers.pictures import read_pictures
 from handlers.progress import TextProgress
 from handlers.vision_prompts import analysis_prompt
@@ -147,6 +148,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     model_name: str
     device: str | None
     memory_used_bytes: int | None
+    gpu_memory_used_bytes: int | None
     active_references: int
     supports_images: bool | None
     max_images_per_prompt: int
@@ -242,13 +244,14 @@ def analyze_single_image(arguments: AnalyzeImageArguments, call: Call, services:
 
 def get_model_status(arguments: NoArguments, call: Call, services: Services) -> ModelStatus:
     """Whether the model is loaded and what it takes; loads nothing."""
-    status = services.engine.status()
+    status, use = services.engine.status(), services.memory_use()
     return ModelStatus(
         status="loaded" if status.state is EngineState.READY else status.state,
         loaded=status.state is EngineState.READY,
         model_name=status.model_name,
         device=status.device,
-        memory_used_bytes=resident_bytes(),
+        memory_used_bytes=use.process_bytes,
+        gpu_memory_used_bytes=use.gpu_bytes,
         active_references=len(services.sessions),
         supports_images=status.supports_images,
         max_images_per_prompt=services.settings.engine.max_images_per_prompt,

@@ -15,7 +15,7 @@ from mcp_protocol.pages import page
 from mcp_protocol.stdio import LineTooLong, ReaderGone, Wire
 from mcp_protocol.tools import Toolbox, error_result
 from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished, meta_of
-from mcp_protocol.work_queue import Task, WorkQueue
+from mcp_protocol.work_queue import IdleTask, Task, WorkQueue
 
 if TYPE_CHECKING:
     from mcp_protocol.catalogues import Catalogues
@@ -49,7 +49,8 @@ class Server:
     Arguments: the wire; who we are; `load_toolbox`, called at the first `tools/list` or `tools/call`;
     `load_catalogues`, called at the first request about resources or prompts, None where there are none; the settings'
     problems, which every tool call answers while there are any; limits in seconds and bytes; `on_start`, run once by
-    the worker after the first sign that a session begins; `wake`, which makes the main loop look again.
+    the worker after the first sign that a session begins; `wake`, which makes the main loop look again; `idle_task`,
+    run by the worker when it is due and nothing else is to be done.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Server:
         on_start: Task | None = None,
         wake: Callable[[], None] = lambda: None,
         on_idle: Callable[[], None] = lambda: None,
+        idle_task: IdleTask | None = None,
     ) -> None:
         self._wire = wire
         self._info = info
@@ -83,7 +85,7 @@ class Server:
         self._settled_version = versions.WITHOUT_HANDSHAKE
         self._initialized = False
         self._log_level: str | None = None
-        self.queue = WorkQueue(self._run_call, self._run_task, on_idle)
+        self.queue = WorkQueue(self._run_call, self._run_task, on_idle, idle_task)
         self._legacy_methods: dict[str, Method] = {
             "initialize": self._initialize,
             "ping": lambda request, revision: {},

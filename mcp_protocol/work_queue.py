@@ -35,19 +35,37 @@ class Task:
         self._run(enter_phase)
 
 
+class IdleTask:
+    """A task for when nothing else is to be done.
+
+    `due_s` tells the moment (`time.monotonic()`) from which on it may run, `None` for not now. The worker asks after
+    each item, so only what items do can change the answer; after a run it asks again only when another item has run.
+    """
+
+    def __init__(self, task: Task, due_s: Callable[[], float | None]) -> None:
+        self.task = task
+        self.due_s = due_s
+
+
 class WorkQueue:
     """The queue and its worker thread, which starts with the first item.
 
     Arguments: `run_call` answers one call, `run_task` runs one task (neither may raise); `on_idle` is called by the
-    worker after each item, so that the main thread can look whether all is done.
+    worker after each item, so that the main thread can look whether all is done; `idle_task` is run by the worker
+    when it is due and no item waits.
     """
 
     def __init__(
-        self, run_call: Callable[[Call], None], run_task: Callable[[Task], None], on_idle: Callable[[], None]
+        self,
+        run_call: Callable[[Call], None],
+        run_task: Callable[[Task], None],
+        on_idle: Callable[[], None],
+        idle_task: IdleTask | None = None,
     ) -> None:
         self._run_call = run_call
         self._run_task = run_task
         self._on_idle = on_idle
+        self._idle_task = idle_task
         self._items: deque[Call | Task] = deque()
         self._current: Call | Task | None = None
         self._changed = threading.Condition()
@@ -139,12 +157,17 @@ class WorkQueue:
 
     def _work(self) -> None:
         log.configure_logging()
+        rested = False
         while True:
-            self._ready.get()
+            rested = not self._wait_for_item(None if rested else self._idle_wait_s())
             with self._changed:
-                if not self._items:  # `stop` took them
+                if rested and self._idle_task is not None:
+                    item: Call | Task = self._idle_task.task
+                elif self._items:
+                    item = self._items.popleft()
+                else:  # `stop` took them
                     continue
-                item = self._current = self._items.popleft()
+                self._current = item
             if isinstance(item, Task):
                 self._run_task(item)
             elif not item.claimed:
@@ -153,3 +176,15 @@ class WorkQueue:
                 self._current = None
                 self._changed.notify_all()
             self._on_idle()
+
+    def _wait_for_item(self, timeout_s: float | None) -> bool:
+        """Waits for the next item; False when the time was up first. An item that is there goes first at any time."""
+        try:
+            self._ready.get(timeout=timeout_s)
+        except queue.Empty:
+            return False
+        return True
+
+    def _idle_wait_s(self) -> float | None:
+        due_s = self._idle_task.due_s() if self._idle_task is not None else None
+        return None if due_s is None else max(0.0, due_s - time.monotonic())

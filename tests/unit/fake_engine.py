@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from engine.errors import EngineError, GenerationCancelled
+from engine.errors import EngineError, GenerationCancelled, OffloadUnsupported
 from engine.interface import (
     Completion,
     Control,
@@ -48,7 +49,8 @@ class FakeEngine:
     """Implements `engine.interface.Engine` without a model.
 
     Arguments: `phases`, reported by every load; `load_gate`, an event that a load waits for after its last phase;
-    `load_error`, raised by every load while it is set.
+    `load_error`, raised by every load while it is set;
+    `can_offload`, whether it pretends to run on a GPU.
 
     Attributes for tests: `batches` has the conversations of each `generate`; `loading` and `generating` are set when
     a load or a generation has begun; `n_loads`, `released` and `closed` count and tell.
@@ -62,6 +64,7 @@ class FakeEngine:
         load_error: EngineError | None = None,
         model_name: str = "fake-model",
         ready: bool = False,
+        can_offload: bool = False,
     ) -> None:
         self.phases = phases
         self.load_gate = load_gate
@@ -73,6 +76,8 @@ class FakeEngine:
         self.n_loads = 0
         self.released = False
         self.closed = False
+        self.can_offload = can_offload
+        self.last_used_s: float | None = None
         self._state = EngineState.READY if ready else EngineState.UNLOADED
         self._replies: deque[Reply] = deque()
 
@@ -113,14 +118,26 @@ class FakeEngine:
     def status(self) -> EngineStatus:
         """What a status shows once the model was loaded, and before."""
         status = EngineStatus(self._state, self.model_name)
-        if self._state is not EngineState.READY:
+        if self._state not in (EngineState.READY, EngineState.OFFLOADED):
             return status
-        return replace(status, dtype="float32", max_model_len=2048, supports_images=True, device="cpu", load_s=0.5)
+        return replace(
+            status,
+            dtype="float32",
+            max_model_len=2048,
+            supports_images=True,
+            device="cuda" if self.can_offload else "cpu",
+            load_s=0.5,
+            can_offload=self.can_offload,
+            last_used_s=self.last_used_s,
+        )
 
     def load(self, on_phase: OnPhase | None = None) -> float:
         """Reports the phases, waits for the gate, then is ready."""
         if self._state is EngineState.READY:
             return 0.0
+        if self._state is EngineState.OFFLOADED:
+            self._state = EngineState.READY
+            return 0.1
         self._state = EngineState.LOADING
         for phase in self.phases:
             if on_phase is not None:
@@ -133,6 +150,7 @@ class FakeEngine:
             raise self.load_error
         self.n_loads += 1
         self._state = EngineState.READY
+        self.last_used_s = time.monotonic()
         return 0.5
 
     def generate(self, conversations: Sequence[Conversation], control: Control) -> list[Completion]:
@@ -151,7 +169,20 @@ class FakeEngine:
                 completions.append(Completion(error=str(error)))
             if control.on_finished is not None and completions[-1].finish_reason is not FinishReason.TIMEOUT:
                 control.on_finished(index)
+        self.last_used_s = time.monotonic()
         return completions
+
+    def offload(self) -> None:
+        """Moves a ready model, if this engine can."""
+        if self._state is not EngineState.READY:
+            return
+        if not self.can_offload:
+            raise OffloadUnsupported("Offloading is not supported on this backend (cpu). Use release_gpu.")
+        self._state = EngineState.OFFLOADED
+
+    def process_ids(self) -> list[int]:
+        """Only this process."""
+        return [os.getpid()]
 
     def release(self) -> None:
         """Forgets that the model was loaded."""

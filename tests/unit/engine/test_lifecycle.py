@@ -37,3 +37,19 @@ def test_what_a_load_found_out_survives_a_release() -> None:
 def test_transitions_outside_the_table_are_refused(target: EngineState) -> None:
     with pytest.raises(RuntimeError, match="cannot go"):
         lifecycle().move(target)
+
+
+def test_use_is_remembered_while_the_model_is_somewhere() -> None:
+    engine = lifecycle(EngineState.LOADING)
+    assert engine.status.last_used_s is None
+    engine.move(EngineState.READY)
+    loaded_s = engine.status.last_used_s
+    assert loaded_s is not None
+    engine.touch()
+    used_s = engine.status.last_used_s
+    assert used_s is not None
+    assert used_s >= loaded_s
+    engine.move(EngineState.OFFLOADED)
+    assert engine.status.last_used_s == used_s
+    engine.move(EngineState.UNLOADED)
+    assert engine.status.last_used_s is None

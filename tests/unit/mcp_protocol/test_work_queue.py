@@ -9,7 +9,7 @@ import pytest
 
 from mcp_protocol.call import Call
 from mcp_protocol.versions import Revision
-from mcp_protocol.work_queue import GRACE_S, Task, WorkQueue
+from mcp_protocol.work_queue import GRACE_S, IdleTask, Task, WorkQueue
 
 WAIT_S = 30.0
 
@@ -22,7 +22,12 @@ class Bench:
         self.idle = threading.Semaphore(0)
         self.gate = threading.Event()
         self.running = threading.Event()
-        self.queue = WorkQueue(self._run_call, lambda task: task.run(), self.idle.release)
+        self.idle_due_s: float | None = None
+        idle_task = IdleTask(Task("rest", self._rest), lambda: self.idle_due_s)
+        self.queue = WorkQueue(self._run_call, lambda task: task.run(), self.idle.release, idle_task)
+
+    def _rest(self, enter_phase: Any) -> None:
+        self.done.append("rest")
 
     def call(self, request_id: Any, tool: str = "note", timeout_s: float = 0.0, arrived_ago_s: float = 0.0) -> Call:
         """A call that arrived so long ago, put into the queue."""
@@ -232,3 +237,64 @@ def test_stop_leaves_answered_calls_alone(bench: Bench) -> None:
     bench.call(1)
     bench.wait_idle(1)
     assert bench.queue.stop(1.0) == []
+
+
+# Resting
+
+
+def test_idle_task_runs_when_it_is_due_and_nothing_waits(bench: Bench) -> None:
+    bench.call(1)
+    bench.wait_idle(1)
+    bench.idle_due_s = time.monotonic() + 0.05
+    bench.call(2)  # what an item does may set the moment
+    bench.wait_idle(2)
+    assert bench.done == [1, 2, "rest"]
+    assert time.monotonic() >= bench.idle_due_s
+
+
+def test_idle_task_never_runs_during_a_call_nor_before_one_that_waits(bench: Bench) -> None:
+    bench.idle_due_s = time.monotonic() - 1
+    bench.call(1, "stubborn")
+    bench.call(2)
+    assert bench.running.wait(WAIT_S)
+    assert bench.done == []
+    bench.gate.set()
+    bench.wait_idle(3)
+    assert bench.done == [1, 2, "rest"]
+
+
+def test_idle_task_runs_once_until_another_item_has_run(bench: Bench) -> None:
+    bench.idle_due_s = time.monotonic() - 1  # and stays there, as when the task achieved nothing
+    bench.call(1)
+    bench.wait_idle(2)
+    assert not bench.idle.acquire(timeout=0.05)
+    bench.call(2)
+    bench.wait_idle(2)
+    assert bench.done == [1, "rest", 2, "rest"]
+
+
+def test_call_that_arrives_while_the_queue_rests_is_served_after_it(bench: Bench) -> None:
+    resting = threading.Event()
+
+    def rest(enter_phase: Any) -> None:
+        resting.set()
+        assert bench.gate.wait(WAIT_S)
+        bench.done.append("rest")
+
+    queue = WorkQueue(
+        bench._run_call, lambda task: task.run(), bench.idle.release, IdleTask(Task("rest", rest), lambda: 0)
+    )
+    bench.queue = queue
+    bench.call(1)
+    assert resting.wait(WAIT_S)
+    bench.call(2, timeout_s=5, arrived_ago_s=4)
+    bench.gate.set()
+    bench.wait_idle(4)
+    assert bench.done == [1, "rest", 2, "rest"]
+
+
+def test_queue_without_a_moment_never_rests(bench: Bench) -> None:
+    bench.call(1)
+    bench.wait_idle(1)
+    assert not bench.idle.acquire(timeout=0.05)
+    assert bench.done == [1]
