@@ -37,7 +37,7 @@ def model() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def demo_server(model: dict[str, str]) -> Iterator[ServerProcess]:
     """One server for the whole run, initialized and with the model loaded; tests must leave it as they found it."""
-    with ServerProcess(model) as process:
+    with ServerProcess({**model, "GPU_IDLE_TIMEOUT": "0"}) as process:
         process.initialize()
         hello = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
         process.result("chat_completion", hello)

@@ -4,6 +4,7 @@ Run as a program (`python -m tests.e2e.test_engine WHAT MODEL`) it is the server
 killed: those tests need a process of their own.
 """
 
+import gc
 import hashlib
 import importlib.util
 import json
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from engine import guard
+from engine import guard, sleep
 from engine.errors import (
     EngineDied,
     EngineUnavailable,
@@ -225,6 +226,8 @@ def test_release_gives_memory_back_and_a_load_follows(engine: LocalEngine) -> No
     engine.release()
     assert engine.status().state is EngineState.UNLOADED
     assert loaded - _resident_bytes() > 100 << 20
+    tokenizers = [thing for thing in gc.get_objects() if type(thing).__name__.startswith("TokenizerPool")]
+    assert tokenizers == []  # with a large vocabulary a hundred megabytes each
     assert engine.load() > 0
     assert answer(engine, red(), "What?").text == expected
     engine.release()
@@ -303,6 +306,7 @@ def test_a_killed_engine_core_is_told_and_replaced_and_close_leaves_nothing() ->
     assert len(told["children"]) >= 2  # the core and the tracker of shared memory, or more
     assert told["died"].startswith("The engine stopped working")
     assert told["again"] == told["first"]
+    assert told["asleep"] == "CoreGone"
     assert told["after_close"] == []
     assert told["close_s"] < 2
     assert run.returncode == 0
@@ -358,6 +362,7 @@ def main(what: str, model: str) -> None:
     except EngineDied as died:
         told["died"] = str(died)
     told["again"] = answer(engine, "hi").text
+    told["asleep"] = _sleep_with_a_dying_core(engine)
     before = time.monotonic()
     engine.close()
     told["close_s"] = time.monotonic() - before
@@ -365,6 +370,24 @@ def main(what: str, model: str) -> None:
         child for child in guard.marked_processes(engine._children._mark) if not guard.is_tracker(child)
     ]
     print(json.dumps(told), flush=True)
+
+
+def _sleep_with_a_dying_core(engine: LocalEngine) -> str:
+    """Sends the engine to sleep while its core stands still and then is killed; returns what that raises."""
+    cores = [child for child in engine._children.ids() if not guard.is_tracker(child)]
+    for core in cores:
+        os.kill(core, signal.SIGSTOP)
+
+    def kill() -> None:
+        for core in cores:
+            os.kill(core, signal.SIGKILL)
+
+    threading.Timer(1.0, kill).start()
+    try:
+        sleep.fall_asleep(engine._llm)
+    except Exception as error:
+        return type(error).__name__
+    return "nothing"
 
 
 if __name__ == "__main__":

@@ -37,6 +37,10 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("engine", "VLLM_LORA_MODULES", "{}", {}),
     ("engine", "VLLM_EXTRA_ENGINE_ARGS", "{}", {}),
     ("engine", "VLLM_CPU_KVCACHE_SPACE", "0.25", 0.25),
+    ("engine", "VLLM_ENABLE_SLEEP_MODE", "0", False),
+    ("engine", "GPU_IDLE_TIMEOUT", "0", 0),
+    ("engine", "GPU_IDLE_TIMEOUT", "2592000", 2_592_000),
+    ("engine", "HF_HUB_CACHE", "/cache", "/cache"),
     ("engine", "HUGGING_FACE_HUB_TOKEN", "hf_x", "hf_x"),
     ("engine", "HF_TOKEN", "hf_x", "hf_x"),
     ("sampling", "VLLM_DEFAULT_TEMPERATURE", "2", 2.0),
@@ -96,6 +100,9 @@ def test_value_is_read_into_its_section(section: str, variable: str, text: str, 
             ("VLLM_LORA_MODULES", text, NAMED_FOLDERS)
             for text in ("a", "=x", "a=", "a=/x,a=/y", '{"a": 1}', '{"": "x"}')
         ),
+        ("GPU_IDLE_TIMEOUT", "-1", "a whole number from 0 to 2592000"),
+        ("GPU_IDLE_TIMEOUT", "nan", "a whole number from 0 to 2592000"),
+        ("GPU_IDLE_TIMEOUT", "9" * 30, "a whole number from 0 to 2592000"),
         ("VLLM_DEFAULT_TEMPERATURE", "2.1", "a number from 0 to 2"),
         ("VLLM_DEFAULT_TOP_P", "0", "a number above 0 and up to 1"),
         ("VLLM_DEFAULT_TOP_K", "0", "-1 (off) or a whole number ≥ 1"),
@@ -136,6 +143,19 @@ def test_command_line_wins() -> None:
 def test_longer_name_of_the_token_wins() -> None:
     assert read({"HUGGING_FACE_HUB_TOKEN": "a", "HF_TOKEN": "b"}).engine.hf_token == "a"
     assert read({"HUGGING_FACE_HUB_TOKEN": "", "HF_TOKEN": "b"}).engine.hf_token == "b"
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({}, "~/.cache/huggingface/hub"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
+        ({"XDG_CACHE_HOME": "/x", "HF_HOME": "/h"}, "/h/hub"),
+        ({"XDG_CACHE_HOME": "/x", "HF_HOME": "/h", "HF_HUB_CACHE": "/c"}, "/c"),
+    ],
+)
+def test_downloads_are_looked_for_where_hugging_face_puts_them(environment: dict[str, str], folder: str) -> None:
+    assert read(environment).engine.hf_cache == folder
 
 
 def test_variables_of_others_are_left_alone() -> None:

@@ -46,6 +46,14 @@ def test_cpu_and_gpu_have_their_own_defaults() -> None:
     assert "kv_cache_memory_bytes" not in on_gpu()
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_sleep_mode_is_asked_for_only_where_it_exists(wanted: bool) -> None:
+    settings = EngineSettings(model_name="org/model", enable_sleep_mode=wanted)
+    arguments = llm_arguments(settings, on_cpu=False, free_bytes=0, for_adapters={}, can_sleep=True)
+    assert arguments["enable_sleep_mode"] is wanted
+    assert "enable_sleep_mode" not in on_cpu(enable_sleep_mode=wanted)
+
+
 def test_settings_win_over_defaults_and_extra_arguments_over_settings() -> None:
     assert on_cpu(enforce_eager=False, max_num_seqs=2)["max_num_seqs"] == 2
     assert on_cpu(enforce_eager=False)["enforce_eager"] is False

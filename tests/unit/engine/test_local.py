@@ -1,19 +1,69 @@
 """What `LocalEngine` does without vLLM."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from engine.errors import EngineUnavailable
-from engine.interface import Control, EngineState
+from engine.errors import EngineDied, EngineUnavailable, OffloadUnsupported, OutOfMemory
+from engine.interface import Completion, Control, Conversation, EngineState, Sampling
 from engine.local import LocalEngine
 from settings import EngineSettings
 
 ROOT = Path(__file__).parents[3]
 HEAVY = ("vllm", "torch", "numpy", "PIL", "pydantic", "transformers")
+
+
+class SleepyLLM:
+    """A loaded model that can sleep; `raises` is what the next sleep or wake-up fails with."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.raises: Exception | None = None
+        self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=lambda timeout: self._do("shutdown")))
+
+    def sleep(self, level: int) -> None:
+        self._do(f"sleep {level}")
+
+    def wake_up(self) -> None:
+        self._do("wake up")
+
+    def _do(self, act: str) -> None:
+        self.done.append(act)
+        if self.raises is not None:
+            error, self.raises = self.raises, None
+            raise error
+
+
+class Loop:
+    """Answers every conversation alike."""
+
+    def run(self, conversations: Any, control: Control) -> list[Completion]:
+        return [Completion("reply") for _ in conversations]
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, device: str = "cuda", can_offload: bool = True) -> tuple[LocalEngine, Any]:
+    """An engine whose loads succeed at once, and the model of the first."""
+    llm = SleepyLLM()
+
+    def load(engine: LocalEngine, on_phase: Any, started: float) -> None:
+        engine._llm, engine._loop = llm, Loop()  # type: ignore[assignment]
+        engine._lifecycle.move(EngineState.READY, device=device, can_offload=can_offload)
+
+    monkeypatch.setattr(LocalEngine, "_load", load)
+    engine = LocalEngine(EngineSettings())
+    engine.load()
+    return engine, llm
+
+
+def ask(engine: LocalEngine) -> str:
+    (completion,) = engine.generate([Conversation((), Sampling(0.0, 1))], Control())
+    return completion.text
 
 
 def test_importing_and_asking_for_the_status_costs_nothing_heavy() -> None:
@@ -53,3 +103,85 @@ def test_an_unused_engine_closes_at_once() -> None:
     assert time.monotonic() - before < 0.1
     with pytest.raises(EngineUnavailable, match="shutting down"):
         engine.load()
+
+
+def test_offloaded_model_comes_back_for_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, llm = loaded(monkeypatch)
+    engine.offload()
+    assert engine.status().state is EngineState.OFFLOADED
+    engine.offload()
+    assert ask(engine) == "reply"
+    assert engine.status().state is EngineState.READY
+    assert llm.done == ["sleep 1", "wake up"]
+
+
+def test_coming_back_is_a_phase_and_takes_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _ = loaded(monkeypatch)
+    engine.offload()
+    phases: list[str] = []
+    assert engine.load(phases.append) > 0
+    assert phases == ["bringing the model back to the GPU"]
+
+
+def test_offloaded_model_can_be_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, llm = loaded(monkeypatch)
+    engine.offload()
+    engine.release()
+    assert (engine.status().state, llm.done) == (EngineState.UNLOADED, ["sleep 1", "shutdown"])
+
+
+def test_without_a_model_there_is_nothing_to_offload() -> None:
+    engine = LocalEngine(EngineSettings())
+    engine.offload()
+    assert engine.status().state is EngineState.UNLOADED
+
+
+@pytest.mark.parametrize(
+    ("device", "told"), [("cpu", r"not supported on this backend \(cpu\)"), ("cuda", "VLLM_ENABLE_SLEEP_MODE=1")]
+)
+def test_backend_without_sleep_refuses_and_stays_ready(monkeypatch: pytest.MonkeyPatch, device: str, told: str) -> None:
+    engine, llm = loaded(monkeypatch, device, can_offload=False)
+    with pytest.raises(OffloadUnsupported, match=told) as caught:
+        engine.offload()
+    assert "release_gpu" in str(caught.value)
+    assert (engine.status().state, llm.done) == (EngineState.READY, [])
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [(RuntimeError("CUDA out of memory"), OutOfMemory), (RuntimeError("at 0x7f00aabbccdd"), EngineDied)],
+)
+def test_failed_wake_up_drops_the_engine_and_the_next_call_loads_it(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, told: type[Exception]
+) -> None:
+    engine, llm = loaded(monkeypatch)
+    engine.offload()
+    llm.raises = raised
+    with pytest.raises(told) as caught:
+        ask(engine)
+    assert engine.status().state is EngineState.FAILED
+    assert engine.status().error == str(caught.value)
+    assert "0x" not in str(caught.value)
+    assert ask(engine) == "reply"
+    assert llm.done == ["sleep 1", "wake up", "shutdown"]
+
+
+def test_failed_offload_drops_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, llm = loaded(monkeypatch)
+    llm.raises = RuntimeError("no")
+    with pytest.raises(EngineDied):
+        engine.offload()
+    assert engine.status().state is EngineState.FAILED
+
+
+def test_answering_counts_as_use_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, _ = loaded(monkeypatch)
+    before_s = time.monotonic()
+    ask(engine)
+    last_used_s = engine.status().last_used_s
+    assert last_used_s is not None
+    assert last_used_s >= before_s
+
+
+def test_engine_in_this_process_runs_in_this_process() -> None:
+    assert LocalEngine(EngineSettings()).process_ids() == [os.getpid()]

@@ -1,8 +1,10 @@
 """What is held and free, as the system reports it."""
 
+import functools
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +42,17 @@ def test_gpus_are_summed_as_far_as_they_are_known(monkeypatch: pytest.MonkeyPatc
     assert (use.gpu_bytes, use.gpu_used_bytes) == (3 * GB, 9 * GB)
     without = MemoryUse(process_bytes=1, free_bytes=1, devices=())
     assert (without.gpu_bytes, without.gpu_used_bytes) == (None, None)
+
+
+def test_what_vllm_remembers_of_tokenizers_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    remember = functools.lru_cache(lambda tokenizer: tokenizer)
+    other = functools.lru_cache(lambda platform: platform)
+    monkeypatch.setitem(sys.modules, "vllm.tokenizers.some", SimpleNamespace(remember=remember, figure=1))
+    monkeypatch.setitem(sys.modules, "vllm.platforms.some", SimpleNamespace(other=other))
+    for cached in (remember, other):
+        cached("x")
+    memory.give_back_memory()
+    assert (remember.cache_info().currsize, other.cache_info().currsize) == (0, 1)
 
 
 def test_memory_can_be_given_back_without_torch() -> None:
