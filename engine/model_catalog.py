@@ -27,7 +27,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """A model to suggest; `billions` are its parameters, as its page at Hugging Face counts them."""
+    """A model to suggest; `billions` are its parameters, about, those that see and those that talk together."""
 
     name: str
     billions: float
