@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -17,6 +18,7 @@ from handlers.functions import check_tool_messages, shown_calls
 from handlers.logprobs import Logprobs, logprobs_of
 from handlers.messages import ChatMessage, engine_messages
 from handlers.model import control_of, load
+from handlers.pictures import READERS
 from handlers.progress import TextProgress, TokenProgress
 from handlers.sampling import SamplingArguments
 from mcp_protocol.tools import ArgumentError
@@ -145,11 +147,7 @@ def chat_completion_batch(arguments: BatchArguments, call: Call, services: Servi
     """Answers many conversations in one engine batch; one that is refused does not fail the others."""
     watch = _begin(arguments, call)
     request = request_of(arguments, services.settings)
-    max_images = services.settings.engine.max_images_per_prompt
-    read = [
-        _conversation(messages, request, services, max_images, f"arguments.conversations[{index}]")
-        for index, messages in enumerate(arguments.conversations)
-    ]
+    read = _conversations(arguments.conversations, request, services)
     runnable = [item for item in read if isinstance(item, Conversation)]
     watch.load_s = load(call, services)
     progress = TokenProgress(call, request.sampling.max_tokens, len(runnable))
@@ -207,6 +205,23 @@ def _generate_in_context(
             plan = shorter
         else:
             return completion, plan
+
+
+def _conversations(
+    conversations: Sequence[list[ChatMessage]], request: Conversation, services: Services
+) -> list[Conversation | str]:
+    """The conversations of a batch, each as it is or why it cannot be read; those with pictures are read side by
+    side."""
+    max_images = services.settings.engine.max_images_per_prompt
+
+    def read(index: int) -> Conversation | str:
+        where = f"arguments.conversations[{index}]"
+        return _conversation(conversations[index], request, services, max_images, where)
+
+    if not any(isinstance(message.content, list) for messages in conversations for message in messages):
+        return [read(index) for index in range(len(conversations))]
+    with ThreadPoolExecutor(min(READERS, len(conversations)), thread_name_prefix="pictures") as pool:
+        return list(pool.map(read, range(len(conversations))))
 
 
 def _conversation(
