@@ -21,10 +21,7 @@ from settings import EngineSettings
 log = logging.getLogger("engine")
 
 MOST_SCHEMA_CHARACTERS = 65_536
-MOST_COUNTED = 10_000
-"""Of all items and properties that a schema counts up to: a grammar grows with each, up to all of the memory."""
 AUTO, NONE = "auto", "none"
-_COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,14 +266,14 @@ def check_parameters(parameters: dict[str, Any], where: str) -> None:
         raise InvalidGeneration(f"{where}: nested more than {forced_calls.MOST_NESTED} levels deep.")
     if len(json.dumps(parameters)) > MOST_SCHEMA_CHARACTERS:
         raise InvalidGeneration(f"{where}: longer than {MOST_SCHEMA_CHARACTERS} characters.")
-    counted = 0.0
+    total = 0.0
     for node in _nodes(parameters):
         reference = node.get("$ref")
         if isinstance(reference, str) and not reference.startswith("#"):
             raise InvalidGeneration(f"{where}: $ref may point only into the same schema (#/$defs/...).")
-        counted += sum(_count(node.get(name)) for name in _COUNTS)
-    if counted > MOST_COUNTED:
-        raise InvalidGeneration(f"{where}: {', '.join(_COUNTS)} add up to more than {MOST_COUNTED}.")
+        total += structured.counted(node)
+    if total > structured.MAX_COUNT:
+        raise InvalidGeneration(f"{where}: {', '.join(structured.COUNTS)} add up to more than {structured.MAX_COUNT}.")
 
 
 def thinking_kwargs(conversation: Conversation) -> dict[str, bool]:
@@ -336,7 +333,3 @@ def _nodes(value: Any) -> Iterator[dict[str, Any]]:
         if isinstance(node, dict):
             yield node
         left += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-
-
-def _count(value: Any) -> float:
-    return value if isinstance(value, int | float) and value > 0 else 0

@@ -41,10 +41,12 @@ class SessionMemory:
     def __init__(self, max_sessions: int) -> None:
         self._max_sessions = max_sessions
         self._sessions: dict[str, Session] = {}
+        self._rows: dict[str, SessionRow] = {}
+        """Made when a session is saved: they are asked for after every turn, and counting all messages takes time."""
 
     def rows(self) -> list[SessionRow]:
         """All sessions, oldest created first."""
-        return [row_of(session) for session in self._sessions.values()]
+        return list(self._rows.values())
 
     def find(self, session_id: str) -> Session | None:
         """The session of that id."""
@@ -53,11 +55,13 @@ class SessionMemory:
     def save(self, session: Session, base: Session | None) -> None:
         """Keeps a session; a new one may push out the one created first."""
         while session.id not in self._sessions and len(self._sessions) >= self._max_sessions:
-            del self._sessions[next(iter(self._sessions))]
+            self.delete(next(iter(self._sessions)))
         self._sessions[session.id] = session
+        self._rows[session.id] = row_of(session)
 
     def delete(self, session_id: str) -> bool:
         """Forgets a session; False when there was none."""
+        self._rows.pop(session_id, None)
         return self._sessions.pop(session_id, None) is not None
 
     def problem(self) -> str | None:

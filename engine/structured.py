@@ -37,7 +37,7 @@ REHEARSAL_S = 2.0
 # A quarter of what the engine allows itself: its vocabulary is larger than the 256 bytes tried here.
 _LIMITS = {"initial_lexer_fuel": 250_000, "step_lexer_fuel": 50_000, "step_max_items": 12_500}
 
-_COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
+COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
 _LENGTHS = ("minLength", "maxLength")
 _DATA = ("const", "enum", "default", "examples")
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
@@ -135,13 +135,18 @@ def _check_keywords(schema: dict[str, Any]) -> None:
             raise InvalidGeneration(
                 f"the schema refers to {reference[:100]!r}; a $ref has to point into the schema itself, as '#/$defs/x'."
             )
-        total += sum(_number(node, name) for name in _COUNTS)
+        total += counted(node)
         if any(_number(node, name) > MAX_LENGTH for name in _LENGTHS):
             raise InvalidGeneration(f"minLength and maxLength may be at most {MAX_LENGTH}.")
     if total > MAX_COUNT:
         raise InvalidGeneration(
-            f"{', '.join(_COUNTS)} of the whole schema add up to {total:.0f}; {MAX_COUNT} are allowed."
+            f"{', '.join(COUNTS)} of the whole schema add up to {total:.0f}; {MAX_COUNT} are allowed."
         )
+
+
+def counted(node: dict[str, Any]) -> float:
+    """How many items and properties one object of a schema counts up to; a grammar grows with each."""
+    return sum(_number(node, name) for name in COUNTS)
 
 
 def _number(node: dict[str, Any], name: str) -> float:

@@ -13,14 +13,13 @@ from msgspec import Meta
 from engine.errors import GenerationCancelled, InvalidGeneration, PromptTooLong
 from engine.interface import Completion, Control, Conversation, Message, TextPart
 from handlers.answers import AnswerArguments, request_of
-from handlers.costs import Stopwatch, Timings, Usage, usage_of
+from handlers.costs import Timings, Usage, begin, usage_of
 from handlers.functions import check_tool_messages, shown_calls
 from handlers.logprobs import Logprobs, logprobs_of
 from handlers.messages import ChatMessage, engine_messages
 from handlers.model import control_of, load
 from handlers.pictures import READERS
 from handlers.progress import TextProgress, TokenProgress
-from handlers.sampling import SamplingArguments
 from mcp_protocol.tools import ArgumentError
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class BatchResult(msgspec.Struct, frozen=True):
 def chat_completion(arguments: ChatArguments, call: Call, services: Services) -> ChatResult:
     """Answers one conversation; with a session, continues it and remembers the turn when it succeeded."""
     _check_fork(arguments)
-    watch = _begin(arguments, call)
+    watch = begin(call, arguments.timeout_s)
     request = request_of(arguments, services.settings)
     max_images = services.settings.engine.max_images_per_prompt
     new_messages = engine_messages(arguments.messages, services.images, max_images)
@@ -145,7 +144,7 @@ def text_of(result: ChatResult) -> str:
 
 def chat_completion_batch(arguments: BatchArguments, call: Call, services: Services) -> BatchResult:
     """Answers many conversations in one engine batch; one that is refused does not fail the others."""
-    watch = _begin(arguments, call)
+    watch = begin(call, arguments.timeout_s)
     request = request_of(arguments, services.settings)
     read = _conversations(arguments.conversations, request, services)
     runnable = [item for item in read if isinstance(item, Conversation)]
@@ -164,12 +163,6 @@ def chat_completion_batch(arguments: BatchArguments, call: Call, services: Servi
         usage=usage_of([answer for answer in answers if answer.error is None]),
         timings=watch.timings(min((a.first_token_ms for a in answers if a.first_token_ms is not None), default=None)),
     )
-
-
-def _begin(arguments: SamplingArguments, call: Call) -> Stopwatch:
-    if arguments.timeout_s is not None:
-        call.limit(arguments.timeout_s)
-    return Stopwatch(call)
 
 
 def _check_fork(arguments: ChatArguments) -> None:

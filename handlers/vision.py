@@ -11,10 +11,11 @@ from engine.errors import GenerationCancelled, GenerationFailed
 from engine.interface import Conversation, EngineState, FinishReason, ImagePart, Sampling
 from handlers.analysis import NOT_CHECKED, UNDECIDED, Analysis, Item, failure, probability_of, relevance_check
 from handlers.chat import ChatResult
-from handlers.costs import Stopwatch, Timings, Usage, usage_of
+from handlers.costs import Timings, Usage, begin, usage_of
 from handlers.model import NoArguments, control_of, load
 from handlers.pictures import read_pictures
 from handlers.progress import TextProgress
+from handlers.sampling import MAX_SEED
 from handlers.vision_prompts import analysis_prompt
 from mcp_protocol.tools import ArgumentError
 
@@ -44,7 +45,7 @@ class VisionSampling(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
         float, Meta(ge=0, le=2, description="0, the default: the same picture gives the same text.")
     ] = 0.0
     top_p: Annotated[float, Meta(gt=0, le=1, description="Nucleus sampling.")] | None = None
-    seed: Annotated[int, Meta(ge=0, le=2**53 - 1, description="For temperatures above 0.")] | None = None
+    seed: Annotated[int, Meta(ge=0, le=MAX_SEED, description="For temperatures above 0.")] | None = None
     timeout_s: Timeout | None = None
 
 
@@ -160,7 +161,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
 def analyze_images_with_query(arguments: AnalyzeImagesArguments, call: Call, services: Services) -> AnalyzeImagesResult:
     """Checks all pictures in one engine batch, analyses the relevant ones in another, and answers over them."""
-    watch = _begin(arguments.timeout_s, call)
+    watch = begin(call, arguments.timeout_s)
     query = _query(arguments.query)
     metadata = arguments.metadata or [None] * len(arguments.image_paths)
     if len(metadata) != len(arguments.image_paths):
@@ -196,7 +197,7 @@ def analyze_images_with_query(arguments: AnalyzeImagesArguments, call: Call, ser
 
 def check_image_relevance(arguments: RelevanceArguments, call: Call, services: Services) -> RelevanceResult:
     """How likely the model answers yes to the question whether one picture is relevant to a query."""
-    watch = _begin(arguments.timeout_s, call)
+    watch = begin(call, arguments.timeout_s)
     query = _query(arguments.query)
     image = _picture(arguments.image_path, call, services)
     watch.load_s = load(call, services)
@@ -218,7 +219,7 @@ def check_image_relevance(arguments: RelevanceArguments, call: Call, services: S
 
 def analyze_single_image(arguments: AnalyzeImageArguments, call: Call, services: Services) -> ChatResult:
     """Answers a query about one picture, like a chat with one message."""
-    watch = _begin(arguments.timeout_s, call)
+    watch = begin(call, arguments.timeout_s)
     query = _query(arguments.query)
     image = _picture(arguments.image_path, call, services)
     messages = analysis_prompt(image, query, arguments.metadata)
@@ -270,12 +271,6 @@ def shown_reference(reference: str) -> str:
     if reference[:5].casefold() == "data:":
         return f"{reference.partition(',')[0][:100]},…"
     return reference if len(reference) <= MOST_SHOWN_CHARACTERS else reference[:MOST_SHOWN_CHARACTERS] + "…"
-
-
-def _begin(timeout_s: float | None, call: Call) -> Stopwatch:
-    if timeout_s is not None:
-        call.limit(timeout_s)
-    return Stopwatch(call)
 
 
 def _query(query: str) -> str:

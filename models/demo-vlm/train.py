@@ -167,7 +167,7 @@ def _groups(rng: random.Random, pictures: list[Picture]) -> list[list[Picture]]:
 def main() -> None:
     """Reads the command line and runs the stages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=90, help="wall-clock limit of both training stages together")
+    parser.add_argument("--minutes", type=float, default=88, help="wall-clock limit of both training stages together")
     parser.add_argument("--vision-share", type=float, default=0.16, help="share of the limit for the vision stage")
     parser.add_argument("--vision-steps", type=int, default=6000)
     parser.add_argument("--dialogue-steps", type=int, default=10000)
