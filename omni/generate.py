@@ -119,7 +119,8 @@ class ImageMaker:
             return await self._make(plan, plan.images[item.index], name)
 
         labels = [parameters.prompt for parameters in plan.images]
-        return self.jobs.start(kind, labels, work, server=self.client.url, limit=limit, details=plan)
+        kept = msgspec.structs.replace(plan, references=[])  # a job is kept for a day, its pictures need not be
+        return self.jobs.start(kind, labels, work, server=self.client.url, limit=limit, details=kept)
 
     async def _make(self, plan: Plan, parameters: ImageParameters, name: str | None) -> MadeImage:
         begun_s = time.monotonic()

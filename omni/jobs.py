@@ -22,7 +22,8 @@ from omni.job import Item, Job, State
 T = TypeVar("T")
 
 MAX_OPEN_JOBS = 32
-MAX_KEPT_JOBS = 1_000
+MAX_KEPT_JOBS = 200
+"""With 20 prompts of 20,000 characters each, the longest there are, these take 80 MB."""
 CLOSE_S = 0.5
 LOOK_S = 0.02
 """How often a thread that waits for an answer looks whether it should wait on."""

@@ -18,8 +18,8 @@ from engine.gpu import Device
 from engine.memory import MemoryUse
 from mcp_protocol.versions import Revision
 from omni.job import State
+from tests.scripted_omni import ScriptedOmni, refuses
 from tests.unit.handlers.conftest import Desk, picture
-from tests.unit.scripted_omni import ScriptedOmni, refuses
 
 Json = dict[str, Any]
 GB = 1 << 30

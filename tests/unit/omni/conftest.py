@@ -12,7 +12,7 @@ from omni.files import OutputFolder
 from omni.generate import ImageMaker
 from omni.jobs import Jobs
 from omni.profiles import ProfileBook
-from tests.unit.scripted_omni import ScriptedOmni
+from tests.scripted_omni import ScriptedOmni
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from omni.errors import (
     UnusableAnswer,
 )
 from omni.jobs import Jobs
-from tests.unit.scripted_omni import (
+from tests.scripted_omni import (
     MODEL,
     Route,
     ScriptedOmni,

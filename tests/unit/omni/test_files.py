@@ -14,7 +14,7 @@ from omni import files
 from omni.errors import InvalidParameters, OutputFailed
 from omni.files import FOLDER, OutputFolder, automatic_name, checked_name
 from omni.png import is_ours, with_text
-from tests.unit.scripted_omni import png
+from tests.scripted_omni import png
 
 
 def test_file_is_there_whole_with_nothing_beside_it(tmp_path: Path) -> None:

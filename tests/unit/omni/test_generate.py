@@ -16,7 +16,7 @@ from omni.job import Job, State
 from omni.jobs import Jobs
 from omni.parameters import Wishes
 from omni.speed import SpeedBook, guessed_s
-from tests.unit.scripted_omni import Route, ScriptedOmni, answers, hangs_up, pictures_json, png, refuses
+from tests.scripted_omni import Route, ScriptedOmni, answers, hangs_up, pictures_json, png, refuses
 
 WAIT_S = 10.0
 SMALL = Wishes(width=64, height=64)
@@ -174,6 +174,7 @@ def test_editing_uses_the_edits_endpoint(maker: ImageMaker, omni: ScriptedOmni) 
     job = made(maker, references=[png()])
     assert job.state is State.SUCCEEDED
     assert job.items[0].result.parameters.reference_images == 1
+    assert job.details.references == []
     assert [path for _, path, _ in omni.seen][-1] == "/v1/images/edits"
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from media.errors import MediaError
 from omni.errors import UnusableAnswer
 from omni.pictures import PREVIEW_BYTES, checked, contact_sheet, full_preview, small_preview
-from tests.unit.scripted_omni import png
+from tests.scripted_omni import png
 
 
 def noise(width: int, height: int) -> bytes:
