@@ -182,7 +182,9 @@ class LocalEngine:
         except Exception as error:
             raise failures.import_failure(error) from None
         names = {field.name for field in dataclasses.fields(EngineArgs)} | {*inspect.signature(vllm.LLM).parameters}
-        arguments.check_arguments(self._settings, names - {"kwargs"}, QUANTIZATION_METHODS)
+        here = current_platform.supported_quantization or QUANTIZATION_METHODS  # few platforms name theirs
+        methods = [method for method in QUANTIZATION_METHODS if method in here]
+        arguments.check_arguments(self._settings, names - {"kwargs"}, methods)
         parsers.check_names(self._settings)
         on_cpu = current_platform.is_cpu()
         if on_cpu:
