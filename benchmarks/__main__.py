@@ -13,6 +13,7 @@ from benchmarks import (
     batch,
     cancel,
     chat,
+    gpu,
     images,
     machine,
     memory,
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "cancel": cancel,
     "session_turns": session_turns,
     "memory": memory,
+    "gpu": gpu,
 }
 
 
