@@ -14,6 +14,7 @@ from benchmarks import (
     cancel,
     chat,
     generation,
+    gpu,
     images,
     machine,
     memory,
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "cancel": cancel,
     "session_turns": session_turns,
     "memory": memory,
+    "gpu": gpu,
 }
 
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 from handlers.capacity import capacity
 from handlers.jobs import PreviewKind, Wait, report, wait_for
 from handlers.model import NoArguments
-from handlers.pictures import read_pictures
+from handlers.pictures import pictures_of
 from mcp_protocol.tools import ArgumentError
 from omni.errors import OmniError, ServerUnreachable
 from omni.parameters import Wishes
@@ -351,11 +351,13 @@ def _references(references: list[str], call: Call, services: Services) -> list[b
         return []
     from omni.pictures import png_of
 
-    found = read_pictures(references, services.images, call)
-    for number, picture in enumerate(found):
-        if isinstance(picture, str):
-            raise ArgumentError(f"arguments.image_paths[{number}]: {picture}")
-    return [png_of(picture.image) for picture in found if not isinstance(picture, str)]
+    encoded = []
+    with pictures_of(references, services.images, call) as found:
+        for number, picture in enumerate(found):
+            if isinstance(picture, str):
+                raise ArgumentError(f"arguments.image_paths[{number}]: {picture}")
+            encoded.append(png_of(picture.image))
+    return encoded
 
 
 def _model(call: Call, services: Services) -> KnownModel:
