@@ -317,9 +317,9 @@ def test_signal_ends_the_server_at_once_and_frees_the_other(
     assert os.listdir(out) == []
 
 
-def test_server_that_dies_in_the_middle_of_a_batch_and_comes_back(omni_image_model: Path, tmp_path: Path) -> None:
+def test_server_that_dies_in_the_middle_of_a_batch_and_comes_back(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    omni = OmniServer(omni_image_model)
+    omni = OmniServer("klein")
     with omni, ServerProcess({"OMNI_URL": omni.url, "OMNI_OUTPUT_DIR": str(out)}) as server:
         server.initialize()
         batch_id = begin_batch(server, 6, {**SMALL, "num_inference_steps": 40, "max_concurrent": 1})
@@ -332,6 +332,6 @@ def test_server_that_dies_in_the_middle_of_a_batch_and_comes_back(omni_image_mod
         assert all(text.startswith(("The connection to the vLLM server", "Cannot connect to vLLM")) for text in errors)
         assert len(os.listdir(out)) == summary["images_generated"]
         assert server.result("server_health")["status"] == "unreachable"
-        with OmniServer(omni_image_model, port=omni.port):
+        with OmniServer("klein", port=omni.port):
             assert server.result("server_health")["status"] == "healthy"
             assert facts(server, "generate_image", {"prompt": "a", **SMALL})["status"] == "success"
