@@ -53,7 +53,7 @@ def _show(client: StdioClient, prompt: str) -> None:
     facts = json.loads(made["content"][0]["text"])
     used = facts["parameters_used"]
     path = Path(facts["file_path"])
-    print(preview(path))
+    print(f"\r{preview(path)}")
     print(
         f"         {used['width']}x{used['height']}, {used['steps']} steps, seed {used['seed']}: {ms_since(begun_s)} ms"
     )
@@ -68,7 +68,9 @@ def _show(client: StdioClient, prompt: str) -> None:
 
 
 def _show_progress(progress: dict[str, Any]) -> None:
-    print(f"         {progress['message']}", file=sys.stderr)
+    """Keeps one line of a terminal up to date; elsewhere there is nothing to see until the picture is there."""
+    if sys.stdout.isatty():
+        print(f"         {progress['message']}", end="\r", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -96,6 +97,12 @@ class OmniServer:
     def pid(self) -> int:
         """The server's process id."""
         return self.process.pid
+
+    @property
+    def model_name(self) -> str:
+        """Under which name it serves its model."""
+        with urllib.request.urlopen(f"{self.url}/v1/models", timeout=30) as answer:
+            return str(json.load(answer)["data"][0]["id"])
 
     @property
     def log(self) -> str:
