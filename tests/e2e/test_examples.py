@@ -66,10 +66,21 @@ def test_demo_describes_drawn_and_given_pictures(model: dict[str, str], tmp_path
         assert words in shown, finished.stdout
 
 
+def small_pictures(omni: OmniServer, folder: Path) -> str:
+    """A file of profiles by which this server's model makes small pictures in a moment."""
+    small = {"default_steps": 2, "default_resolution": [64, 64], "supported_aspect_ratios": {"1:1": [64, 64]}}
+    return _file(folder / "small.json", {omni.model_name: small})
+
+
 def test_demo_generates_a_picture_and_looks_at_it(
     model: dict[str, str], omni_image_server: OmniServer, tmp_path: Path
 ) -> None:
-    environment = {**model, "OMNI_URL": omni_image_server.url, "OMNI_OUTPUT_DIR": str(tmp_path / "out")}
+    environment = {
+        **model,
+        "OMNI_URL": omni_image_server.url,
+        "OMNI_OUTPUT_DIR": str(tmp_path / "out"),
+        "OMNI_PROFILES": small_pictures(omni_image_server, tmp_path),
+    }
     finished = run([ROOT / "scripts" / "demo", "images", "a red circle on a blue background"], tmp_path, **environment)
     assert finished.returncode == 0, finished.stderr
     (path,) = (tmp_path / "out").iterdir()
@@ -165,17 +176,16 @@ def test_json_of_the_readme_is_what_the_server_takes(demo_server: ServerProcess)
 def test_json_of_the_readme_about_pictures_is_what_the_server_takes(
     omni_image_server: OmniServer, tmp_path: Path
 ) -> None:
-    lines = [json.loads(line) for block in blocks("json") for line in block.splitlines() if line.startswith('{"')]
-    (profiles,) = [line for line in lines if "my/model" in line]
+    texts = [line for block in blocks("json") for line in block.splitlines()]
+    lines = [json.loads(line) for line in texts if line.startswith('{"name"')]
+    (profiles,) = [json.loads(line) for line in texts if line.startswith('{"my/model"')]
     assert ProfileBook(_file(tmp_path / "profiles.json", profiles)).find("my/model")[1]
-    small = {"default_steps": 2, "default_resolution": [64, 64], "supported_aspect_ratios": {"1:1": [64, 64]}}
-    tiny = _file(tmp_path / "tiny.json", {omni_image_server.model_name: small})
     picture = tmp_path / "circle.png"
     picture.write_bytes(png(drawn("blue", "circle", "red")))
     settings = {
         "OMNI_URL": omni_image_server.url,
         "OMNI_OUTPUT_DIR": str(tmp_path / "out"),
-        "OMNI_PROFILES": tiny,
+        "OMNI_PROFILES": small_pictures(omni_image_server, tmp_path),
     }
     calls = [line for line in lines if line.get("name") in ("generate_image", "batch_generate")]
     with ServerProcess(settings) as server:
