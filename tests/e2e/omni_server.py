@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -32,6 +33,8 @@ SETUP_TIMEOUT_S = 1200
 START_S = 240.0
 """How long a server may take to answer: 15 s on an idle machine, and more before Python has compiled its modules."""
 EXIT_S = 20.0
+# A picture's request counts as waiting until it is done, a video's as running.
+AT_WORK = re.compile(rb"^vllm_omni:num_requests_(running|waiting)(\{.*\})? [1-9]", re.MULTILINE)
 TINY = ("klein", "qwen-image", "z-image", "wan-s2v")
 
 
@@ -70,7 +73,6 @@ class OmniServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the server)
         tiny = ("--tiny", str(model)) if model in TINY else (str(model),)
-        # vLLM-Omni asks the kernel to end it with the thread that started it, so a server is started by the main one.
         self.process = subprocess.Popen(
             [SCRIPT, "--port", str(self.port), *tiny, "--", *arguments],
             stdin=subprocess.DEVNULL,
@@ -123,6 +125,20 @@ class OmniServer:
                 return bool(answer.status == 200)
         except (OSError, http.client.HTTPException):
             return False
+
+    def wait_until_working(self, timeout_s: float = 30.0) -> None:
+        """Waits until the engine has a request, as the server's metrics tell.
+
+        Raises: `TimeoutError`.
+        """
+        until_s = time.monotonic() + timeout_s
+        while True:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
+                if AT_WORK.search(answer.read()):
+                    return
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"the engine got no request in {timeout_s} s")
+            time.sleep(0.05)
 
     def processes(self) -> list[OneProcess]:
         """The living processes that the server started."""
