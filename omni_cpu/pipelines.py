@@ -23,12 +23,15 @@ from vllm_omni.diffusion.models.wan2_2 import pipeline_wan2_2_s2v
 from vllm_omni.diffusion.models.wan2_2.pipeline_wan2_2_s2v import get_wan22_s2v_post_process_func  # noqa: F401
 
 Request = Any
+NO_PROGRESS_BAR = {"disable": True}
+"""A bar for each picture and each clip would fill the log."""
 
 
 class _StopsAtSchedulerSteps:
     """Looks for a cancelled request after the forward pass of each step."""
 
     supports_request_cancellation: ClassVar[bool] = True
+    _progress_bar_config = NO_PROGRESS_BAR
 
     def scheduler_step_maybe_with_cfg(self, *arguments: Any, **options: Any) -> Any:
         """One step of the scheduler, unless the request was cancelled."""
@@ -48,8 +51,7 @@ class StoppableWanS2V(pipeline_wan2_2_s2v.Wan22S2VPipeline):
     """Wan2.2 S2V; it looks for a cancelled request before each step, in every clip of the video."""
 
     supports_request_cancellation: ClassVar[bool] = True
-    # A bar for each clip would fill the log; the class that draws it takes its settings from here.
-    _progress_bar_config: ClassVar[dict[str, bool]] = {"disable": True}
+    _progress_bar_config = NO_PROGRESS_BAR
 
     def record_denoise_step(self, *arguments: Any, **options: Any) -> None:
         """Notes that a step begins, unless the request was cancelled."""

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.e2e.omni_server import ROOT, SCRIPT, OmniServer, set_up
+from tests.e2e.omni_server import ROOT, SCRIPT, OmniServer
 from tests.e2e.server_process import assert_all_end
 
 SMALL = {"prompt": "a cat", "size": "256x256", "num_inference_steps": 4, "guidance_scale": 1.0, "seed": 1}
@@ -48,7 +48,7 @@ def assert_picture(data: bytes, size: tuple[int, int]) -> None:
 
 
 @pytest.fixture(scope="module")
-def qwen_server() -> Iterator[OmniServer]:
+def qwen_server(omni_environment: None) -> Iterator[OmniServer]:
     """A Qwen-Image for this module; its last test ends it."""
     with OmniServer("qwen-image") as server:
         yield server
@@ -82,8 +82,7 @@ def test_help_names_every_option() -> None:
         assert option in run.stdout
 
 
-def test_complete_environment_is_left_alone(tmp_path: Path) -> None:
-    set_up()
+def test_complete_environment_is_left_alone(omni_environment: None, tmp_path: Path) -> None:
     stamp = ROOT / ".venv-omni" / "setup.done.run"
     before = stamp.stat().st_mtime_ns
     began_s = time.monotonic()
@@ -173,7 +172,7 @@ def test_signal_in_the_middle_of_a_picture_ends_everything(qwen_server: OmniServ
     client.close()
 
 
-def test_z_image_is_served_by_the_class_of_diffusers() -> None:
+def test_z_image_is_served_by_the_class_of_diffusers(omni_environment: None) -> None:
     with OmniServer("z-image") as server:
         first = generated(server, guidance_scale=0.0)
         assert_picture(first, (256, 256))
