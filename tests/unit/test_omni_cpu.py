@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 import tomllib
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 import omni_cpu
+from omni_cpu import serve
 from omni_cpu.torch_extensions import Finder, install
 from tests.unit.test_layers import OURS, ROOT, imports
 
@@ -31,6 +35,26 @@ def test_entry_points_exist() -> None:
             module, _, function = target.partition(":")
             assert module == "omni_cpu"
             assert callable(getattr(omni_cpu, function))
+
+
+@pytest.mark.parametrize(
+    ("stored", "given", "arguments"),
+    [
+        ("F32", (), ["--dtype", "float32"]),
+        ("BF16", (), ["--dtype", "bfloat16"]),
+        ("F8_E4M3", (), []),
+        ("F32", ("--dtype", "bfloat16"), []),
+        ("F32", ("--dtype=bfloat16",), []),
+    ],
+)
+def test_weights_are_served_in_the_type_they_are_stored_in(
+    tmp_path: Path, stored: str, given: Sequence[str], arguments: list[str]
+) -> None:
+    header = json.dumps({"__metadata__": {}, "a": {"dtype": stored, "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "transformer").mkdir()
+    weights = tmp_path / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert serve._dtype_arguments(str(tmp_path), given) == arguments
 
 
 def test_every_requirement_is_exact_and_has_a_reason() -> None:
