@@ -33,8 +33,11 @@ QUIET = {
     "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
 }
 """Variables for the server, where the caller has not set them."""
-# Idle threads of torch sleep instead of spinning: the cores are shared with the chat engine.
-SHARING = {"OMP_WAIT_POLICY": "passive"}
+SHARING = {
+    "OMP_WAIT_POLICY": "passive",  # torch's idle threads sleep instead of spinning
+    "VLLM_OMNI_EVENT_DRIVEN_ORCH": "1",  # an idle server looks for work less often: 6 % of a core instead of 10 %
+}
+"""Likewise; the cores are shared with the chat engine."""
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """The types of weights, in safetensors' names and in vLLM-Omni's."""
 POLL_S = 0.2
