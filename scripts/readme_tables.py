@@ -21,7 +21,7 @@ SECTION_TITLES = {
     "engine": "Model and engine",
     "sampling": "Sampling defaults",
     "sessions": "Sessions",
-    "media": "Pictures",
+    "media": "Pictures, audio and video",
 }
 
 

@@ -55,6 +55,11 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("media", "VLLM_ALLOWED_MEDIA_DIRS", "/a::/b", ("/a", "/b")),
     ("media", "VLLM_ALLOWED_MEDIA_HOSTS", "a.example, b.example", ("a.example", "b.example")),
     ("media", "VLLM_MAX_IMAGE_BYTES", "1000", 1000),
+    ("media", "VLLM_MAX_AUDIO_BYTES", "1000", 1000),
+    ("media", "VLLM_MAX_VIDEO_BYTES", "1073741824", 1 << 30),
+    ("media", "OMNI_MAX_AUDIO_S", "0.5", 0.5),
+    ("media", "OMNI_MAX_AUDIO_S", "3600", 3600.0),
+    ("media", "VLLM_VIDEO_FETCH_TIMEOUT", "3600", 3600.0),
 ]
 NAMED_FOLDERS = (
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}'
@@ -111,6 +116,11 @@ def test_value_is_read_into_its_section(section: str, variable: str, text: str, 
         ("VLLM_ALLOWED_MEDIA_DIRS", "pictures", "absolute folders separated by ':'"),
         ("VLLM_ALLOWED_MEDIA_DIRS", "/a:b", "absolute folders separated by ':'"),
         ("VLLM_IMAGE_FETCH_TIMEOUT", "0", "a number above 0 and up to 600"),
+        ("VLLM_VIDEO_FETCH_TIMEOUT", "3601", "a number above 0 and up to 3600"),
+        ("VLLM_MAX_AUDIO_BYTES", "999", "a whole number from 1000 to 1073741824"),
+        ("VLLM_MAX_VIDEO_BYTES", "1073741825", "a whole number from 1000 to 1073741824"),
+        ("OMNI_MAX_AUDIO_S", "0", "a number above 0 and up to 3600"),
+        ("OMNI_MAX_AUDIO_S", "nan", "a number above 0 and up to 3600"),
     ],
 )
 def test_wrong_value_is_a_problem_with_name_value_and_what_is_allowed(variable: str, text: str, allowed: str) -> None:
