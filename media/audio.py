@@ -22,6 +22,7 @@ from media.containers import (
 )
 from media.errors import MediaTooLarge, MediaUnreadable
 from media.kinds import AUDIO
+from media.layout import missing_share
 from media.source import MediaSource
 
 if TYPE_CHECKING:
@@ -40,14 +41,12 @@ MIN_AUDIO_S = 0.1
 SILENCE_DBFS = -60.0
 """Quieter at its loudest than this is no voice: speech peaks above -40 dBFS even when recorded badly, and the noise
 of a muted microphone stays below -60."""
-MAX_SAMPLE_RATE = 768_000
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 MAX_CHANNELS = 32
 
 _ROUNDING_S = 0.1  # codecs pad the end of the sound to whole frames of their own
 _CUT_S, _CUT_SHARE = 0.25, 0.01  # how much may be missing of what the header declares: codecs drop their first frames
 _MAX_BAD_PACKETS, _MAX_BAD_SHARE = 2, 0.02  # tags at the end of an MP3 look like damaged packets
-_WAV_HEADER_BYTES = 44
-_UNKNOWN_RIFF_SIZE = 0x7FFF_0000  # programs that write WAV into a pipe leave about 2 or 4 GiB in place of the size
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +106,41 @@ def audio_stream(container: InputContainer) -> AudioStream:
     stream = next((one for one in container.streams.audio if one is best), container.streams.audio[0])
     if decoder_of(stream) not in AUDIO_DECODERS:
         raise MediaUnreadable("The audio is in a codec that is not read; MP3, AAC, FLAC, Opus, Vorbis and PCM are.")
-    if not 0 < stream.sample_rate <= MAX_SAMPLE_RATE or not 0 < stream.channels <= MAX_CHANNELS:
+    if not MIN_SAMPLE_RATE <= stream.sample_rate <= MAX_SAMPLE_RATE or not 0 < stream.channels <= MAX_CHANNELS:
         raise damaged(AUDIO)
     return stream
+
+
+class Mixer:
+    """Makes signed 16-bit samples of one layout and rate out of any others.
+
+    Sound comes this way before it is encoded again, too: encoders of floats never come back from one that is infinite.
+    """
+
+    def __init__(self, layout: str, sample_rate: int) -> None:
+        self._layout = layout
+        self._sample_rate = sample_rate
+        self._resampler: AudioResampler | None = None
+        self._shape: tuple[str, str, int] | None = None
+
+    def mixed(self, frame: AudioFrame) -> list[AudioFrame]:
+        """Takes decoded samples; what comes out may lag behind."""
+        import av
+
+        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
+        before: list[AudioFrame] = []
+        if self._resampler is None or shape != self._shape:
+            # Some streams change in the middle: songs put one after another, MP3 that goes from stereo to mono.
+            before = self.rest()
+            self._resampler = av.AudioResampler(format="s16", layout=self._layout, rate=self._sample_rate)
+            self._shape = shape
+        frame.pts = None  # holes in time would be filled, also one of a year
+        return before + self._resampler.resample(frame)
+
+    def rest(self) -> list[AudioFrame]:
+        """What has not come out yet."""
+        resampler, self._resampler = self._resampler, None
+        return resampler.resample(None) if resampler is not None else []
 
 
 class _Sound:
@@ -120,8 +151,7 @@ class _Sound:
         self._max_s = max_s
         self._samples = bytearray()
         self._low, self._high = 32_767, -32_768
-        self._resampler: AudioResampler | None = None
-        self._shape: tuple[str, str, int] | None = None
+        self._mixer = Mixer("mono", sample_rate)
 
     @property
     def duration_s(self) -> float:
@@ -135,23 +165,11 @@ class _Sound:
 
     def add(self, frame: AudioFrame) -> None:
         """Adds decoded samples; raises `MediaTooLarge` when they are too many."""
-        import av
-
-        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if shape != self._shape:
-            # Some streams change in the middle: songs put one after another, MP3 that goes from stereo to mono.
-            self.end()
-            self._resampler = av.AudioResampler(format="s16", layout="mono", rate=self._sample_rate)
-            self._shape = shape
-        assert self._resampler is not None
-        frame.pts = None  # holes in time would be filled, also one of a year
-        self._take(self._resampler.resample(frame))
+        self._take(self._mixer.mixed(frame))
 
     def end(self) -> None:
-        """Adds what the resampler still holds."""
-        if self._resampler is not None:
-            self._take(self._resampler.resample(None))
-            self._resampler = None
+        """Adds what has been held back until now."""
+        self._take(self._mixer.rest())
 
     def wav(self) -> bytes:
         """A WAV file with these samples."""
@@ -202,11 +220,8 @@ def _declared_s(container: InputContainer, stream: AudioStream, data: bytes, dec
     in_stream_s = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
     match format_of(data):
         case "wav":
-            # FFmpeg shortens the declared length to the length of the file.
-            size = int.from_bytes(data[4:8], "little")
-            if data[:4] == b"RIFF" and len(data) < size < _UNKNOWN_RIFF_SIZE and len(data) > _WAV_HEADER_BYTES:
-                return decoded_s * (size - _WAV_HEADER_BYTES) / (len(data) - _WAV_HEADER_BYTES)
-            return None
+            there = 1 - missing_share(data)
+            return decoded_s / there if there else None
         case "mov" | "aiff" | "flac":
             return in_stream_s
         case "mp3":

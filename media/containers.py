@@ -8,13 +8,13 @@ given no name, no protocol and no way to open anything, and only decoders of com
 from __future__ import annotations
 
 import io
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from media.errors import MediaError, MediaTooLarge, MediaUnreadable
+from media.layout import bare_wav, is_sound_mp4
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -37,9 +37,6 @@ VIDEO_DECODERS = frozenset({"av1", "h263", "h264", "hevc", "libdav1d", "mjpeg", 
 MAX_STREAMS = 32
 
 _MP4_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
-# A compressed index: zlib may blow it up to gigabytes before FFmpeg looks at it, and no program has written one for
-# twenty years.
-_COMPRESSED_INDEX = re.compile(rb"cmov.{4}dcom", re.DOTALL)
 _MAX_PADDING = 65_536
 _MAX_TAGS = 4
 
@@ -115,8 +112,10 @@ def opened(data: bytes, kind: MediaKind, deadline: Deadline, max_pixels: int = 1
     name = format_of(data)
     if name is None:
         raise MediaUnreadable(f"This is not {kind.noun} in a readable format; readable are {READABLE}.")
-    if name == "mov" and _COMPRESSED_INDEX.search(data):
-        raise MediaUnreadable(f"The {kind.noun} has a compressed index, which is not read.")
+    if name == "wav":
+        data = bare_wav(data)
+    elif name == "mov" and not is_sound_mp4(data):
+        raise damaged(kind)
     import av
 
     av.logging.set_level(None)

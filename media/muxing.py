@@ -6,9 +6,10 @@ import heapq
 import io
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from media.audio import audio_stream
+from media.audio import Mixer, audio_stream
 from media.containers import Deadline, is_moving, opened
 from media.errors import MediaUnreadable
 from media.kinds import AUDIO, VIDEO
@@ -67,10 +68,12 @@ def _copied(container: InputContainer, source: VideoStream, target: VideoStream)
 
 def _encoded(container: InputContainer, source: AudioStream, target: AudioStream) -> Iterator[Any]:
     samples = 0
-    for frame in container.decode(source):
-        frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)
-        samples += frame.samples
-        yield from target.encode(frame)
+    mixer = Mixer(target.layout.name, target.sample_rate)
+    for decoded in chain(container.decode(source), [None]):
+        for frame in mixer.mixed(decoded) if decoded else mixer.rest():
+            frame.pts, frame.time_base = samples, Fraction(1, target.sample_rate)
+            samples += frame.samples
+            yield from target.encode(frame)
     yield from target.encode(None)
 
 

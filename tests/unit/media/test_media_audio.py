@@ -158,14 +158,8 @@ def test_sound_that_unpacks_to_much_takes_neither_memory_nor_time() -> None:
     assert peak_bytes < 4_000_000
 
 
-@pytest.mark.parametrize("rate", [1, 100])
-def test_low_rate_stops_at_the_limit(rate: int) -> None:
-    with pytest.raises(MediaTooLarge, match="OMNI_MAX_AUDIO_S"):
-        decode_audio(raw_wav(os.urandom(5_000_000), rate=rate), 120)
-
-
 @pytest.mark.parametrize(
-    ("channels", "rate", "bits"), [(1, 0, 16), (1, 2**31 - 1, 16), (200, 8_000, 16), (1, 8_000, 1_000)]
+    ("channels", "rate", "bits"), [(1, 0, 16), (1, 3, 16), (1, 2**31 - 1, 16), (200, 8_000, 16), (1, 8_000, 1_000)]
 )
 def test_absurd_header_is_an_error(channels: int, rate: int, bits: int) -> None:
     with pytest.raises(MediaUnreadable):
