@@ -10,6 +10,14 @@ import msgspec
 
 from settings import LOG_LEVELS, SERVER_NAME, SERVER_VERSION, rows
 
+OPTIONS = {
+    "--vllm-url": ("OMNI_URL", "URL", "address of the vLLM-Omni server that makes pictures"),
+    "--output-dir": ("OMNI_OUTPUT_DIR", "FOLDER", "folder of what is generated"),
+    "--max-concurrent": ("OMNI_MAX_CONCURRENT", "N", "pictures generated at once, or auto"),
+    "--timeout": ("OMNI_TIMEOUT", "SECONDS", "how long the vLLM-Omni server may take for one picture"),
+}
+"""Options that stand for a setting: its variable, what the value is called, and what it means."""
+
 
 class CommandLine(msgspec.Struct, frozen=True):
     """What the command line asks for: settings that win over the environment, or a text to print instead."""
@@ -34,6 +42,8 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     )
     parser.add_argument("--version", action="version", version=f"{SERVER_NAME} {SERVER_VERSION}")
     parser.add_argument("--log-level", type=str.upper, choices=LOG_LEVELS, help="how much goes to the log")
+    for option, (variable, metavar, help_text) in OPTIONS.items():
+        parser.add_argument(option, metavar=metavar, dest=variable, help=f"{help_text} ({variable})")
     parser.add_argument(
         "--print-config",
         metavar="CLIENT",
@@ -41,5 +51,6 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         help="print the configuration of a client (%(choices)s) with this folder's paths, and end",
     )
     options = parser.parse_args(arguments)
-    overrides = {"VLLM_LOG_LEVEL": options.log_level} if options.log_level else {}
+    given = {"VLLM_LOG_LEVEL": options.log_level, **{row[0]: getattr(options, row[0]) for row in OPTIONS.values()}}
+    overrides = {variable: value for variable, value in given.items() if value is not None}
     return CommandLine(overrides, options.print_config)

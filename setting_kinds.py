@@ -110,6 +110,28 @@ def _file(text: str) -> str:
     return os.path.expanduser(text)
 
 
+def _folder(text: str) -> str:
+    if "\0" in text:
+        raise ValueError(text)
+    return os.path.expanduser(text)
+
+
+def _web_server(text: str) -> str:
+    from urllib.parse import urlsplit  # only where such a setting is made
+
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError(text)
+    if parts.query or parts.fragment or parts.port == 0 or any(c.isspace() for c in text):
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
+def auto_or(kind: Kind) -> Kind:
+    """What `kind` allows, or the word auto, which stands for None."""
+    return Kind(f"auto, or {kind.allowed}", lambda text: None if text.casefold() == "auto" else kind.parse(text))
+
+
 def _top_k(text: str) -> int:
     value = int(text)
     if value != -1 and value < 1:
@@ -127,5 +149,7 @@ NAMED_FOLDERS = Kind(
     _named_folders,
 )
 FILE = Kind("a file's path", _file)
+FOLDER = Kind("a folder's path", _folder)
+WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
 POSITIVE = whole(1)

@@ -13,6 +13,7 @@ import msgspec
 
 from setting_kinds import (
     FILE,
+    FOLDER,
     FOLDERS,
     JSON_OBJECT,
     NAMED_FOLDERS,
@@ -21,7 +22,9 @@ from setting_kinds import (
     SWITCH,
     TEXT,
     TOP_K,
+    WEB_SERVER,
     Kind,
+    auto_or,
     choice,
     number,
     some_of,
@@ -30,12 +33,15 @@ from setting_kinds import (
 
 SERVER_NAME = "vllm-mcp-server"
 SERVER_TITLE = "vLLM"
-SERVER_DESCRIPTION = "Chat with a vision-language model that runs on this machine, in a vLLM engine inside the server."
+SERVER_DESCRIPTION = (
+    "Chat with a vision-language model that runs on this machine, in a vLLM engine inside the server; pictures from a "
+    "vLLM-Omni server."
+)
 SERVER_VERSION = "0.1.0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 DEMO_MODEL = os.path.join(ROOT, "models", "demo-vlm")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-TOOL_FAMILIES = ("chat", "vision", "gpu")
+TOOL_FAMILIES = ("chat", "vision", "gpu", "images")
 MAX_IDLE_TIMEOUT_S = 30 * 24 * 3600
 
 
@@ -278,12 +284,58 @@ class MediaSettings(msgspec.Struct, frozen=True):
     ] = 60.0
 
 
+class OmniSettings(msgspec.Struct, frozen=True):
+    """The vLLM-Omni server that makes pictures, and where they are put."""
+
+    url: Annotated[
+        str, Setting("OMNI_URL", WEB_SERVER, "Address of the vLLM-Omni server that makes pictures (`--vllm-url`).")
+    ] = "http://localhost:6655"
+    api_key: Annotated[
+        str | None, Setting("OMNI_API_KEY", TEXT, "Key that the vLLM-Omni server asks for, if it does.", "none")
+    ] = None
+    output_dir: Annotated[
+        str | None,
+        Setting(
+            "OMNI_OUTPUT_DIR",
+            FOLDER,
+            "Folder of what is generated (`--output-dir`); made when first needed.",
+            "generated_images in the working folder, or where that may not be written in the home folder",
+        ),
+    ] = None
+    max_concurrent: Annotated[
+        int | None,
+        Setting(
+            "OMNI_MAX_CONCURRENT",
+            auto_or(whole(1, 64)),
+            "Pictures generated at once (`--max-concurrent`); auto: from the GPU's measured memory, at most 4.",
+            "auto",
+        ),
+    ] = None
+    timeout_s: Annotated[
+        float,
+        Setting(
+            "OMNI_TIMEOUT",
+            number(0, 86_400, exclusive_minimum=True),
+            "Seconds that the vLLM-Omni server may take for one picture (`--timeout`).",
+        ),
+    ] = 300.0
+    profiles: Annotated[
+        str | None,
+        Setting("OMNI_PROFILES", FILE, "A JSON or TOML file with profiles of more models, or other figures.", "none"),
+    ] = None
+    job_ttl_s: Annotated[
+        float,
+        Setting("OMNI_JOB_TTL", number(1, 30 * 86_400), "Seconds for which a finished job stays listed."),
+    ] = 86_400.0
+
+
 SECTIONS: dict[str, type[Any]] = {
     "server": ServerSettings,
     "engine": EngineSettings,
     "sampling": SamplingSettings,
     "sessions": SessionSettings,
     "media": MediaSettings,
+    "omni": OmniSettings,
 }
 
 
@@ -295,6 +347,7 @@ class Settings(msgspec.Struct, frozen=True):
     sampling: SamplingSettings
     sessions: SessionSettings
     media: MediaSettings
+    omni: OmniSettings
     problems: tuple[str, ...] = ()
 
 
@@ -356,6 +409,12 @@ def _section_values(cls: type[Any], values: Mapping[str, str], problems: list[st
         try:
             found[name] = entry.kind.parse(text)
         except (ValueError, OverflowError):
-            was = text if len(text) <= 100 else text[:100] + "…"
-            problems.append(f"The setting {entry.variable} is {was!r}; allowed: {entry.kind.allowed}.")
+            problems.append(f"The setting {entry.variable} is {_quoted(text)}; allowed: {entry.kind.allowed}.")
     return found
+
+
+def _quoted(text: str) -> str:
+    """What a setting was, shortened and without what may be a password in a URL."""
+    if "//" in text and "@" in text:
+        text = text[: text.find("//") + 2] + "…" + text[text.rfind("@") :]
+    return repr(text if len(text) <= 100 else text[:100] + "…")

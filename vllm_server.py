@@ -22,7 +22,8 @@ ROOT = os.path.dirname(os.path.abspath(__file__))
 INSTRUCTIONS = (
     "chat_completion answers messages with text and pictures; give a session_id to hold a conversation. "
     "analyze_images_with_query looks at up to 64 pictures at once. Pictures are given by absolute path, URL or base64. "
-    "The first call loads the model: if told that it still loads, ask again. release_gpu gives its memory back."
+    "The first call loads the model: if told that it still loads, ask again. release_gpu gives its memory back. "
+    "generate_image makes pictures: status 'running' means that job_status has the result later."
 )
 
 

@@ -13,6 +13,8 @@ from benchmarks import (
     batch,
     cancel,
     chat,
+    generation,
+    gpu,
     images,
     machine,
     memory,
@@ -33,9 +35,11 @@ BENCHMARKS: dict[str, ModuleType] = {
     "chat": chat,
     "batch": batch,
     "images": images,
+    "generation": generation,
     "cancel": cancel,
     "session_turns": session_turns,
     "memory": memory,
+    "gpu": gpu,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -58,21 +58,25 @@ class Generation:
     """The state of one `StepLoop.run`.
 
     Arguments: the loop; the conversations to be answered as one batch; how they are watched and stopped.
+    `conversations` are those taken so far, all of them at the end.
     """
 
-    def __init__(self, loop: StepLoop, conversations: Sequence[Conversation], control: Control) -> None:
+    def __init__(self, loop: StepLoop, conversations: Iterable[Conversation], control: Control) -> None:
+        self.conversations: list[Conversation] = []
         self._loop = loop
-        self._conversations = conversations
+        self._source = conversations
         self._control = control
         self._started_s = time.monotonic()
         self._output_kind = loop.output_kind(control)
         self._completions: dict[int, Completion] = {}
         self._unfinished: dict[str, Answer] = {}
         self._waiting_for_first: list[Answer] = []
+        self._refusal: EngineError | None = None
 
     def run(self) -> list[Completion]:
         """Adds the requests and steps until all are answered, refused or late; see `Engine.generate`."""
-        for index in range(len(self._conversations)):
+        for index, conversation in enumerate(self._source):
+            self.conversations.append(conversation)
             self._stop_if_cancelled()
             if index and self._is_late():  # preparing a picture takes its time
                 self._completions[index] = Completion(finish_reason=FinishReason.TIMEOUT)
@@ -92,21 +96,24 @@ class Generation:
                 self._take(output)
         if self._unfinished:
             raise GenerationFailed("The engine lost a request. Send it again.")
-        return [self._completions[index] for index in range(len(self._conversations))]
+        refusal, self._refusal = self._refusal, None
+        if refusal is not None and len(self.conversations) == 1:
+            raise refusal
+        return [self._completions[index] for index in range(len(self.conversations))]
 
     def _add(self, index: int, retried: bool = False) -> None:
         try:
-            accepted, reader = self._loop.add(self._conversations[index], self._output_kind)
+            accepted, reader = self._loop.add(self.conversations[index], self._output_kind)
         except EngineError as error:
             self._fail(index, error)
             return
-        answer = Answer(index, accepted, reader, self._conversations[index].sampling.logprobs, retried)
+        answer = Answer(index, accepted, reader, self.conversations[index].sampling.logprobs, retried)
         self._unfinished[accepted.request_id] = answer
         self._waiting_for_first.append(answer)
 
     def _fail(self, index: int, error: EngineError) -> None:
-        if len(self._conversations) == 1:
-            raise error
+        if index == 0:
+            self._refusal = error  # raised when it turns out to be the only conversation
         self._note(index, Completion(error=str(error)))
 
     def _stop_if_cancelled(self) -> None:
@@ -179,7 +186,7 @@ class Generation:
     ) -> None:
         """Notes a completion, and shows a listener what its reader kept back until the whole output was there."""
         completion = answer.completion(text, finish_reason, cached_tokens)
-        completion = self._loop.choices.decide(completion, self._conversations[answer.index].choice, last_logprobs)
+        completion = self._loop.choices.decide(completion, self.conversations[answer.index].choice, last_logprobs)
         told = "".join(answer.told)
         if self._control.on_text is not None and completion.text.startswith(told) and completion.text != told:
             self._show(answer, completion.text[len(told) :])

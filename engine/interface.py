@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -235,8 +235,11 @@ class Engine(Protocol):
         Raises: `EngineUnavailable`, `OutOfMemory`.
         """
 
-    def generate(self, conversations: Sequence[Conversation], control: Control) -> list[Completion]:
+    def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations as one batch, in the order given; loads the model first where needed.
+
+        They are taken one by one, and each is prepared before the next is asked for: they may still be in the making.
+        What the iterable raises ends the generation and is passed on; where it is empty, nothing is loaded.
 
         With a single conversation a refusal raises; with several it becomes that completion's `error`.
 

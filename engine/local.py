@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import itertools
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from engine import adapters, arguments, failures, memory, parsers, sleep
@@ -89,15 +90,17 @@ class LocalEngine:
                 raise failure from None
             return time.monotonic() - started
 
-    def generate(self, conversations: Sequence[Conversation], control: Control) -> list[Completion]:
+    def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations as one batch; see `Engine.generate`."""
-        if not conversations:
+        conversations = iter(conversations)
+        first = next(conversations, None)
+        if first is None:
             return []
         with self._working:
             self.load(control.on_phase)
             assert self._loop is not None
             try:
-                return self._loop.run(conversations, control)
+                return self._loop.run(itertools.chain((first,), conversations), control)
             except EngineBroken as broken:
                 cause = broken.__cause__ or broken
                 failure = failures.step_failure(cause, self._settings)
@@ -179,7 +182,9 @@ class LocalEngine:
         except Exception as error:
             raise failures.import_failure(error) from None
         names = {field.name for field in dataclasses.fields(EngineArgs)} | {*inspect.signature(vllm.LLM).parameters}
-        arguments.check_arguments(self._settings, names - {"kwargs"}, QUANTIZATION_METHODS)
+        here = current_platform.supported_quantization or QUANTIZATION_METHODS  # few platforms name theirs
+        methods = [method for method in QUANTIZATION_METHODS if method in here]
+        arguments.check_arguments(self._settings, names - {"kwargs"}, methods)
         parsers.check_names(self._settings)
         on_cpu = current_platform.is_cpu()
         if on_cpu:

@@ -27,7 +27,12 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """A model to suggest; `billions` are its parameters, about, those that see and those that talk together."""
+    """A model to suggest; `billions` are its parameters, those that see and those that talk together.
+
+    They are Hugging Face's "model size" of each repository, which counts its weights. Compared in November 2026 with
+    what is public of it: exact for SmolVLM, InternVL3-1B, Qwen3-VL-4B, LLaVA and Phi-3.5, in whole billions or
+    tenths for the others.
+    """
 
     name: str
     billions: float

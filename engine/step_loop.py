@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from engine import failures, structured
@@ -66,13 +66,15 @@ class StepLoop:
         self._parsers = parsers
         self.choices = Choices(llm)
 
-    def run(self, conversations: Sequence[Conversation], control: Control) -> list[Completion]:
+    def run(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations as one batch; see `Engine.generate`.
 
         Raises: `EngineBroken` and those errors of `Engine.generate` that concern the requests.
         """
         try:
-            return structured.checked(conversations, Generation(self, conversations, control).run())
+            generation = Generation(self, conversations, control)
+            completions = generation.run()
+            return structured.checked(generation.conversations, completions)
         except BaseException:
             self.abort_all()
             raise

@@ -1,9 +1,10 @@
 """Shows a vision-language model at work over MCP: starts the server, asks it about pictures, prints the conversation.
 
-    python examples/demo.py [PICTURE ...]
+    scripts/demo [PICTURE ...]
+    scripts/demo images [PROMPT]
 
 Without an argument it draws a picture of its own. Answers appear as they are generated: each piece is one progress
-notification.
+notification. `images` generates a picture instead; see demo_images.py.
 """
 
 from __future__ import annotations
@@ -16,16 +17,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+import demo_images
 from PIL import Image, ImageDraw
 from stdio_client import StdioClient, ToolFailed
+from terminal import ms_since, preview
 
 SERVER = Path(__file__).resolve().parent.parent / "vllm_server.py"
-PREVIEW_COLUMNS = 24
 
 
 def main() -> int:
     """Runs the demo; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="scripts/demo", description="Asks a vision-language model about pictures.")
+    if sys.argv[1:2] == ["images"]:
+        return demo_images.main(sys.argv[2:])
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo",
+        description="Asks a vision-language model about pictures.",
+        epilog="scripts/demo images [PROMPT] generates a picture instead.",
+    )
     parser.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE", help="a picture file of yours")
     pictures = [path.expanduser().resolve() for path in parser.parse_args().pictures]
     missing = [str(path) for path in pictures if not path.is_file()]
@@ -46,9 +54,9 @@ def _converse(pictures: list[Path], log_file: str) -> None:
     env = {**os.environ, "VLLM_LOG_FILE": log_file}  # libraries that vLLM loads print warnings between the lines
     with StdioClient([sys.executable, str(SERVER)], env) as client:
         server = client.initialize()["serverInfo"]
-        print(f"{server['name']} {server['version']} answered initialize after {_ms(started_s)} ms.\n")
+        print(f"{server['name']} {server['version']} answered initialize after {ms_since(started_s)} ms.\n")
         for picture in pictures:
-            print(_preview(picture))
+            print(preview(picture))
             show = {"type": "image", "path": str(picture)}
             _ask(client, [{"type": "text", "text": "What is in this image?"}, show], picture.name)
         _ask(client, "My name is Ada.", session_id="demo")
@@ -89,28 +97,6 @@ def _drawn_picture(path: Path) -> Path:
     ImageDraw.Draw(picture).ellipse((150, 70, 330, 250), fill="red")
     picture.save(path)
     return path
-
-
-def _preview(path: Path) -> str:
-    """The picture in coloured half blocks where the terminal has colours, else its name."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
-        return f"  {path}"
-    with Image.open(path) as picture:
-        rows = max(2, round(PREVIEW_COLUMNS * picture.height / picture.width) // 2 * 2)
-        small = picture.convert("RGB").resize((PREVIEW_COLUMNS, rows))
-    cells = [
-        "".join(_half_blocks(small.getpixel((x, y)), small.getpixel((x, y + 1))) for x in range(PREVIEW_COLUMNS))
-        for y in range(0, rows, 2)
-    ]
-    return "\n".join(f"  {row}\x1b[0m" for row in cells)
-
-
-def _half_blocks(upper: Any, lower: Any) -> str:
-    return "\x1b[38;2;{};{};{}m\x1b[48;2;{};{};{}m▀".format(*upper, *lower)
-
-
-def _ms(since_s: float) -> int:
-    return round((time.monotonic() - since_s) * 1000)
 
 
 if __name__ == "__main__":

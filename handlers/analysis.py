@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.errors import GenerationFailed, InvalidGeneration, PromptTooLong
-from engine.interface import Completion, Conversation, FinishReason, ImagePart, OnFinished, Sampling
+from engine.interface import Completion, Conversation, FinishReason, ImagePart, Message, OnFinished, Sampling
 from handlers.model import control_of
 from handlers.progress import ImageProgress
 from handlers.vision_prompts import (
@@ -56,6 +56,11 @@ class Item:
     finish_reason: FinishReason | None = None
     error: str | None = None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the query is to be asked about it: it was not found irrelevant."""
+        return self.error is None and self.relevant is not False
+
     def fail(self, error: str) -> None:
         """Notes what went wrong with this picture."""
         self.error = failure(self.index, error)
@@ -72,6 +77,41 @@ class Item:
             self.fail(CUT_OFF if completion.text else NOT_ANALYSED)
 
 
+class Items:
+    """The pictures of one call: the readable ones are taken one by one, while later ones are still being read.
+
+    Attributes: `entries`, one for each picture looked at so far, an item or why there is none; `taken`, the items
+    among them.
+    """
+
+    def __init__(self, pictures: Iterable[ImagePart | str], metadata: Sequence[Metadata]) -> None:
+        self.entries: list[Item | str] = []
+        self.taken: list[Item] = []
+        self._pictures = pictures
+        self._metadata = metadata
+
+    def any_readable(self) -> bool:
+        """Waits for the first readable picture; where there is none, `entries` says why of each."""
+        if any(isinstance(picture, ImagePart) for picture in self._pictures):
+            return True
+        self.entries += [failure(index, str(error)) for index, error in enumerate(self._pictures)]
+        return False
+
+    def __iter__(self) -> Iterator[Item]:
+        """The readable pictures in their order; the first to iterate waits for each of them."""
+        if self.entries:
+            yield from self.taken
+            return
+        for index, picture in enumerate(self._pictures):
+            if isinstance(picture, ImagePart):
+                item = Item(index, picture, self._metadata[index])
+                self.entries.append(item)
+                self.taken.append(item)
+                yield item
+            else:
+                self.entries.append(failure(index, picture))
+
+
 class Analysis:
     """The work of one call, phase by phase.
 
@@ -79,7 +119,7 @@ class Analysis:
     were made; `first_token_ms` of the first batch.
     """
 
-    def __init__(self, items: Sequence[Item], query: str, sampling: Sampling, call: Call, services: Services) -> None:
+    def __init__(self, items: Items, query: str, sampling: Sampling, call: Call, services: Services) -> None:
         self.answer: str | None = None
         self.error: str | None = None
         self.completions: list[Completion] = []
@@ -93,36 +133,52 @@ class Analysis:
 
     def check(self, threshold: float) -> None:
         """Asks of every picture whether it is relevant; a check that fails is an error, never a yes."""
-        self._progress = ImageProgress(self._call, 2 * len(self._items))
-        conversations = [relevance_check(item.image, self._query, item.metadata) for item in self._items]
-        completions = self._generate(conversations, self._progress.counter("checked", len(conversations)))
-        for item, completion in zip(self._items, completions, strict=True):
+        taken = self._items.taken
+        self._progress = ImageProgress(self._call, taken, n_phases=2)
+        checks = (relevance_check(item.image, self._query, item.metadata) for item in self._items)
+        completions = self._generate(checks, self._progress.counter("checked", taken))
+        for item, completion in zip(taken, completions, strict=True):
             item.probability = probability_of(completion)
             if item.probability is not None:
                 item.relevant = item.probability >= threshold
             else:
                 item.fail(completion.error or (NOT_CHECKED if _is_late(completion) else UNDECIDED))
 
-    def analyse(self, *, with_answer: bool) -> None:
-        """Asks the query about every picture that was not found irrelevant, and about all of them together."""
-        chosen = [item for item in self._items if item.error is None and item.relevant is not False]
+    def analyse(self, *, with_answer: bool | None) -> None:
+        """Asks the query about every picture that was not found irrelevant, and about all of them together.
+
+        Arguments: `with_answer`, whether there is to be one answer; `None` for yes, except where that costs a
+        generation of its own and nothing was checked: a text after the batch takes as many steps of the engine as the
+        whole batch before it.
+        """
+        chosen: list[Item] = []
+        checked = self._progress is not None
         if self._progress is None:
-            self._progress = ImageProgress(self._call, len(chosen))
+            self._progress = ImageProgress(self._call, chosen, n_phases=1)
         else:
-            self._progress.skip(len(self._items) - len(chosen))
-        images, metadata = [item.image for item in chosen], [item.metadata for item in chosen]
-        prompts = [analysis_prompt(image, self._query, known) for image, known in zip(images, metadata, strict=True)]
-        if with_answer and 2 <= len(chosen) <= self._services.settings.engine.max_images_per_prompt:
-            numbers = [item.index + 1 for item in chosen]
-            prompts.append(comparison_prompt(images, self._query, numbers, metadata))
-        completions = self._generate(
-            [Conversation(prompt, self._sampling) for prompt in prompts],
-            self._progress.counter("analysed", len(chosen)),
-        )
+            self._progress.skip(sum(not item.is_wanted for item in self._items))
+        most_together = self._services.settings.engine.max_images_per_prompt
+
+        def wants_answer() -> bool:
+            return checked or len(self._items.taken) <= most_together if with_answer is None else with_answer
+
+        def conversations() -> Iterator[Conversation]:
+            for item in self._items:
+                if item.is_wanted:
+                    chosen.append(item)
+                    yield Conversation(analysis_prompt(item.image, self._query, item.metadata), self._sampling)
+            if wants_answer() and 2 <= len(chosen) <= most_together:
+                yield Conversation(self._comparison(chosen), self._sampling)
+
+        completions = self._generate(conversations(), self._progress.counter("analysed", chosen))
         for item, completion in zip(chosen, completions, strict=False):
             item.take(completion)
-        if with_answer:
+        if wants_answer():
             self._answer(chosen, completions[len(chosen) :])
+
+    def _comparison(self, items: Sequence[Item]) -> tuple[Message, ...]:
+        images, metadata = [item.image for item in items], [item.metadata for item in items]
+        return comparison_prompt(images, self._query, [item.index + 1 for item in items], metadata)
 
     def _answer(self, chosen: Sequence[Item], compared: Sequence[Completion]) -> None:
         """The answer over all chosen pictures; of a single one, its analysis."""
@@ -156,21 +212,27 @@ class Analysis:
         return completion
 
     def _generate(
-        self, conversations: Sequence[Conversation], on_finished: OnFinished | None = None
+        self, conversations: Iterable[Conversation], on_finished: OnFinished | None = None
     ) -> list[Completion]:
         """One engine batch; a refusal is its conversation's error, also where there is only one."""
+        n_asked = 0
+
+        def counted() -> Iterator[Conversation]:
+            nonlocal n_asked
+            for conversation in conversations:
+                n_asked += 1
+                yield conversation
+
         try:
-            return self._batch(conversations, on_finished)
+            return self._batch(counted(), on_finished)
         except (InvalidGeneration, GenerationFailed) as error:
-            if len(conversations) > 1:
+            if n_asked > 1:
                 raise
             return [Completion(error=str(error))]
 
-    def _batch(self, conversations: Sequence[Conversation], on_finished: OnFinished | None = None) -> list[Completion]:
-        if not conversations:
-            return []
+    def _batch(self, conversations: Iterable[Conversation], on_finished: OnFinished | None = None) -> list[Completion]:
         if self._call.deadline_s is not None and time.monotonic() >= self._call.deadline_s:
-            return [Completion(finish_reason=FinishReason.TIMEOUT)] * len(conversations)
+            return [Completion(finish_reason=FinishReason.TIMEOUT) for _ in conversations]
         control = dataclasses.replace(control_of(self._call, None), on_finished=on_finished)
         completions = self._services.engine.generate(conversations, control)
         if not self.completions:

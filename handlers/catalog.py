@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers import chat, gpu, model, sessions, vision
+from handlers import chat, gpu, images, jobs, model, sessions, vision
 from handlers.errors import explain
 from mcp_protocol.tools import Tool, Toolbox
 
@@ -229,10 +229,156 @@ TOOLS = (
         result=gpu.ModelList,
         idempotent=True,
     ),
+    Tool(
+        name="generate_image",
+        family="images",
+        title="Generate a picture",
+        description=(
+            "Makes a picture from words with the image model of a vLLM-Omni server, saves it as a PNG file and shows "
+            "it. With image_paths it changes or combines pictures instead, where the model can. Leave steps, guidance "
+            "and size out unless the user asks for them: the defaults suit the model; list_presets names its sizes. "
+            "The same seed and arguments make the same picture. Returns the file's absolute path, the parameters used "
+            "and a preview; status 'running' with a job_id when it takes longer than wait_s or the call may: ask "
+            "job_status then. For several pictures use batch_generate."
+        ),
+        arguments=images.GenerateImageArguments,
+        handler=images.generate_image,
+        read_only=False,
+        idempotent=True,
+        open_world=True,
+    ),
+    Tool(
+        name="batch_generate",
+        family="images",
+        title="Generate several pictures",
+        description=(
+            "Makes 1 to 20 pictures, one from each prompt, all of the same size, and saves them as PNG files. One that "
+            "fails does not fail the others. Returns one entry per prompt in the order given, with its file's path and "
+            "seed, and one picture that shows them all; status 'running' with a batch_id when it takes longer than "
+            "wait_s or the call may: job_status tells more then, cancel_batch stops it."
+        ),
+        arguments=images.BatchGenerateArguments,
+        handler=images.batch_generate,
+        read_only=False,
+        open_world=True,
+    ),
+    Tool(
+        name="cancel_batch",
+        family="images",
+        also_family="video",
+        title="Cancel a batch or job",
+        description=(
+            "Stops a running generation by its batch_id or job_id: what is being made is broken off on the server, "
+            "what waits is never started. Files that were saved before are kept, and listed."
+        ),
+        arguments=jobs.CancelArguments,
+        handler=jobs.cancel_batch,
+        result=jobs.BatchCancelled,
+        read_only=False,
+        destructive=True,
+        idempotent=True,
+        about_jobs=True,
+    ),
+    Tool(
+        name="job_status",
+        family="images",
+        also_family="video",
+        title="State of a job",
+        description=(
+            "Tells how far a generation is by its job_id or batch_id, and once it has ended returns its result with "
+            "files and preview, as the tool that started it would have. wait_s waits for its end."
+        ),
+        arguments=jobs.JobStatusArguments,
+        handler=jobs.job_status,
+        idempotent=True,
+        about_jobs=True,
+    ),
+    Tool(
+        name="list_jobs",
+        family="images",
+        also_family="video",
+        title="List jobs",
+        description="Lists the generations that run and those that ended lately, the newest first, with their ids.",
+        arguments=jobs.ListJobsArguments,
+        handler=jobs.list_jobs,
+        result=jobs.JobList,
+        idempotent=True,
+        about_jobs=True,
+    ),
+    Tool(
+        name="get_model_info",
+        family="images",
+        title="About the image model",
+        description=(
+            "Tells which image model the vLLM-Omni server serves, the steps, guidance and sizes that suit it, whether "
+            "it takes negative prompts and pictures to begin from, and the GPU memory it needs. Makes nothing."
+        ),
+        arguments=model.NoArguments,
+        handler=images.get_model_info,
+        result=images.ImageModelInfo,
+        idempotent=True,
+        open_world=True,
+    ),
+    Tool(
+        name="gpu_status",
+        family="images",
+        title="GPU of the image server",
+        description=(
+            "Tells how much memory the GPU that makes pictures has and how many it can make at once: measured where "
+            "the vLLM-Omni server is on this machine, else estimated from the model's profile; source says which. "
+            "For the chat model's GPU use get_gpu_status."
+        ),
+        arguments=model.NoArguments,
+        handler=images.gpu_status,
+        result=images.ImageServerGpu,
+        idempotent=True,
+        open_world=True,
+    ),
+    Tool(
+        name="list_presets",
+        family="images",
+        title="Picture sizes",
+        description=(
+            "Lists the aspect ratios of the image model with their sizes in pixels, and the rules for other sizes."
+        ),
+        arguments=model.NoArguments,
+        handler=images.list_presets,
+        result=images.Presets,
+        idempotent=True,
+        open_world=True,
+    ),
+    Tool(
+        name="server_health",
+        family="images",
+        title="Health of the image server",
+        description=(
+            "Tells whether the vLLM-Omni server that makes pictures answers, how quickly, and which model it serves. "
+            "Use it first when a generation fails."
+        ),
+        arguments=model.NoArguments,
+        handler=images.server_health,
+        result=images.ServerHealth,
+        idempotent=True,
+        open_world=True,
+    ),
+    Tool(
+        name="estimate_generation",
+        family="images",
+        title="Estimate a generation",
+        description=(
+            "Estimates how long pictures would take and how much GPU memory, without making any: from what this server "
+            "was measured to do before, else from the kind of model; source says which."
+        ),
+        arguments=images.EstimateArguments,
+        handler=images.estimate_generation,
+        result=images.Estimate,
+        idempotent=True,
+        open_world=True,
+    ),
 )
 
 
 def toolbox(services: Services) -> Toolbox:
     """The tools of the families that the settings pick, over these services."""
     picked = services.settings.server.toolsets
-    return Toolbox((tool for tool in TOOLS if not picked or tool.family in picked), services, explain)
+    return Toolbox((tool for tool in TOOLS if not picked or tool.is_in(picked)), services, explain)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -18,7 +18,7 @@ from handlers.functions import check_tool_messages, shown_calls
 from handlers.logprobs import Logprobs, logprobs_of
 from handlers.messages import ChatMessage, engine_messages
 from handlers.model import control_of, load
-from handlers.pictures import READERS
+from handlers.pictures import NOT_IN_TIME, SideBySide
 from handlers.progress import TextProgress, TokenProgress
 from mcp_protocol.tools import ArgumentError
 
@@ -146,16 +146,27 @@ def chat_completion_batch(arguments: BatchArguments, call: Call, services: Servi
     """Answers many conversations in one engine batch; one that is refused does not fail the others."""
     watch = begin(call, arguments.timeout_s)
     request = request_of(arguments, services.settings)
-    read = _conversations(arguments.conversations, request, services)
-    runnable = [item for item in read if isinstance(item, Conversation)]
-    watch.load_s = load(call, services)
-    progress = TokenProgress(call, request.sampling.max_tokens, len(runnable))
-    completions = iter(
-        services.engine.generate(runnable, control_of(call, progress.on_text if call.wants_progress else None))
-        if runnable
-        else ()
-    )
-    answers = [next(completions) if isinstance(item, Conversation) else Completion(error=item) for item in read]
+    read: list[Conversation | str] = []
+    runnable: list[Conversation] = []
+    completions: list[Completion] = []
+    with _conversations(arguments.conversations, request, call, services) as conversations:
+
+        def each() -> Iterator[Conversation]:
+            for item in conversations:
+                read.append(item)
+                if isinstance(item, Conversation):
+                    runnable.append(item)
+                    yield item
+
+        if any(isinstance(item, Conversation) for item in conversations):
+            watch.load_s = load(call, services)
+            progress = TokenProgress(call, request.sampling.max_tokens, runnable)
+            control = control_of(call, progress.on_text if call.wants_progress else None)
+            completions = services.engine.generate(each(), control)
+        else:
+            read += conversations
+    answered = iter(completions)
+    answers = [next(answered) if isinstance(item, Conversation) else Completion(error=item) for item in read]
     if call.cancelled():
         raise GenerationCancelled
     return BatchResult(
@@ -201,10 +212,10 @@ def _generate_in_context(
 
 
 def _conversations(
-    conversations: Sequence[list[ChatMessage]], request: Conversation, services: Services
-) -> list[Conversation | str]:
+    conversations: Sequence[list[ChatMessage]], request: Conversation, call: Call, services: Services
+) -> AbstractContextManager[Iterable[Conversation | str]]:
     """The conversations of a batch, each as it is or why it cannot be read; those with pictures are read side by
-    side."""
+    side, while the first are already being prepared by the engine."""
     max_images = services.settings.engine.max_images_per_prompt
 
     def read(index: int) -> Conversation | str:
@@ -212,9 +223,8 @@ def _conversations(
         return _conversation(conversations[index], request, services, max_images, where)
 
     if not any(isinstance(message.content, list) for messages in conversations for message in messages):
-        return [read(index) for index in range(len(conversations))]
-    with ThreadPoolExecutor(min(READERS, len(conversations)), thread_name_prefix="pictures") as pool:
-        return list(pool.map(read, range(len(conversations))))
+        return nullcontext([read(index) for index in range(len(conversations))])
+    return SideBySide(read, len(conversations), call, NOT_IN_TIME)
 
 
 def _conversation(

@@ -7,6 +7,7 @@ import secrets
 
 from engine.errors import EngineError, GenerationCancelled
 from media.errors import MediaError
+from omni.errors import JobCancelled, OmniError
 
 logger = logging.getLogger("handlers")
 
@@ -14,12 +15,14 @@ logger = logging.getLogger("handlers")
 def explain(error: BaseException) -> str:
     """The sentence for the caller.
 
-    Errors of the engine and of media are written for callers and shown as they are. Anything else is a defect: its
-    details go to the log under a short id, since they may hold paths, secrets or memory addresses.
+    Errors of the engine, of media and of omni are written for callers and shown as they are. Anything else is a
+    defect: its details go to the log under a short id, since they may hold paths, secrets or memory addresses.
     """
-    if isinstance(error, GenerationCancelled):  # a caller who cancelled gets no answer; this one meets a shutdown
+    if isinstance(
+        error, GenerationCancelled | JobCancelled
+    ):  # a caller who cancelled gets no answer; this one meets a shutdown
         return "The server is shutting down; this call was stopped."
-    if isinstance(error, EngineError | MediaError):
+    if isinstance(error, EngineError | MediaError | OmniError):
         return str(error)
     error_id = secrets.token_hex(4)
     logger.error("error %s", error_id, exc_info=error)

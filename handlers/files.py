@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -53,11 +53,13 @@ MEDIA_TYPES = {
 class ResourceRoot(msgspec.Struct, frozen=True):
     """A folder whose files are resources; a tool that writes files adds its own.
 
-    `folder` is absolute and need not exist yet. `description` says what the files are.
+    `folder` is absolute and need not exist yet. `description` says what the files are. `is_ours` tells of an open file
+    whether the tool wrote it: the folder may hold anything else, which is none of a client's business.
     """
 
     folder: str
     description: str
+    is_ours: Callable[[BinaryIO], bool]
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -86,7 +88,7 @@ def documents(services: Services) -> Iterator[Resource]:
         if os.path.isfile(path):
             size = os.path.getsize(path)
             name = os.path.basename(path)
-            yield Resource(document.uri, name, document.title, document.description, _media_type(path), size)
+            yield Resource(document.uri, name, document.title, document.description, media_type(path), size)
 
 
 def read_document(uri: str, services: Services) -> Contents:
@@ -108,7 +110,7 @@ def cards(services: Services) -> Iterator[Resource]:
             name,
             f"Model card of {name}",
             "What the model can do, and how it was made.",
-            _media_type(path),
+            media_type(path),
             os.path.getsize(path),
         )
 
@@ -140,26 +142,31 @@ def written_files(services: Services) -> Iterator[Resource]:
             continue
         for entry in entries:
             path = os.path.join(root.folder, entry.name)
-            if not entry.is_folder and _media_type(path) is not None:
+            if not entry.is_folder and media_type(path) is not None and _is_ours(root, path):
                 uri = "file://" + quote(path)
-                yield Resource(uri, entry.name, None, root.description, _media_type(path), entry.n_bytes)
+                yield Resource(uri, entry.name, None, root.description, media_type(path), entry.n_bytes)
 
 
 def read_written_file(uri: str, services: Services) -> Contents:
     """One of those files, whatever form of its path the URI has."""
-    return _contents(*_written(uri, services))
+    path, roots = _written(uri, services)
+    if not any(_is_ours(root, path) for root in roots):
+        raise ResourceNotFound
+    return _contents(path, [root.folder for root in roots])
 
 
 def written_file_version(uri: str, services: Services) -> object:
     """Which file it is, of which size and time; None while there is none."""
-    path, folders = _written(uri, services)
+    path, roots = _written(uri, services)
     try:
-        with open_regular_file(path, folders) as file:
+        with open_regular_file(path, [root.folder for root in roots]) as file:
             status = os.fstat(file.fileno())
     except MediaNotFound:
         return None
     except MediaError:
         raise ResourceNotFound from None
+    if not any(_is_ours(root, path) for root in roots):
+        raise ResourceNotFound
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -177,19 +184,28 @@ def _card_folder(uri: str, services: Services) -> str:
     return folder
 
 
-def _written(uri: str, services: Services) -> tuple[str, list[str]]:
-    """The path that a URI names, which may lie anywhere, and the folders that it has to lie in.
+def _is_ours(root: ResourceRoot, path: str) -> bool:
+    """Whether a file lies in a root's folder and was written by its tool."""
+    try:
+        with open_regular_file(path, (root.folder,)) as file:
+            return root.is_ours(file)
+    except (MediaError, OSError):
+        return False
+
+
+def _written(uri: str, services: Services) -> tuple[str, list[ResourceRoot]]:
+    """The path that a URI names, which may lie anywhere, and the roots in one of which it has to lie.
 
     Hidden files are left out since tools write under such names what is not finished.
     """
-    folders = [root.folder for root in list(services.resource_roots)]
+    roots = list(services.resource_roots)
     try:
         path = path_of_file_url(uri)
     except MediaError:
         raise ResourceNotFound from None
-    if not folders or os.path.basename(path).startswith("."):
+    if not roots or os.path.basename(path).startswith("."):
         raise ResourceNotFound
-    return path, folders
+    return path, roots
 
 
 def variable_of(uri: str, begin: str) -> str:
@@ -208,10 +224,10 @@ def variable_of(uri: str, begin: str) -> str:
 
 def _contents(path: str, allowed_dirs: Sequence[str]) -> Contents:
     """A file's contents; whatever may not be read is not there."""
-    media_type = _media_type(path)
-    if media_type is None:
+    kind = media_type(path)
+    if kind is None:
         raise ResourceNotFound
-    is_text = media_type.startswith("text/") or media_type == "application/json"
+    is_text = kind.startswith("text/") or kind == "application/json"
     max_bytes = MAX_READ_BYTES if is_text else MAX_BLOB_BYTES
     try:
         with open_regular_file(path, allowed_dirs) as file:
@@ -224,9 +240,10 @@ def _contents(path: str, allowed_dirs: Sequence[str]) -> Contents:
         raise ResourceTooLarge(f"The resource is larger than {megabytes(max_bytes)}. {instead}")
     if is_text:
         with contextlib.suppress(UnicodeDecodeError):
-            return Contents(media_type, data.decode(), instead)
-    return Contents(media_type, data, instead)
+            return Contents(kind, data.decode(), instead)
+    return Contents(kind, data, instead)
 
 
-def _media_type(path: str) -> str | None:
+def media_type(path: str) -> str | None:
+    """The type of a file that is shown, by its name; None for all others."""
     return MEDIA_TYPES.get(os.path.splitext(path)[1].lower())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from engine.errors import GenerationCancelled
 from engine.interface import ImagePart
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mcp_protocol.call import Call
     from media.image import DecodedImage, ImageReader
 
+T = TypeVar("T")
+
 READERS = 8
 """Downloads and decodings at a time; decoding leaves Python's lock."""
 LOOK_S = 0.1
@@ -26,21 +28,66 @@ MEMORY_SHARE = 4
 NOT_IN_TIME = "The call's time was up before this picture was read."
 
 
-def read_pictures(references: Sequence[str], images: ImageReader, call: Call) -> list[ImagePart | str]:
-    """Each reference's picture, or why there is none.
+class SideBySide(Generic[T]):
+    """Work that a few threads do on the items of a call, while whoever wants the results takes them one by one.
+
+    So the engine prepares the first pictures while the others are still being decoded. Use it as a context manager:
+    at its end, what was not begun is dropped.
+
+    Arguments: `do`, the work on one item by its number; `n_items`; the call that it is for; `late`, what stands for an
+    item that is not done at the call's deadline.
+    """
+
+    def __init__(self, do: Callable[[int], T], n_items: int, call: Call, late: T) -> None:
+        self._call = call
+        self._late = late
+        self._pool = ThreadPoolExecutor(min(READERS, n_items), thread_name_prefix="pictures")
+        self._futures = [self._pool.submit(do, number) for number in range(n_items)]
+
+    def __enter__(self) -> SideBySide[T]:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __iter__(self) -> Iterator[T]:
+        """The results in the items' order, each as soon as it is there.
+
+        Raises: `GenerationCancelled`.
+        """
+        for future in self._futures:
+            yield self._result(future)
+
+    def _result(self, future: Future[T]) -> T:
+        while not future.done():
+            if self._call.cancelled():
+                raise GenerationCancelled
+            left_s = LOOK_S if self._call.deadline_s is None else self._call.deadline_s - time.monotonic()
+            if left_s <= 0:
+                return self._late
+            wait((future,), min(LOOK_S, left_s))
+        return future.result()
+
+
+def pictures_of(references: Sequence[str], images: ImageReader, call: Call) -> SideBySide[ImagePart | str]:
+    """Each reference's picture, or why there is none."""
+    budget = _Budget()
+
+    def read(number: int) -> ImagePart | str:
+        return _read(references[number], images.read, budget)
+
+    return SideBySide(read, len(references), call, NOT_IN_TIME)
+
+
+def read_picture(reference: str, images: ImageReader, call: Call) -> ImagePart | str:
+    """One picture, or why there is none.
 
     Raises: `GenerationCancelled`.
     """
-    budget = _Budget()
-    if len(references) == 1 and references[0][:4].casefold() != "http":
-        return [_read(references[0], images.read, budget)]
-    pool = ThreadPoolExecutor(min(READERS, len(references)), thread_name_prefix="pictures")
-    try:
-        futures = [pool.submit(_read, reference, images.read, budget) for reference in references]
-        _wait_for(futures, call)
-        return [future.result() if future.done() else NOT_IN_TIME for future in futures]
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    if reference[:4].casefold() == "http":  # it may take long, and the call may be cancelled meanwhile
+        with pictures_of([reference], images, call) as pictures:
+            return next(iter(pictures))
+    return _read(reference, images.read, _Budget())
 
 
 class _Budget:
@@ -67,14 +114,3 @@ def _read(reference: str, read: Callable[[str], DecodedImage], budget: _Budget) 
     except MediaError as error:
         return str(error)
     return ImagePart(decoded.image, decoded.digest)
-
-
-def _wait_for(futures: Sequence[Future[ImagePart | str]], call: Call) -> None:
-    pending = set(futures)
-    while pending:
-        if call.cancelled():
-            raise GenerationCancelled
-        left_s = LOOK_S if call.deadline_s is None else call.deadline_s - time.monotonic()
-        if left_s <= 0:
-            return
-        _, pending = wait(pending, min(LOOK_S, left_s))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Protocol
 
 MIN_INTERVAL_S = 0.05
@@ -53,31 +53,38 @@ class TextProgress:
 
 
 class TokenProgress:
-    """Counts the tokens of a batch; its texts would only mix."""
+    """Counts the tokens of a batch; its texts would only mix.
 
-    def __init__(self, sink: Progress, max_tokens: int, n_conversations: int) -> None:
+    Arguments: where to tell it; the most tokens of one answer; the conversations, of which more may come until the
+    first text does.
+    """
+
+    def __init__(self, sink: Progress, max_tokens: int, conversations: Sized) -> None:
         self._sink = sink
-        self._total = max_tokens * n_conversations
-        self._n_tokens = [0] * n_conversations
+        self._max_tokens = max_tokens
+        self._conversations = conversations
+        self._n_tokens: dict[int, int] = {}
         self._sent_s = 0.0
 
     def on_text(self, index: int, text: str, n_tokens: int) -> None:
         """Takes one conversation's step; see `engine.interface.OnText`."""
         self._n_tokens[index] = n_tokens
         if time.monotonic() - self._sent_s >= MIN_INTERVAL_S:
-            self._sink.progress(sum(self._n_tokens), self._total)
+            self._sink.progress(sum(self._n_tokens.values()), self._max_tokens * len(self._conversations))
             self._sent_s = time.monotonic()
 
 
 class ImageProgress:
     """Counts pictures that are done, in one phase or several.
 
-    Arguments: where to tell it; `total`, how often a picture will be counted in all.
+    Arguments: where to tell it; the pictures, of which more may come until the first is done; `n_phases`, how often
+    each will be counted in all.
     """
 
-    def __init__(self, sink: Progress, total: int) -> None:
+    def __init__(self, sink: Progress, images: Sized, n_phases: int) -> None:
         self._sink = sink
-        self._total = total
+        self._images = images
+        self._n_phases = n_phases
         self._n_done = 0
         self._sent_s = 0.0
 
@@ -85,18 +92,23 @@ class ImageProgress:
         """Counts pictures that need no further work."""
         self._n_done += n_images
 
-    def counter(self, verb: str, n_images: int) -> Callable[[int], None]:
-        """Counts the first `n_images` conversations of a batch as they finish; see `engine.interface.OnFinished`."""
+    def counter(self, verb: str, images: Sized) -> Callable[[int], None]:
+        """Counts the conversations of a batch about one of `images` each as they finish; they come first in it.
+
+        See `engine.interface.OnFinished`.
+        """
         n_finished = 0
 
         def count(index: int) -> None:
             nonlocal n_finished
+            n_images = len(images)
             if index >= n_images:
                 return
             n_finished += 1
             self._n_done += 1
             if n_finished == n_images or time.monotonic() - self._sent_s >= MIN_INTERVAL_S:
-                self._sink.progress(self._n_done, self._total, f"{n_finished} of {n_images} images {verb}")
+                total = self._n_phases * len(self._images)
+                self._sink.progress(self._n_done, total, f"{n_finished} of {n_images} images {verb}")
                 self._sent_s = time.monotonic()
 
         return count

@@ -9,11 +9,11 @@ from msgspec import Meta
 
 from engine.errors import GenerationCancelled, GenerationFailed
 from engine.interface import Conversation, EngineState, FinishReason, ImagePart, Sampling
-from handlers.analysis import NOT_CHECKED, UNDECIDED, Analysis, Item, failure, probability_of, relevance_check
+from handlers.analysis import NOT_CHECKED, UNDECIDED, Analysis, Item, Items, probability_of, relevance_check
 from handlers.chat import ChatResult
 from handlers.costs import Timings, Usage, begin, usage_of
 from handlers.model import NoArguments, control_of, load
-from handlers.pictures import read_pictures
+from handlers.pictures import pictures_of, read_picture
 from handlers.progress import TextProgress
 from handlers.sampling import MAX_SEED
 from handlers.vision_prompts import analysis_prompt
@@ -169,25 +169,20 @@ def analyze_images_with_query(arguments: AnalyzeImagesArguments, call: Call, ser
             f"arguments.metadata: {len(metadata)} entries for {len(arguments.image_paths)} pictures; give one for each "
             "picture, null where nothing is known."
         )
-    pictures = read_pictures(arguments.image_paths, services.images, call)
-    read = [
-        Item(index, picture, known) if isinstance(picture, ImagePart) else failure(index, picture)
-        for index, (picture, known) in enumerate(zip(pictures, metadata, strict=True))
-    ]
-    items = [item for item in read if isinstance(item, Item)]
-    sampling = _sampling(arguments, services.settings.sampling)
-    analysis = Analysis(items, query, sampling, call, services)
-    if items:
-        watch.load_s = load(call, services)
-        if arguments.check_relevance:
-            analysis.check(arguments.threshold)
-        analysis.analyse(with_answer=_wants_answer(arguments, len(items), services))
+    with pictures_of(arguments.image_paths, services.images, call) as pictures:
+        items = Items(pictures, metadata)
+        analysis = Analysis(items, query, _sampling(arguments, services.settings.sampling), call, services)
+        if items.any_readable():
+            watch.load_s = load(call, services)
+            if arguments.check_relevance:
+                analysis.check(arguments.threshold)
+            analysis.analyse(with_answer=arguments.overall_answer)
     if call.cancelled():
         raise GenerationCancelled
     return AnalyzeImagesResult(
-        results=[_image_result(index, arguments.image_paths[index], item) for index, item in enumerate(read)],
+        results=[_image_result(index, arguments.image_paths[index], item) for index, item in enumerate(items.entries)],
         answer=analysis.answer,
-        relevant_count=sum(item.relevant is True for item in items) if arguments.check_relevance else None,
+        relevant_count=sum(item.relevant is True for item in items.taken) if arguments.check_relevance else None,
         model=services.engine.status().model_name,
         error=analysis.error,
         usage=usage_of(analysis.completions),
@@ -279,18 +274,8 @@ def _query(query: str) -> str:
     return query
 
 
-def _wants_answer(arguments: AnalyzeImagesArguments, n_images: int, services: Services) -> bool:
-    """Whether there is to be one answer: where that costs a generation of its own, only if it was asked for.
-
-    A text after the batch takes as many steps of the engine as the whole batch before it.
-    """
-    if arguments.overall_answer is not None:
-        return arguments.overall_answer
-    return arguments.check_relevance or n_images <= services.settings.engine.max_images_per_prompt
-
-
 def _picture(reference: str, call: Call, services: Services) -> ImagePart:
-    (picture,) = read_pictures([reference], services.images, call)
+    picture = read_picture(reference, services.images, call)
     if isinstance(picture, str):
         raise ArgumentError(f"arguments.image_path: {picture}")
     return picture

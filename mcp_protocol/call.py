@@ -50,8 +50,13 @@ class Call:
         wake: Callable[[], None] = lambda: None,
         on_phase: Callable[[], None] = lambda: None,
         answerer: Answerer | None = None,
+        about_jobs: bool = False,
     ) -> None:
         self.answerer = answerer
+        self.about_jobs = about_jobs
+        self.hurried: Callable[[], bool] = lambda: False
+        """Whether a call about jobs waits behind this one: whoever only waits for a job answers now. The queue sets
+        it."""
         self.request_id = request_id
         self.tool = tool
         self.arguments = arguments

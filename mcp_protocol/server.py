@@ -231,6 +231,7 @@ class Server:
                 wake=self._wake,
                 on_phase=self._look_for_changes,
                 answerer=answerer,
+                about_jobs=answerer is None and self._toolbox().is_about_jobs(name),
             )
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -25,7 +26,8 @@ class Tool(msgspec.Struct, frozen=True):
 
     `arguments` is the Struct that yields the input schema and validates; `result`, where there is one, yields the
     output schema, and `text` then gives the text block (the result's JSON where it is None). A handler without a
-    result Struct returns content blocks.
+    result Struct returns content blocks. A call of a tool that is `about_jobs` ends the waiting of the call before it,
+    so that a running job can always be asked about and cancelled.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Tool(msgspec.Struct, frozen=True):
     destructive: bool = False
     idempotent: bool = False
     open_world: bool = False
+    also_family: str | None = None
+    about_jobs: bool = False
 
     def listing(self) -> Json:
         """The tool as `tools/list` shows it."""
@@ -59,6 +63,10 @@ class Tool(msgspec.Struct, frozen=True):
             "openWorldHint": self.open_world,
         }
         return shown
+
+    def is_in(self, families: Collection[str]) -> bool:
+        """Whether the tool belongs to one of these families."""
+        return self.family in families or self.also_family in families
 
     def content(self, result: Any) -> Json:
         """What a handler returned, as the `content` and `structuredContent` of a result."""
@@ -90,6 +98,10 @@ class Toolbox:
     def __contains__(self, name: str) -> bool:
         return name in self._tools
 
+    def is_about_jobs(self, name: str) -> bool:
+        """Whether calls of this tool, which must be on offer, end the waiting of a call before them."""
+        return self._tools[name].about_jobs
+
     def run(self, call: Call) -> Json:
         """Runs one call to its result; whatever goes wrong becomes a result with `isError`."""
         tool = self._tools[call.tool]
@@ -111,6 +123,23 @@ def _json_text(result: Any) -> str:
 def text_block(text: str) -> Json:
     """A content block of text."""
     return {"type": "text", "text": text}
+
+
+def image_block(data: bytes, mime_type: str) -> Json:
+    """A content block of a picture that is shown; a result that grows too long loses it first."""
+    return {"type": "image", "data": b64encode(data).decode("ascii"), "mimeType": mime_type}
+
+
+def link_block(uri: str, name: str, mime_type: str, n_bytes: int, description: str) -> Json:
+    """A content block that points to a resource; hosts read it through `resources/read`."""
+    return {
+        "type": "resource_link",
+        "uri": uri,
+        "name": name,
+        "description": description,
+        "mimeType": mime_type,
+        "size": n_bytes,
+    }
 
 
 def error_result(text: str) -> Json:

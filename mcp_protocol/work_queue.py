@@ -168,6 +168,8 @@ class WorkQueue:
                 else:  # `stop` took them
                     continue
                 self._current = item
+                if isinstance(item, Call):
+                    item.hurried = self._call_about_jobs_waits
             if isinstance(item, Task):
                 self._run_task(item)
             elif not item.claimed:
@@ -176,6 +178,10 @@ class WorkQueue:
                 self._current = None
                 self._changed.notify_all()
             self._on_idle()
+
+    def _call_about_jobs_waits(self) -> bool:
+        with self._changed:
+            return any(isinstance(item, Call) and item.about_jobs and not item.claimed for item in self._items)
 
     def _wait_for_item(self, timeout_s: float | None) -> bool:
         """Waits for the next item; False when the time was up first. An item that is there goes first at any time."""

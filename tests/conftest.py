@@ -6,13 +6,11 @@ import os
 
 import pytest
 
-OURS = ("VLLM_", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "GPU_IDLE_TIMEOUT")
+OURS = ("VLLM_", "OMNI_", "HF_", "HUGGING_FACE_HUB_TOKEN", "XDG_CACHE_HOME", "GPU_IDLE")
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hides settings that the person who runs the tests has exported."""
-    for name in [
-        name for name in os.environ if name.startswith(("VLLM_", "HF_", "HUGGING_FACE_HUB_TOKEN", "GPU_IDLE"))
-    ]:
+    for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)

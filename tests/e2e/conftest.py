@@ -1,4 +1,7 @@
-"""The real server for tests: a fresh one, one that a module shares, and one with the model loaded for all."""
+"""The real server for tests: a fresh one, one that a module shares, and one with the model loaded for all.
+
+Beside it, real vLLM-Omni servers with tiny models, which all tests of pictures and videos share.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e import tiny_models
+from tests.e2e.omni_server import OmniServer
 from tests.e2e.server_process import ROOT, ServerProcess
 
 DEMO_MODEL = ROOT / "models" / "demo-vlm"
@@ -42,3 +46,17 @@ def demo_server(model: dict[str, str]) -> Iterator[ServerProcess]:
         hello = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
         process.result("chat_completion", hello)
         yield process
+
+
+@pytest.fixture(scope="session")
+def omni_image_server() -> Iterator[OmniServer]:
+    """A vLLM-Omni with a tiny FLUX.2 klein, for the whole run; what it draws is noise."""
+    with OmniServer("klein") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def omni_video_server() -> Iterator[OmniServer]:
+    """A vLLM-Omni with a tiny Wan2.2 S2V (a picture and a sound become a video of noise), for the whole run."""
+    with OmniServer("wan-s2v") as server:
+        yield server

@@ -52,6 +52,22 @@ def python_environment(name: str, requirements: Sequence[str] = ()) -> Path:
     return python
 
 
+def packages(name: str, requirements: Sequence[str]) -> Path:
+    """A folder with just these packages, without what they require, for the PYTHONPATH of the server's own Python.
+
+    Skips and raises like `python_environment`.
+    """
+    folder = ENVIRONMENTS / name
+    done = folder / "environment.done"
+    wanted = "\n".join((sys.version, *requirements))
+    with locked(name):
+        if not (done.exists() and done.read_text() == wanted):
+            shutil.rmtree(folder, ignore_errors=True)
+            _uv("pip", "install", "--python", sys.executable, "--no-deps", "--target", str(folder), *requirements)
+            done.write_text(wanted)
+    return folder
+
+
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Holds the environment `name` alone, against other test runs too."""

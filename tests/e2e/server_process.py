@@ -294,12 +294,7 @@ class ServerProcess:
 
     def descendants(self) -> list[OneProcess]:
         """Living processes that this server, which must still be there, or its children started, marked or not."""
-        processes = _processes()
-        found, parents = [], {self.pid}
-        while parents:
-            children = [process for process in processes if process.parent in parents]
-            parents = {process.pid for process in children}
-            found += children
+        found = children_of(self.pid)
         return found + [process for process in self.marked() if process not in found]
 
     def resident_bytes(self) -> int:
@@ -398,6 +393,17 @@ def assert_all_end(processes: Sequence[OneProcess], timeout_s: float = 5.0) -> N
     while alive := [process for process in processes if process.alive()]:
         assert time.monotonic() < until_s, [f"{process.pid}: {process.command()}" for process in alive]
         time.sleep(0.02)
+
+
+def children_of(pid: int) -> list[OneProcess]:
+    """Living processes that this one or its children started, as long as those between are there."""
+    processes = _processes()
+    found, parents = [], {pid}
+    while parents:
+        children = [process for process in processes if process.parent in parents]
+        parents = {process.pid for process in children}
+        found += children
+    return found
 
 
 def _processes() -> list[OneProcess]:

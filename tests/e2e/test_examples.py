@@ -15,12 +15,16 @@ import msgspec
 import pytest
 
 from client_configs import PLACEHOLDER, TEMPLATES, client_config
+from handlers.catalog import TOOLS
 from handlers.messages import ChatMessage
+from omni.profiles import ProfileBook
 from tests.e2e.environments import python_environment
+from tests.e2e.omni_server import OmniServer
 from tests.e2e.pictures import drawn, png
 from tests.e2e.server_process import LOAD_S, ROOT, ServerProcess, client_environment, parsed
 
 Json = dict[str, Any]
+TOOLS_BY_NAME = {tool.name: tool for tool in TOOLS}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -60,6 +64,34 @@ def test_demo_describes_drawn_and_given_pictures(model: dict[str, str], tmp_path
     shown = finished.stdout.lower()
     for words in ("answered initialize", "red circle", "green square", "yellow", "ada", "first token after"):
         assert words in shown, finished.stdout
+
+
+def small_pictures(omni: OmniServer, folder: Path) -> str:
+    """A file of profiles by which this server's model makes small pictures in a moment."""
+    small = {"default_steps": 2, "default_resolution": [64, 64], "supported_aspect_ratios": {"1:1": [64, 64]}}
+    return _file(folder / "small.json", {omni.model_name: small})
+
+
+def test_demo_generates_a_picture_and_looks_at_it(
+    model: dict[str, str], omni_image_server: OmniServer, tmp_path: Path
+) -> None:
+    environment = {
+        **model,
+        "OMNI_URL": omni_image_server.url,
+        "OMNI_OUTPUT_DIR": str(tmp_path / "out"),
+        "OMNI_PROFILES": small_pictures(omni_image_server, tmp_path),
+    }
+    finished = run([ROOT / "scripts" / "demo", "images", "a red circle on a blue background"], tmp_path, **environment)
+    assert finished.returncode == 0, finished.stderr
+    (path,) = (tmp_path / "out").iterdir()
+    assert f"saved as {path}" in finished.stdout
+    assert "  model  " in finished.stdout
+
+
+def test_demo_says_what_to_do_without_a_server(tmp_path: Path) -> None:
+    finished = run([ROOT / "scripts" / "demo", "images"], tmp_path, OMNI_URL="http://127.0.0.1:1")
+    assert finished.returncode == 1
+    assert "Cannot connect to vLLM server at http://127.0.0.1:1" in finished.stderr
 
 
 def test_demo_says_which_picture_is_missing(tmp_path: Path) -> None:
@@ -134,6 +166,36 @@ def test_json_of_the_readme_is_what_the_server_takes(demo_server: ServerProcess)
         answers.append(answer["result"]["content"][0]["text"])
     assert "Alice" in answers[-1]
     for line in "".join(more_calls).splitlines():
-        answer = demo_server.request("tools/call", json.loads(line), timeout_s=LOAD_S)
-        assert not answer["result"]["isError"], answer
+        call = json.loads(line)
+        if call.get("name", "") in TOOLS_BY_NAME and TOOLS_BY_NAME[call["name"]].family not in ("images", "video"):
+            answer = demo_server.request("tools/call", call, timeout_s=LOAD_S)
+            assert not answer["result"]["isError"], answer
     demo_server.call("delete_session", {"session_id": "user-123"})
+
+
+def test_json_of_the_readme_about_pictures_is_what_the_server_takes(
+    omni_image_server: OmniServer, tmp_path: Path
+) -> None:
+    texts = [line for block in blocks("json") for line in block.splitlines()]
+    lines = [json.loads(line) for line in texts if line.startswith('{"name"')]
+    (profiles,) = [json.loads(line) for line in texts if line.startswith('{"my/model"')]
+    assert ProfileBook(_file(tmp_path / "profiles.json", profiles)).find("my/model")[1]
+    picture = tmp_path / "circle.png"
+    picture.write_bytes(png(drawn("blue", "circle", "red")))
+    settings = {
+        "OMNI_URL": omni_image_server.url,
+        "OMNI_OUTPUT_DIR": str(tmp_path / "out"),
+        "OMNI_PROFILES": small_pictures(omni_image_server, tmp_path),
+    }
+    calls = [line for line in lines if line.get("name") in ("generate_image", "batch_generate")]
+    with ServerProcess(settings) as server:
+        for call in calls:
+            ours = json.loads(json.dumps(call).replace("/home/me/circle.png", str(picture)))
+            answer = server.request("tools/call", ours, timeout_s=LOAD_S)
+            assert not answer["result"]["isError"], answer
+    assert len(os.listdir(tmp_path / "out")) == 4
+
+
+def _file(path: Path, content: Json) -> str:
+    path.write_text(json.dumps(content))
+    return str(path)

@@ -129,6 +129,19 @@ def test_release_measures_what_it_gives_back_and_the_next_call_answers_as_before
     assert again["session_messages"] == 4
 
 
+@pytest.mark.parametrize("tool", ["release_gpu", pytest.param("offload_gpu", marks=needs_gpu)])
+def test_giving_memory_back_waits_for_the_generation_that_runs(gpu_server: ServerProcess, tool: str) -> None:
+    gpu_server.result("chat_completion", hello())
+    gpu_server.send_call("chat_completion_batch", long_batch(timeout_s=1.5), request_id="batch")
+    gpu_server.send_call(tool, request_id="memory")
+    batch, memory = (gpu_server.read_message(LOAD_S) for _ in range(2))
+    assert (batch["id"], memory["id"]) == ("batch", "memory")
+    assert {item["error"] for item in batch["result"]["structuredContent"]["results"]} == {None}
+    assert batch["result"]["structuredContent"]["usage"]["completion_tokens"] > 0
+    assert memory["result"]["structuredContent"]["status"] in ("released", "offloaded")
+    assert gpu_server.result("chat_completion", hello())["text"]
+
+
 def test_releasing_twice_says_that_nothing_was_loaded(gpu_server: ServerProcess) -> None:
     gpu_server.result("chat_completion", hello())
     gpu_server.result("release_gpu")

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from engine.errors import EngineError, GenerationCancelled, OffloadUnsupported
@@ -153,10 +153,13 @@ class FakeEngine:
         self.last_used_s = time.monotonic()
         return 0.5
 
-    def generate(self, conversations: Sequence[Conversation], control: Control) -> list[Completion]:
+    def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Gives each conversation the next queued reply, or "reply"."""
+        conversations = list(conversations)
+        if not conversations:
+            return []
         self.load(control.on_phase)
-        self.batches.append(list(conversations))
+        self.batches.append(conversations)
         self.generating.set()
         completions = []
         for index, conversation in enumerate(conversations):

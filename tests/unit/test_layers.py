@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GROUND_FLOOR = ("mcp_protocol", "engine", "media")
+GROUND_FLOOR = ("mcp_protocol", "engine", "media", "omni")
 OURS = {"vllm_server", "settings", "client_configs", "handlers", *GROUND_FLOOR}
 HEAVY = {"vllm", "torch", "transformers", "PIL", "httpx", "httpcore", "requests", "pydantic", "numpy", "pynvml", "av"}
 
@@ -21,6 +21,7 @@ FORBIDDEN = {
     "settings": OURS | HEAVY,
     "mcp_protocol": (OURS | HEAVY) - {"mcp_protocol"},
     "engine": OURS - {"engine", "settings"},
+    "omni": (OURS - {"omni", "media", "settings"}) | (HEAVY - {"PIL", "httpx"}),
     "media": (OURS - {"media", "settings"}) | (HEAVY - {"PIL", "httpx", "httpcore", "numpy", "av"}),
     "handlers": {"vllm_server", "client_configs"} | HEAVY,
 }
@@ -65,7 +66,7 @@ def test_imports_go_down_only_and_rooms_do_not_know_each_other(room: str) -> Non
     assert wrong == []
 
 
-@pytest.mark.parametrize("room", ["engine", "mcp_protocol", "media", "handlers"])
+@pytest.mark.parametrize("room", ["engine", "mcp_protocol", "media", "omni", "handlers"])
 def test_types_do_not_bring_in_what_the_rules_forbid(room: str) -> None:
     """Even for a type checker, nobody on the ground floor looks up or sideways."""
     wrong = []
@@ -150,7 +151,9 @@ def test_initialize_is_answered_without_anything_heavy(tmp_path: Path) -> None:
     assert modules & HEAVY == set()
     slow = {"asyncio", "dataclasses", "logging", "argparse", "subprocess", "difflib", "traceback"}
     assert modules & slow == set()
-    assert not any(module.startswith(("engine", "media", "handlers.chat", "handlers.resources")) for module in modules)
+    assert not any(
+        module.startswith(("engine", "media", "omni", "handlers.chat", "handlers.resources")) for module in modules
+    )
     assert modules & {"mcp_protocol.library", "mcp_protocol.catalogues", "mcp_protocol.subscriptions"} == set()
 
 

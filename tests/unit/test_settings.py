@@ -60,6 +60,15 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("media", "OMNI_MAX_AUDIO_S", "0.5", 0.5),
     ("media", "OMNI_MAX_AUDIO_S", "3600", 3600.0),
     ("media", "VLLM_VIDEO_FETCH_TIMEOUT", "3600", 3600.0),
+    ("omni", "OMNI_URL", "http://192.168.1.50:6655/", "http://192.168.1.50:6655"),
+    ("omni", "OMNI_URL", "https://[::1]/omni", "https://[::1]/omni"),
+    ("omni", "OMNI_API_KEY", "sk-x", "sk-x"),
+    ("omni", "OMNI_OUTPUT_DIR", "./out", "./out"),
+    ("omni", "OMNI_OUTPUT_DIR", "~/out", os.path.expanduser("~/out")),
+    ("omni", "OMNI_MAX_CONCURRENT", "Auto", None),
+    ("omni", "OMNI_MAX_CONCURRENT", "8", 8),
+    ("omni", "OMNI_TIMEOUT", "0.5", 0.5),
+    ("omni", "OMNI_JOB_TTL", "60", 60.0),
 ]
 NAMED_FOLDERS = (
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}'
@@ -213,6 +222,39 @@ def test_kinds_refuse_by_value_error(kind: Kind, text: str) -> None:
 
 
 # The command line
+
+
+def test_options_stand_for_settings() -> None:
+    options = ["--vllm-url", "http://h:1", "--output-dir", "o", "--max-concurrent", "2", "--timeout", "9"]
+    overrides = command_line.parse(options).overrides
+    assert overrides == {
+        "OMNI_URL": "http://h:1",
+        "OMNI_OUTPUT_DIR": "o",
+        "OMNI_MAX_CONCURRENT": "2",
+        "OMNI_TIMEOUT": "9",
+    }
+    assert read({"OMNI_URL": "http://elsewhere"}, overrides).omni.url == "http://h:1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6655",
+        "ftp://h",
+        "http://",
+        "http://me:pw@h",
+        "http://h?x=1",
+        "http://h#x",
+        "http://h:0",
+        "http://a b",
+    ],
+)
+def test_addresses_of_servers_are_checked(url: str) -> None:
+    found = read({"OMNI_URL": url})
+    assert found.omni.url == "http://localhost:6655"
+    (problem,) = found.problems
+    assert "OMNI_URL" in problem
+    assert "pw" not in problem
 
 
 def test_no_options_are_no_overrides() -> None:

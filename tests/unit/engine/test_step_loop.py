@@ -3,7 +3,7 @@
 import queue
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -94,6 +94,32 @@ def test_a_cancelled_call_adds_nothing() -> None:
     with pytest.raises(GenerationCancelled):
         loop(llm).run([ask("x")], Control(cancelled=lambda: True))
     assert llm.added == 0
+
+
+def test_conversations_are_taken_one_by_one_and_each_is_added_before_the_next_is_asked_for() -> None:
+    llm = FakeLLM()
+    added_before = []
+
+    def conversations() -> Iterator[Conversation]:
+        for text in "xyz":
+            added_before.append(llm.added)
+            yield ask(text)
+
+    assert [done.text for done in loop(llm).run(conversations(), Control())] == ["abc"] * 3
+    assert added_before == [0, 1, 2]
+
+
+def test_conversations_that_break_off_leave_the_engine_idle() -> None:
+    llm = FakeLLM()
+
+    def conversations() -> Iterator[Conversation]:
+        yield ask("x", 50)
+        raise GenerationCancelled
+
+    with pytest.raises(GenerationCancelled):
+        loop(llm).run(conversations(), Control())
+    assert (llm.added, llm.steps) == (1, 0)
+    assert not llm.running
 
 
 @pytest.mark.parametrize("listening", [True, False])

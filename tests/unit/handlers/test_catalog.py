@@ -17,11 +17,11 @@ def test_all_families_are_offered_by_default(desk: Desk) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_setting_picks_families(make_desk: Callable[..., Desk], family: str) -> None:
     names = [tool["name"] for tool in make_desk(VLLM_TOOLSETS=family).toolbox.listing()]
-    assert names == [tool.name for tool in TOOLS if tool.family == family]
+    assert names == [tool.name for tool in TOOLS if tool.is_in({family})]
 
 
-def test_only_what_deletes_is_destructive() -> None:
-    assert [tool.name for tool in TOOLS if tool.destructive] == ["delete_session"]
+def test_only_what_deletes_or_breaks_off_is_destructive() -> None:
+    assert [tool.name for tool in TOOLS if tool.destructive] == ["delete_session", "cancel_batch"]
     assert not any(tool.read_only and tool.destructive for tool in TOOLS)
 
 

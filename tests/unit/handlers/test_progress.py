@@ -56,7 +56,7 @@ def test_flush_without_news_says_nothing(clock: list[float]) -> None:
 
 def test_tokens_of_a_batch_are_summed(clock: list[float]) -> None:
     sink = Sink()
-    told = TokenProgress(sink, max_tokens=10, n_conversations=3)
+    told = TokenProgress(sink, max_tokens=10, conversations=range(3))
     for index, n_tokens in ((0, 1), (2, 1), (0, 2), (1, 4)):
         told.on_text(index, "x", n_tokens)
         clock[0] += 0.06
@@ -65,13 +65,13 @@ def test_tokens_of_a_batch_are_summed(clock: list[float]) -> None:
 
 def test_pictures_are_counted_over_phases_and_the_end_of_each_is_told(clock: list[float]) -> None:
     sink = Sink()
-    told = ImageProgress(sink, total=6)
-    check = told.counter("checked", 3)
+    told = ImageProgress(sink, range(3), n_phases=2)
+    check = told.counter("checked", range(3))
     for index in (2, 0, 1):
         check(index)
     told.skip(1)
     clock[0] += 1
-    analyse = told.counter("analysed", 2)
+    analyse = told.counter("analysed", range(2))
     for index in (1, 2, 0):  # the third conversation is no picture's
         analyse(index)
     assert sink.told == [

@@ -303,7 +303,7 @@ def written(desk: Desk, tmp_path: Path) -> Path:
     (tmp_path / "out-evil").mkdir()
     (tmp_path / "out-evil" / "x.png").write_bytes(b"evil")
     (tmp_path / "secret.png").write_bytes(b"secret")
-    desk.services.resource_roots.append(ResourceRoot(str(folder), "Pictures that tools made."))
+    desk.services.resource_roots.append(ResourceRoot(str(folder), "What tools made.", is_ours=lambda file: True))
     return folder
 
 
@@ -320,8 +320,20 @@ def test_written_files_are_listed_and_read(shown: Catalogues, written: Path) -> 
     assert read(shown, f"file://localhost{written}/notes.txt")["text"] == "größer"
 
 
+def test_only_what_the_tool_wrote_is_there(desk: Desk, shown: Catalogues, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "ours.png").write_bytes(b"ours")
+    (folder / "holiday.png").write_bytes(b"theirs")
+    root = ResourceRoot(str(folder), "Generated.", is_ours=lambda file: file.read(4) == b"ours")
+    desk.services.resource_roots.append(root)
+    assert file_uris(shown) == [(folder / "ours.png").as_uri()]
+    assert read(shown, (folder / "ours.png").as_uri())["blob"] == "b3Vycw=="
+    assert refused(shown, (folder / "holiday.png").as_uri()).code == -32602
+
+
 def test_folder_that_is_not_there_yet_has_no_files(desk: Desk, shown: Catalogues, tmp_path: Path) -> None:
-    desk.services.resource_roots.append(ResourceRoot(str(tmp_path / "later"), "Later."))
+    desk.services.resource_roots.append(ResourceRoot(str(tmp_path / "later"), "Later.", is_ours=lambda file: True))
     assert file_uris(shown) == []
     assert refused(shown, (tmp_path / "later" / "x.png").as_uri()).code == -32602
     (tmp_path / "later").mkdir()

@@ -6,7 +6,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ import jsonschema
 import pytest
 
 from engine.errors import EngineDied, GenerationFailed, InvalidGeneration, PromptTooLong
-from engine.interface import FinishReason
+from engine.interface import Completion, Control, Conversation, FinishReason
 from handlers.catalog import TOOLS
 from handlers.vision import shown_reference
 from handlers.vision_prompts import YES_NO, instruction
 from mcp_protocol.jsonrpc import encode
 from tests.unit.fake_engine import texts_of
-from tests.unit.handlers.conftest import Desk, Json, picture
+from tests.unit.handlers.conftest import Desk, Json, picture, user
 
 MakeDesk = Callable[..., Desk]
 OUTPUT_SCHEMAS: dict[str, Json] = {tool.name: tool.listing().get("outputSchema", {}) for tool in TOOLS}
@@ -230,6 +230,33 @@ def test_long_references_are_not_repeated_whole() -> None:
     assert len(shown_reference("http://a/" + "b" * 5000)) < 1100
     assert shown_reference("data:" + "x" * 5000).endswith(",…")
     assert len(shown_reference("data:" + "x" * 5000)) < 200
+
+
+@pytest.mark.parametrize("tool", ["analyze_images_with_query", "chat_completion_batch"])
+def test_the_engine_gets_the_first_picture_while_the_next_is_still_being_read(
+    desk: Desk, paths: list[str], monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    really_read, really_generate = desk.services.images.read_path, desk.engine.generate
+    begun = threading.Event()
+
+    def read_path(path: str, longest_side: int | None = None) -> Any:
+        assert path == paths[0] or begun.wait(30)
+        return really_read(path, longest_side)
+
+    def generate(conversations: Iterable[Conversation], control: Control) -> list[Completion]:
+        taken = []
+        for conversation in conversations:
+            taken.append(conversation)
+            begun.set()
+        return really_generate(taken, control)
+
+    monkeypatch.setattr(desk.services.images, "read_path", read_path)
+    monkeypatch.setattr(desk.engine, "generate", generate)
+    if tool == "analyze_images_with_query":
+        arguments: Json = {"image_paths": paths, "query": "What is it?", "check_relevance": False}
+    else:
+        arguments = {"conversations": [[user([{"type": "image", "path": path}])] for path in paths]}
+    assert [item.error for item in desk.result(tool, arguments).results][:2] == [None, None]
 
 
 # What goes wrong with one picture

@@ -29,9 +29,12 @@ class Bench:
     def _rest(self, enter_phase: Any) -> None:
         self.done.append("rest")
 
-    def call(self, request_id: Any, tool: str = "note", timeout_s: float = 0.0, arrived_ago_s: float = 0.0) -> Call:
+    def call(
+        self, request_id: Any, tool: str = "note", timeout_s: float = 0.0, arrived_ago_s: float = 0.0, **options: Any
+    ) -> Call:
         """A call that arrived so long ago, put into the queue."""
-        call = Call(request_id, tool, {}, Revision("2025-11-25"), timeout_s=timeout_s, send=lambda message: None)
+        revision = Revision("2025-11-25")
+        call = Call(request_id, tool, {}, revision, timeout_s=timeout_s, send=lambda message: None, **options)
         call.arrived_s -= arrived_ago_s
         if call.deadline_s is not None:
             call.deadline_s -= arrived_ago_s
@@ -76,6 +79,22 @@ def test_items_run_one_after_another_in_order(bench: Bench) -> None:
         bench.call(number)
     bench.wait_idle(20)
     assert bench.done == list(range(20))
+
+
+def test_call_is_hurried_as_long_as_one_about_jobs_waits_behind_it(bench: Bench) -> None:
+    waiting = bench.call(1, "stubborn")
+    assert bench.running.wait(WAIT_S)
+    bench.call(2)
+    assert not waiting.hurried()
+    about_jobs = bench.call(3, about_jobs=True)
+    assert waiting.hurried()
+    about_jobs.claim()  # it was cancelled
+    assert not waiting.hurried()
+    bench.call(4, about_jobs=True)
+    assert waiting.hurried()
+    bench.gate.set()
+    bench.wait_idle(4)
+    assert bench.done == [1, 2, 4]
 
 
 def test_task_runs_in_its_turn_between_calls(bench: Bench) -> None:

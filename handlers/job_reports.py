@@ -1,0 +1,194 @@
+"""What jobs have come to, as tools answer it: the facts as JSON, a picture to look at, and links to the files.
+
+There is no structured content beside a picture: hosts drop or repeat pictures then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+
+from handlers.files import media_type
+from mcp_protocol.tools import image_block, link_block, text_block
+from media.errors import MediaError
+from omni.errors import JobFailed
+from omni.job import State
+
+if TYPE_CHECKING:
+    from handlers.services import Services
+    from mcp_protocol.call import Call
+    from mcp_protocol.jsonrpc import Json
+    from omni.generate import MadeImage, Plan
+    from omni.job import Item, Job
+    from omni.pictures import Preview
+
+BASE64_GROWTH = 4 / 3
+BESIDE_PREVIEW_BYTES = 20_000
+"""What is left in a result for everything but its preview."""
+
+
+def running(job: Job) -> list[Json]:
+    """A job that goes on."""
+    facts = {
+        "status": "running",
+        **_ids(job),
+        "completed": job.count(State.SUCCEEDED),
+        "failed": job.count(State.FAILED),
+        "total": len(job.items),
+        "elapsed_seconds": round(job.elapsed_s, 3),
+        "message": (
+            f"It goes on. Ask job_status with job_id {job.id} for the result (wait_s waits for it), or stop it with "
+            "cancel_batch."
+        ),
+    }
+    return [_json_block(facts)]
+
+
+def cancelled(job: Job, was_over: bool) -> tuple[str, int, int, int, list[str], str]:
+    """What cancelling has come to: status, numbers completed, cancelled and failed, files, and a sentence."""
+    n_done, n_cancelled, n_failed = map(job.count, (State.SUCCEEDED, State.CANCELLED, State.FAILED))
+    if was_over:
+        status, message = str(job.state), f"The job had ended before ({job.state}); there was nothing to cancel."
+    elif not job.ended:
+        status, message = "cancelling", "What runs on the server has not stopped yet; ask job_status."
+    elif job.state is State.CANCELLED:
+        status, message = "cancelled", "The job was cancelled; files that were saved before are kept."
+    else:
+        status, message = str(job.state), "The job ended in the very moment in which it was to be cancelled."
+    return status, n_done, n_cancelled, n_failed, _files(job), message
+
+
+def image_report(job: Job, call: Call, services: Services, preview: str) -> list[Json]:
+    """A picture, or why there is none; raises `JobFailed`."""
+    (item,) = job.items
+    made: MadeImage | None = item.result
+    if made is None:
+        return [_nothing(job, item)]
+    facts = {
+        "status": "success",
+        "file_path": made.file_path,
+        "generation_time_seconds": made.generation_time_s,
+        "parameters_used": made.parameters,
+        "job_id": job.id,
+    }
+    return _with_pictures(facts, [*job.details.notes, *made.notes], [made], call, services, preview)
+
+
+def batch_report(job: Job, call: Call, services: Services, preview: str) -> list[Json]:
+    """All pictures of a batch; raises `JobFailed` where all of them failed."""
+    plan: Plan = job.details
+    facts = {
+        "status": _batch_status(job),
+        "batch_id": job.id,
+        "total_time_seconds": round(job.elapsed_s, 3),
+        "images_generated": job.count(State.SUCCEEDED),
+        "images_failed": job.count(State.FAILED),
+        "images_cancelled": job.count(State.CANCELLED),
+        "results": [_batch_entry(item, plan) for item in job.items],
+    }
+    if job.state is State.FAILED:
+        raise JobFailed(_json(facts))
+    made = [item.result for item in job.items if item.result is not None]
+    notes = plan.notes + [f"Image {item.index}: {note}" for item in job.items for note in _notes(item)]
+    return _with_pictures(facts, notes, made, call, services, preview)
+
+
+Report = Callable[["Job", "Call", "Services", str], "list[Json]"]
+REPORTS: Mapping[str, Report] = {"image": image_report, "batch": batch_report}
+"""How each kind of job is told about once it has ended."""
+
+
+def _batch_status(job: Job) -> str:
+    if job.state is State.CANCELLED:
+        return "cancelled"
+    return "error" if job.state is State.FAILED else "success"
+
+
+def _batch_entry(item: Item, plan: Plan) -> dict[str, Any]:
+    made: MadeImage | None = item.result
+    entry = {"index": item.index, "prompt": item.label, "seed": plan.images[item.index].seed}
+    if made is not None:
+        return {**entry, "file_path": made.file_path, "generation_time_seconds": made.generation_time_s}
+    return {**entry, "error": item.error or "Cancelled before it was done."}
+
+
+def _nothing(job: Job, item: Item) -> Json:
+    """A job of one without a result: cancelled, or failed, which is an error."""
+    if item.state is State.FAILED:
+        raise JobFailed(item.error or "The generation failed.")
+    return _json_block({"status": "cancelled", "job_id": job.id, "message": "It was cancelled before it was done."})
+
+
+def _with_pictures(
+    facts: dict[str, Any],
+    notes: Sequence[str],
+    made: Sequence[MadeImage],
+    call: Call,
+    services: Services,
+    preview: str,
+) -> list[Json]:
+    """The facts with what else is to be said, a picture of the pictures, and a link to each file."""
+    more = list(notes)
+    shown = _preview([image.file_path for image in made], preview, services.settings.server.max_result_bytes, more)
+    blocks = [_json_block({**facts, "notes": more} if more else facts)]
+    if shown is not None:
+        blocks.append(image_block(shown.data, shown.mime_type))
+    if call.revision.resource_links:
+        blocks += [_link(image.file_path, image.n_bytes, image.parameters.prompt) for image in made]
+    return blocks
+
+
+def _preview(paths: Sequence[str], kind: str, max_result_bytes: int, notes: list[str]) -> Preview | None:
+    """What to show of some files within a result; a note is added where it is not what was asked for."""
+    from omni import pictures
+
+    if kind == "none" or not paths:
+        return None
+    try:
+        files = [_read(path) for path in paths]
+        if len(files) > 1:
+            return pictures.contact_sheet(files)
+        if kind == "full":
+            shown = pictures.full_preview(files[0], int((max_result_bytes - BESIDE_PREVIEW_BYTES) / BASE64_GROWTH))
+            if shown is not None:
+                return shown
+            notes.append("The picture is too large for a result at its own size; the preview is reduced.")
+        return pictures.small_preview(files[0])
+    except (OSError, MediaError):
+        notes.append("There is no preview: the file was moved or changed since it was made.")
+        return None
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _link(path: str, n_bytes: int, prompt: str) -> Json:
+    description = prompt if len(prompt) <= 200 else prompt[:199] + "…"
+    mime_type = media_type(path) or "application/octet-stream"
+    return link_block("file://" + quote(path), os.path.basename(path), mime_type, n_bytes, description)
+
+
+def _ids(job: Job) -> dict[str, str]:
+    return {"batch_id": job.id} if job.kind == "batch" else {"job_id": job.id}
+
+
+def _files(job: Job) -> list[str]:
+    return [item.result.file_path for item in job.items if item.result is not None]
+
+
+def _notes(item: Item) -> list[str]:
+    return item.result.notes if item.result is not None else []
+
+
+def _json_block(facts: dict[str, Any]) -> Json:
+    return text_block(_json(facts))
+
+
+def _json(facts: dict[str, Any]) -> str:
+    return msgspec.json.encode(facts).decode()

@@ -1,0 +1,177 @@
+"""From a caller's wishes to files: which model is there, what it needs, and jobs that make its pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from omni.client import OmniClient, Picture, ServedModel
+from omni.errors import ConnectionLost, InvalidParameters, ModelChanged
+from omni.files import OutputFolder, automatic_name, checked_name
+from omni.job import Item, Job
+from omni.jobs import Jobs
+from omni.parameters import ImageParameters, Wishes, resolve
+from omni.pictures import checked
+from omni.png import with_text
+from omni.profiles import Profile, ProfileBook
+from omni.speed import SpeedBook
+
+MODEL_KNOWN_S = 30.0
+"""For how long the server is not asked again which model it serves; a wrong guess is refused by it and mended."""
+
+
+class KnownModel(msgspec.Struct, frozen=True):
+    """The model on the server, and what is known of it."""
+
+    name: str
+    profile: Profile
+    in_registry: bool
+
+    @property
+    def warning(self) -> str | None:
+        """What to tell users of a model without a profile of its own."""
+        if self.in_registry:
+            return None
+        return (
+            f"Model '{self.name}' is not in the known profiles. Using fallback defaults "
+            f"(steps={self.profile.default_steps}, guidance={self.profile.default_guidance_scale}). "
+            "Generation may produce unexpected results."
+        )
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """All that is decided before pictures are made: one set of parameters a picture, notes for the caller, and the
+    pictures to begin from, as PNG files."""
+
+    model: KnownModel
+    images: list[ImageParameters]
+    notes: list[str]
+    references: list[bytes] = []
+
+
+class MadeImage(msgspec.Struct, frozen=True):
+    """A picture that was made and saved."""
+
+    file_path: str
+    n_bytes: int
+    generation_time_s: float
+    parameters: ImageParameters
+    notes: list[str]
+
+
+class ImageMaker:
+    """The pictures of one vLLM-Omni server. Its coroutines run on the loop of `jobs`; the rest may be called from any
+    thread."""
+
+    def __init__(self, client: OmniClient, profiles: ProfileBook, folder: OutputFolder, jobs: Jobs) -> None:
+        self.client = client
+        self.folder = folder
+        self.jobs = jobs
+        self.speeds = SpeedBook()
+        self.peak_memory_mb: float | None = None
+        """What the server said of its memory after its last picture."""
+        jobs.at_end(client.close)
+        self._profiles = profiles
+        self._served: ServedModel | None = None
+        self._served_until_s = 0.0
+
+    async def model(self) -> KnownModel:
+        """The model on the server with its profile; raises the client's errors."""
+        if self._served is None or time.monotonic() > self._served_until_s:
+            self._served = await self.client.served_model()
+            self._served_until_s = time.monotonic() + MODEL_KNOWN_S
+        return KnownModel(self._served.id, *self._profiles.find(self._served.id, self._served.root))
+
+    async def plan(
+        self,
+        prompts: Sequence[str],
+        wishes: Wishes,
+        seeds: Sequence[int] | None = None,
+        references: Sequence[bytes] = (),
+    ) -> Plan:
+        """Decides everything about some pictures.
+
+        Raises: `InvalidParameters`, `OutputFailed`, and the client's errors.
+        """
+        model = await self.model()
+        _check_references(model, len(references))
+        self.folder.check()
+        images, notes = [], [model.warning] if model.warning else []
+        for index, prompt in enumerate(prompts):
+            own = wishes if seeds is None else msgspec.structs.replace(wishes, seed=seeds[index])
+            parameters, more = resolve(model.name, model.profile, prompt, own, reference_images=len(references))
+            images.append(parameters)
+            notes += [note for note in more if note not in notes]
+        return Plan(model, images, notes, list(references))
+
+    def start(self, kind: str, plan: Plan, limit: int, filename: str | None = None) -> Job:
+        """Starts a job that makes a plan's pictures, `limit` at once; `filename` is a name for the only one.
+
+        Raises: `InvalidParameters` for the name, `TooManyJobs`.
+        """
+        name = None if filename is None else checked_name(filename, ".png")
+
+        async def work(job: Job, item: Item) -> MadeImage:
+            return await self._make(plan, plan.images[item.index], name)
+
+        labels = [parameters.prompt for parameters in plan.images]
+        kept = msgspec.structs.replace(plan, references=[])  # a job is kept for a day, its pictures need not be
+        return self.jobs.start(kind, labels, work, server=self.client.url, limit=limit, details=kept)
+
+    async def _make(self, plan: Plan, parameters: ImageParameters, name: str | None) -> MadeImage:
+        begun_s = time.monotonic()
+        picture = await self._generated(plan, parameters)
+        seconds = time.monotonic() - begun_s
+        if picture.peak_memory_mb is not None:
+            self.peak_memory_mb = picture.peak_memory_mb
+        self.speeds.learn(parameters, picture.compute_s or seconds)
+        saving = asyncio.ensure_future(asyncio.to_thread(self._save, picture.data, parameters, name, seconds))
+        try:
+            return await asyncio.shield(saving)
+        except asyncio.CancelledError:  # the picture is there: it is kept
+            return await saving
+
+    async def _generated(self, plan: Plan, parameters: ImageParameters) -> Picture:
+        """The picture, asked for once more where the connection broke: with its seed it is the same one."""
+        fields = parameters.request(plan.model.profile)
+        try:
+            return await self._asked(fields, plan, parameters)
+        except ConnectionLost:
+            return await self._asked(fields, plan, parameters)
+        except ModelChanged:
+            self._served = None
+            raise
+
+    async def _asked(self, fields: dict[str, Any], plan: Plan, parameters: ImageParameters) -> Picture:
+        n_pixels = parameters.width * parameters.height
+        if plan.references:
+            return await self.client.edit(fields, plan.references, n_pixels)
+        return await self.client.generate(fields, n_pixels)
+
+    def _save(self, data: bytes, parameters: ImageParameters, name: str | None, seconds: float) -> MadeImage:
+        image = checked(data)
+        notes = []
+        if (image.width, image.height) != (parameters.width, parameters.height):
+            notes.append(
+                f"The server made {image.width}x{image.height} pixels of {parameters.width}x{parameters.height}."
+            )
+            parameters = msgspec.structs.replace(parameters, width=image.width, height=image.height)
+        png = with_text(image.png, {"parameters": msgspec.json.encode(parameters).decode()})
+        path = self.folder.save(png, name or automatic_name("img", parameters.prompt, ".png"))
+        return MadeImage(path, len(png), round(seconds, 3), parameters, notes)
+
+
+def _check_references(model: KnownModel, n_references: int) -> None:
+    most = model.profile.max_reference_images
+    if most is None or n_references <= most:
+        return
+    if most == 0:
+        raise InvalidParameters(
+            f"The model {model.name} makes pictures from words only: it cannot begin from image_paths. Leave them out, "
+            "or serve a model that edits pictures, such as black-forest-labs/FLUX.2-klein-4B."
+        )
+    raise InvalidParameters(f"The model {model.name} takes at most {most} pictures in image_paths.")

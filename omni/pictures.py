@@ -1,0 +1,119 @@
+"""Pictures on their way out: what a server sent is checked, and what callers are shown of it is made small."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from media.decoding import decode
+from media.errors import MediaError
+from omni.errors import UnusableAnswer
+from omni.png import SIGNATURE
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 64 << 20
+"""Twice what vLLM-Omni makes at most (`--max-generated-image-size`)."""
+PREVIEW_SIDE = 1_024
+PREVIEW_BYTES = 500_000
+"""In base64 two thirds of the megabyte that Claude Desktop takes; no side above 8,000 pixels, which ends sessions."""
+MAX_SIDE = 8_000
+QUALITIES = (85, 70, 50, 30)
+SHEET_GAP = 8
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """A picture that was decoded whole: as a PNG file, with its size in pixels."""
+
+    png: bytes
+    width: int
+    height: int
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """A picture to show, encoded."""
+
+    data: bytes
+    mime_type: str
+
+
+def checked(data: bytes) -> Checked:
+    """What a server sent as a picture; other formats than PNG are written anew.
+
+    Raises: `UnusableAnswer` where it cannot be decoded.
+    """
+    try:
+        image = decode(data, MAX_PIXELS)
+    except MediaError:
+        raise UnusableAnswer("The vLLM server answered with something that is not a whole picture.") from None
+    return Checked(data if data.startswith(SIGNATURE) else _encoded(image, "PNG"), image.width, image.height)
+
+
+def small_preview(data: bytes) -> Preview:
+    """A picture file as a JPEG of at most `PREVIEW_SIDE` pixels a side and `PREVIEW_BYTES`.
+
+    Raises: `MediaError` where the file is none.
+    """
+    return _small(decode(data, MAX_PIXELS, PREVIEW_SIDE))
+
+
+def full_preview(data: bytes, max_bytes: int) -> Preview | None:
+    """A picture at its own size within so many bytes: the file itself, else a JPEG; None where that is not possible.
+
+    Raises: `MediaError` where the file is none.
+    """
+    image = decode(data, MAX_PIXELS)
+    if max(image.size) > MAX_SIDE:
+        return None
+    if len(data) <= max_bytes and data.startswith(SIGNATURE):
+        return Preview(data, "image/png")
+    for quality in QUALITIES:
+        encoded = _encoded(image, "JPEG", quality=quality)
+        if len(encoded) <= max_bytes:
+            return Preview(encoded, "image/jpeg")
+    return None
+
+
+def contact_sheet(files: Sequence[bytes]) -> Preview:
+    """Several pictures in rows on one, in their order; raises `MediaError` where one is none."""
+    from PIL import Image
+
+    n_columns = math.ceil(math.sqrt(len(files)))
+    n_rows = math.ceil(len(files) / n_columns)
+    side = (PREVIEW_SIDE - SHEET_GAP) // n_columns - SHEET_GAP
+    step = side + SHEET_GAP
+    sheet = Image.new("RGB", (n_columns * step + SHEET_GAP, n_rows * step + SHEET_GAP), "white")
+    for number, data in enumerate(files):
+        image = decode(data, MAX_PIXELS, side)
+        image.thumbnail((side, side))
+        row, column = divmod(number, n_columns)
+        left, top = SHEET_GAP + column * step, SHEET_GAP + row * step
+        sheet.paste(image, (left + (side - image.width) // 2, top + (side - image.height) // 2))
+    return _small(sheet)
+
+
+def png_of(image: Image) -> bytes:
+    """A picture as a PNG file, for a server that is to change it."""
+    return _encoded(image, "PNG")
+
+
+def _small(image: Image) -> Preview:
+    if max(image.size) > PREVIEW_SIDE:
+        image = image.copy()
+        image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    for quality in QUALITIES:
+        encoded = _encoded(image, "JPEG", quality=quality)
+        if len(encoded) <= PREVIEW_BYTES:
+            break
+    return Preview(encoded, "image/jpeg")
+
+
+def _encoded(image: Image, kind: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()

@@ -1,0 +1,215 @@
+"""What is known of image models: the parameters their makers publish, their sizes, and what they cannot do.
+
+A profile is found by the name under which a server serves the model, or by the last part of it, since a model may be
+served from a folder. For any other model the fallback holds; where its files can be read here, the kind of pipeline in
+them still tells under which name it takes guidance.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from omni.errors import InvalidParameters
+
+Side = Annotated[int, Meta(ge=16, le=16_384)]
+Size = tuple[Side, Side]
+MAX_FILE_BYTES = 1_000_000
+
+
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model: sizes are (width, height) in pixels, memory is in GB of the GPU that runs it.
+
+    `guidance_parameter` is what the pipeline reads: some take classifier-free guidance as `true_cfg_scale`, and only
+    together with a negative prompt (`needs_negative_prompt`). `max_resolution_mp` counts megapixels of 1024 × 1024, as
+    makers of models do. `max_reference_images` is 0 where the model cannot edit, None where that is not known.
+    """
+
+    type: Literal["distilled", "standard", "unknown"] = "unknown"
+    default_steps: Annotated[int, Meta(ge=1, le=200)] = 28
+    default_guidance_scale: Annotated[float, Meta(ge=0, le=20)] = 5.0
+    guidance_parameter: Literal["guidance_scale", "true_cfg_scale"] = "guidance_scale"
+    supports_negative_prompt: bool = True
+    needs_negative_prompt: bool = False
+    default_resolution: Size = (1024, 1024)
+    max_resolution_mp: Annotated[float, Meta(gt=0, le=256)] = 4.0
+    resolution_multiple: Annotated[int, Meta(ge=1, le=256)] = 16
+    estimated_vram_gb: Annotated[float, Meta(gt=0)] | None = None
+    max_reference_images: Annotated[int, Meta(ge=0, le=16)] | None = None
+    supported_aspect_ratios: dict[str, Size] = msgspec.field(default_factory=lambda: {"1:1": (1024, 1024)})
+
+    @property
+    def max_pixels(self) -> int:
+        """The most pixels of one picture."""
+        return int(self.max_resolution_mp * 1024 * 1024)
+
+
+FALLBACK = Profile()
+"""For models that nobody has described: the figures of the plan, most of which suit most undistilled models."""
+
+# Steps and guidance: the cards of black-forest-labs/FLUX.2-klein-4B and -9B (4 steps, guidance 1.0: distilled; a
+# higher guidance would switch on a second pass that the model was not made for). Sizes in steps of 16: the latent grid
+# of 8 and its patches of 2. Memory: 13 GB is the 4B card's figure with offloading, 29 GB is for the 9B in bfloat16.
+_KLEIN = Profile(
+    type="distilled",
+    default_steps=4,
+    default_guidance_scale=1.0,
+    supports_negative_prompt=False,
+    estimated_vram_gb=13,
+    max_reference_images=4,
+    supported_aspect_ratios={
+        "1:1": (1024, 1024),
+        "16:9": (1024, 576),
+        "9:16": (576, 1024),
+        "4:3": (1024, 768),
+        "3:4": (768, 1024),
+    },
+)
+
+# The cards of Qwen/Qwen-Image and Qwen/Qwen-Image-2512: 50 steps, true_cfg_scale 4.0 with " " as the negative prompt
+# where there is none, and these sizes. Memory: 20 B parameters of the transformer in bfloat16, about half in FP8.
+_QWEN_2512 = Profile(
+    type="standard",
+    default_steps=50,
+    default_guidance_scale=4.0,
+    guidance_parameter="true_cfg_scale",
+    needs_negative_prompt=True,
+    default_resolution=(1328, 1328),
+    estimated_vram_gb=40,
+    max_reference_images=0,
+    supported_aspect_ratios={
+        "1:1": (1328, 1328),
+        "16:9": (1664, 928),
+        "9:16": (928, 1664),
+        "4:3": (1472, 1104),
+        "3:4": (1104, 1472),
+        "3:2": (1584, 1056),
+        "2:3": (1056, 1584),
+    },
+)
+# Here the card has 1472 × 1140 for 4:3, which the pipeline rounds down to a multiple of 16.
+_QWEN = msgspec.structs.replace(
+    _QWEN_2512,
+    supported_aspect_ratios={**_QWEN_2512.supported_aspect_ratios, "4:3": (1472, 1136), "3:4": (1136, 1472)},
+)
+
+# The card of Tongyi-MAI/Z-Image-Turbo: 9 steps (8 evaluations), guidance 0.0: distilled, so without negative prompts;
+# "fits within 16 GB". Sizes: those its makers' demonstration offers at 1024.
+_Z_IMAGE_TURBO = Profile(
+    type="distilled",
+    default_steps=9,
+    default_guidance_scale=0.0,
+    supports_negative_prompt=False,
+    estimated_vram_gb=16,
+    max_reference_images=0,
+    supported_aspect_ratios={
+        "1:1": (1024, 1024),
+        "16:9": (1280, 720),
+        "9:16": (720, 1280),
+        "4:3": (1152, 864),
+        "3:4": (864, 1152),
+        "3:2": (1248, 832),
+        "2:3": (832, 1248),
+    },
+)
+
+PROFILES: Mapping[str, Profile] = {
+    "black-forest-labs/FLUX.2-klein-4B": _KLEIN,
+    "black-forest-labs/FLUX.2-klein-9B": msgspec.structs.replace(_KLEIN, estimated_vram_gb=29),
+    "Qwen/Qwen-Image-2512": _QWEN_2512,
+    "Qwen/Qwen-Image": _QWEN,
+    "Tongyi-MAI/Z-Image-Turbo": _Z_IMAGE_TURBO,
+}
+
+FAMILIES: Mapping[str, dict[str, Any]] = {
+    "Flux2KleinPipeline": {"supports_negative_prompt": False, "max_reference_images": 4},
+    "QwenImagePipeline": {
+        "guidance_parameter": "true_cfg_scale",
+        "needs_negative_prompt": True,
+        "max_reference_images": 0,
+    },
+    "ZImagePipeline": {"max_reference_images": 0},
+}
+"""What the kind of pipeline alone tells of a model, by the class in its `model_index.json`."""
+
+
+class ProfileBook:
+    """All profiles: ours, and over them those of a file.
+
+    The file (JSON, or TOML by its ending) maps names of models to fields of `Profile`; fields that it leaves out stay
+    as they are here, or for a new model as in the fallback.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self._path = path
+        self._profiles: dict[str, Profile] | None = None
+
+    def find(self, model: str, root: str | None = None) -> tuple[Profile, bool]:
+        """The profile of a model, and whether it is one of its own; `root` is where the server has it from.
+
+        Raises: `InvalidParameters` where the file of profiles cannot be used.
+        """
+        profiles = self._all()
+        for name in (model, root):
+            found = profiles.get(_key(name)) or profiles.get(_last_part(name)) if name else None
+            if found is not None:
+                return found, True
+        return msgspec.structs.replace(FALLBACK, **FAMILIES.get(_pipeline_class(root or model), {})), False
+
+    def _all(self) -> dict[str, Profile]:
+        if self._profiles is None:
+            profiles = {**PROFILES, **(_read(self._path) if self._path else {})}
+            by_last_part = {_last_part(name): profile for name, profile in profiles.items()}
+            self._profiles = {**by_last_part, **{_key(name): profile for name, profile in profiles.items()}}
+        return self._profiles
+
+
+def _key(name: str) -> str:
+    return name.casefold().rstrip("/")
+
+
+def _last_part(name: str) -> str:
+    return _key(name).rpartition("/")[2]
+
+
+def _read(path: str) -> dict[str, Profile]:
+    """The profiles of a file, each over what is known of its model already."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_BYTES)
+        rows = tomllib.loads(data.decode()) if path.endswith(".toml") else msgspec.json.decode(data)
+    except OSError as error:
+        raise _unusable(path, error.strerror or "it cannot be read") from None
+    except (ValueError, RecursionError):
+        raise _unusable(path, "it is neither JSON nor, with the ending .toml, TOML") from None
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
+        raise _unusable(path, "it must map names of models to the fields of their profiles")
+    known = {_key(name): profile for name, profile in PROFILES.items()}
+    profiles = {}
+    for name, row in rows.items():
+        fields = {**msgspec.to_builtins(known.get(_key(name), FALLBACK)), **row}
+        try:
+            profiles[name] = msgspec.convert(fields, Profile)
+        except msgspec.ValidationError as error:
+            raise _unusable(path, f"{name}: {str(error).replace('`', '')}") from None
+    return profiles
+
+
+def _unusable(path: str, why: str) -> InvalidParameters:
+    return InvalidParameters(f"The file that OMNI_PROFILES names, {path}, cannot be used: {why}.")
+
+
+def _pipeline_class(folder: str) -> str:
+    """The pipeline's class as the model's own files have it; "" where they are not on this machine."""
+    try:
+        with open(os.path.join(folder, "model_index.json"), "rb") as file:
+            index = msgspec.json.decode(file.read(MAX_FILE_BYTES))
+    except (OSError, ValueError):
+        return ""
+    found = index.get("_class_name") if isinstance(index, dict) else None
+    return found if isinstance(found, str) else ""

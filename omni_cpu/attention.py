@@ -1,0 +1,34 @@
+"""torch's own attention, on the CPU.
+
+vLLM-Omni's class for it computes the same, but sends every call to a method named after a GPU's maker and refuses
+platforms that it does not know.
+"""
+
+from __future__ import annotations
+
+import torch
+from vllm_omni.diffusion.attention.backends.abstract import AttentionMetadata
+from vllm_omni.diffusion.attention.backends.sdpa import SDPABackend, SDPAImpl
+
+
+class CpuAttention(SDPAImpl):
+    """Attention by `torch.nn.functional.scaled_dot_product_attention`."""
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_metadata: AttentionMetadata | None = None,
+    ) -> torch.Tensor:
+        """Attends; a mask over the keys is broadcast over the queries, as on CUDA."""
+        return self._forward_impl(query, key, value, attn_metadata, mask_mode="broadcast_k")
+
+
+class CpuAttentionBackend(SDPABackend):
+    """What vLLM-Omni asks for the class above."""
+
+    @staticmethod
+    def get_impl_cls() -> type[CpuAttention]:
+        """The attention's class."""
+        return CpuAttention

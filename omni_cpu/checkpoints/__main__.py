@@ -1,0 +1,54 @@
+"""`python -m omni_cpu.checkpoints NAME FOLDER` builds a tiny checkpoint below FOLDER, if it is not there yet.
+
+Prints the path of the checkpoint on stdout; everything that libraries print goes to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+BUILD = 1
+"""Raised when a builder changes, so that old checkpoints are left alone."""
+NAMES = ("klein", "qwen-image", "z-image", "wan-s2v")
+
+
+def built(name: str, folder: Path) -> Path:
+    """The checkpoint of that name in `folder`, built now if it is not there."""
+    target = folder.resolve() / str(BUILD) / f"tiny-{name}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{name}-draft-"))
+        try:
+            _save(name)(draft)
+            with contextlib.suppress(OSError):  # somebody else was faster
+                draft.rename(target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _save(name: str) -> Callable[[Path], None]:
+    if name == "wan-s2v":
+        from omni_cpu.checkpoints import talking_video
+
+        return talking_video.save_wan_s2v
+    from omni_cpu.checkpoints import images
+
+    return {"klein": images.save_klein, "qwen-image": images.save_qwen_image, "z-image": images.save_z_image}[name]
+
+
+def main() -> None:
+    """Builds what the command line says."""
+    name, folder = sys.argv[1:]
+    with contextlib.redirect_stdout(sys.stderr):
+        checkpoint = built(name, Path(folder))
+    sys.stdout.write(f"{checkpoint}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""`python -m omni_cpu.serve MODEL --host HOST --port PORT [vllm-omni's arguments]` serves a model, quietly.
+
+This is `vllm-omni serve MODEL --omni` in this very process, so a signal to it reaches the server. It adds a line when
+the server answers, a folder for videos that goes with the server, and a log of errors only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+QUIET = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_COLOR": "0",
+    "VLLM_DISABLE_LOG_LOGO": "1",
+    "VLLM_NO_USAGE_STATS": "1",  # it would report to vLLM's authors
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+}
+"""Variables for the server, where the caller has not set them."""
+POLL_S = 0.2
+SHUTDOWN_S = 1.5
+"""How long the server may take to end; one that does nothing takes one second."""
+
+
+def main() -> None:
+    """Serves until a signal comes."""
+    started_s = time.monotonic()
+    parser = argparse.ArgumentParser(prog="omni-cpu", add_help=False, allow_abbrev=False)
+    parser.add_argument("model")
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    ours, theirs = parser.parse_known_args()
+    _refuse_taken_port(ours.host, ours.port)
+    set_defaults(QUIET)
+    if os.path.isdir(ours.model):
+        set_defaults({"HF_HUB_OFFLINE": "1"})
+    with tempfile.TemporaryDirectory(prefix="omni-cpu-videos-") as videos:
+        set_defaults({"VLLM_OMNI_SERVER_STORAGE__PATH": videos})
+        _limit_shutdown(videos)
+        _announce_when_ready(ours.host, ours.port, started_s)
+        sys.argv = [
+            *("vllm-omni", "serve", ours.model, "--omni", "--host", ours.host, "--port", str(ours.port)),
+            *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
+            *theirs,
+        ]
+        _entry_point()
+
+
+def set_defaults(variables: Mapping[str, str]) -> None:
+    """Sets those variables of the environment that are not set."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
+def _entry_point() -> None:
+    (command,) = importlib.metadata.entry_points(group="console_scripts", name="vllm-omni")
+    command.load()()
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    """Says at once what the server would say after ten seconds of imports."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            sys.exit(f"omni-cpu: cannot listen at {host}, port {port}: {error.strerror}. Choose another with --port.")
+
+
+def _limit_shutdown(videos: str) -> None:
+    """Ends this process soon after a signal; vLLM-Omni would first compute the pictures that it is at to their end."""
+    from vllm_omni.entrypoints.async_omni import AsyncOmni
+
+    shut_down = AsyncOmni.shutdown
+
+    def end() -> None:
+        shutil.rmtree(videos, ignore_errors=True)
+        os._exit(0)
+
+    def shut_down_in_time(*arguments: Any, **options: Any) -> Any:
+        timer = threading.Timer(SHUTDOWN_S, end)
+        timer.daemon = True
+        timer.start()
+        return shut_down(*arguments, **options)
+
+    AsyncOmni.shutdown = shut_down_in_time
+
+
+def _announce_when_ready(host: str, port: int, started_s: float) -> None:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+    def announce() -> None:
+        while not _healthy(url):
+            time.sleep(POLL_S)
+        took_s = time.monotonic() - started_s
+        text = f"omni-cpu: ready at {url} after {took_s:.0f} s. For the MCP server set OMNI_URL={url}\n"
+        # Not through sys.stdout: vLLM-Omni puts its process's name before every line there.
+        os.write(1, text.encode())
+
+    threading.Thread(target=announce, name="announce", daemon=True).start()
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""A server that speaks vLLM-Omni's images API as its script says: honestly by default, or as badly as servers can."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from PIL import Image
+
+Json = dict[str, Any]
+Route = Callable[["Request", Json], None]
+MODEL = "black-forest-labs/FLUX.2-klein-4B"
+
+
+class Request(BaseHTTPRequestHandler):
+    """One request to the server."""
+
+    protocol_version = "HTTP/1.1"
+    server: ScriptedOmni
+
+    def do_GET(self) -> None:
+        self._route(b"")
+
+    def do_POST(self) -> None:
+        self._route(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    def do_DELETE(self) -> None:
+        self._route(b"")
+
+    def _route(self, body: bytes) -> None:
+        fields = json.loads(body) if self.headers.get("Content-Type") == "application/json" else {"body": body}
+        with self.server.lock:
+            self.server.seen.append((self.command, self.path, fields))
+            script = self.server.scripts.get(self.path, [])
+            route = script.pop(0) if len(script) > 1 else script[0] if script else self.server.honest
+        route(self, fields)
+
+    def answer(self, body: bytes, status: int = 200, **headers: str) -> None:
+        """Answers with a body; underscores in the names of headers stand for hyphens."""
+        self.send_response(status)
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keeps quiet."""
+
+
+class ScriptedOmni(ThreadingHTTPServer):
+    """`scripts` has for a path what answers its next requests, the last one for ever; `seen` has all requests."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, model: str = MODEL) -> None:
+        super().__init__(("127.0.0.1", 0), Request)
+        self.model = model
+        self.scripts: dict[str, list[Route]] = {}
+        self.seen: list[tuple[str, str, Json]] = []
+        self.lock = threading.Lock()
+        self.delay_s = 0.0
+        self.n_running = 0
+        self.most_running = 0
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+
+    def __enter__(self) -> ScriptedOmni:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def script(self, *routes: Route, path: str = "/v1/images/generations") -> None:
+        """Says how the next requests of a path are answered, the last one for ever."""
+        self.scripts[path] = list(routes)
+
+    def generations(self) -> list[Json]:
+        """The fields of all requests for pictures so far."""
+        return [fields for _, path, fields in self.seen if path == "/v1/images/generations"]
+
+    def honest(self, request: Request, fields: Json) -> None:
+        """As a vLLM-Omni server answers: the seed decides the picture's colour."""
+        if request.path == "/v1/models":
+            request.answer(json.dumps({"data": [{"id": self.model, "root": self.model}]}).encode())
+        elif request.path == "/version":
+            request.answer(b'{"version":"0.30.0"}')
+        elif request.path == "/v1/images/generations":
+            with self.lock:
+                self.n_running += 1
+                self.most_running = max(self.most_running, self.n_running)
+            time.sleep(self.delay_s)
+            with self.lock:
+                self.n_running -= 1
+            width, height = map(int, fields["size"].split("x"))
+            request.answer(pictures_json(png((width, height), fields["seed"])))
+        elif request.path == "/v1/images/edits":
+            request.answer(pictures_json(png((64, 64))))
+        else:
+            request.answer(b'{"status":"healthy"}')
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients hang up on purpose here."""
+
+
+def png(size: tuple[int, int] = (64, 64), seed: int = 0) -> bytes:
+    """A picture of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (seed & 255, seed >> 8 & 255, seed >> 16 & 255)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pictures_json(*pictures: bytes) -> bytes:
+    """The answer of the images API."""
+    data = [{"b64_json": base64.b64encode(picture).decode()} for picture in pictures]
+    metrics = {"stage_durations": {"stage_0_gen_ms": 50.0}, "peak_memory_mb": 512.0}
+    return json.dumps({"created": 1, "data": data, "metrics": metrics}).encode()
+
+
+def answers(body: bytes, status: int = 200, **headers: str) -> Route:
+    """A route that answers with a body."""
+    return lambda request, fields: request.answer(body, status, **headers)
+
+
+def refuses(status: int, message: str) -> Route:
+    """A route that answers with an error in vLLM's form."""
+    error = {"error": {"message": message, "type": "Error", "param": None, "code": status}}
+    return answers(json.dumps(error).encode(), status)
+
+
+def hangs_up(request: Request, fields: Json) -> None:
+    """Resets the connection in the middle of an answer."""
+    request.send_response(200)
+    request.send_header("Content-Length", "100000")
+    request.end_headers()
+    request.wfile.write(b'{"data":[{"b64_json":"iVBOR')
+    request.wfile.flush()
+    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    request.close_connection = True  # closed with the handler's end, by a reset
+
+
+def never_ends(request: Request, fields: Json) -> None:
+    """Sends a body without an end, as fast as it is read."""
+    request.send_response(200)
+    request.send_header("Transfer-Encoding", "chunked")
+    request.end_headers()
+    block = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    while True:
+        request.wfile.write(block)
+
+
+def drips(request: Request, fields: Json) -> None:
+    """Sends a byte now and then."""
+    request.send_response(200)
+    request.send_header("Content-Length", "100000")
+    request.end_headers()
+    while True:
+        request.wfile.write(b" ")
+        request.wfile.flush()
+        time.sleep(0.02)

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from omni import job as job_module
+from omni.errors import JobCancelled, ServerRefused, TooManyJobs, UnknownJob
+from omni.job import TRANSITIONS, Item, Job, State
+from omni.jobs import MAX_KEPT_JOBS, MAX_OPEN_JOBS, Jobs
+
+WAIT_S = 10.0
+Work = Callable[[Job, Item], Awaitable[Any]]
+
+
+class Gate:
+    """Work that goes on until the gate opens, and what became of it."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.begun = threading.Semaphore(0)
+        self.broken_off: list[int] = []
+        self.n_running = 0
+        self.most_running = 0
+
+    async def work(self, job: Job, item: Item) -> str:
+        self.n_running += 1
+        self.most_running = max(self.most_running, self.n_running)
+        self.begun.release()
+        try:
+            while not self.opened.is_set():
+                await asyncio.sleep(0.002)
+        except asyncio.CancelledError:
+            self.broken_off.append(item.index)
+            raise
+        finally:
+            self.n_running -= 1
+        return item.label
+
+    def wait_begun(self, n_items: int = 1) -> None:
+        for _ in range(n_items):
+            assert self.begun.acquire(timeout=WAIT_S)
+
+
+def start(jobs: Jobs, work: Work, labels: str = "a", limit: int = 4, server: str = "http://s") -> Job:
+    return jobs.start("batch", list(labels), work, server=server, limit=limit)
+
+
+def test_items_succeed_each_with_its_result(jobs: Jobs) -> None:
+    async def work(job: Job, item: Item) -> str:
+        return item.label * 2
+
+    job = start(jobs, work, "abc")
+    assert job.wait(WAIT_S)
+    assert [item.result for item in job.items] == ["aa", "bb", "cc"]
+    assert (job.state, job.n_ended) == (State.SUCCEEDED, 3)
+    assert job.finished_s is not None
+    assert jobs.find(job.id) is job
+
+
+def test_one_that_fails_fails_alone(jobs: Jobs) -> None:
+    async def work(job: Job, item: Item) -> str:
+        if item.label == "b":
+            raise ServerRefused("no b")
+        if item.label == "c":
+            raise ValueError("secret")
+        return item.label
+
+    job = start(jobs, work, "abc")
+    assert job.wait(WAIT_S)
+    assert [item.result for item in job.items] == ["a", None, None]
+    assert job.items[1].error == "no b"
+    assert job.items[2].error is not None
+    assert job.items[2].error.startswith("Internal error ")
+    assert "secret" not in job.items[2].error
+    assert job.state is State.SUCCEEDED
+
+
+def test_job_fails_when_every_item_does(jobs: Jobs) -> None:
+    async def work(job: Job, item: Item) -> None:
+        raise ServerRefused("no")
+
+    job = start(jobs, work, "ab")
+    assert job.wait(WAIT_S)
+    assert job.state is State.FAILED
+
+
+def test_no_more_run_at_once_than_the_limit(jobs: Jobs) -> None:
+    gate = Gate()
+    job = start(jobs, gate.work, "abcdef", limit=2)
+    gate.wait_begun(2)
+    assert (job.count(State.RUNNING), job.count(State.QUEUED)) == (2, 4)
+    gate.opened.set()
+    assert job.wait(WAIT_S)
+    assert gate.most_running == 2
+
+
+def test_two_jobs_share_the_limit_of_a_server_but_not_of_another(jobs: Jobs) -> None:
+    gate, other = Gate(), Gate()
+    first = start(jobs, gate.work, "abc", limit=2)
+    second = start(jobs, gate.work, "abc", limit=2)
+    third = start(jobs, other.work, "a", limit=1, server="http://t")
+    gate.wait_begun(2)
+    other.wait_begun()
+    assert gate.n_running == 2
+    gate.opened.set()
+    other.opened.set()
+    assert all(job.wait(WAIT_S) for job in (first, second, third))
+    assert gate.most_running == 2
+
+
+def test_cancelling_breaks_off_what_runs_and_keeps_what_is_done(jobs: Jobs) -> None:
+    gate = Gate()
+
+    async def work(job: Job, item: Item) -> str:
+        return "done" if item.index == 0 else await gate.work(job, item)
+
+    job = start(jobs, work, "abcd", limit=2)
+    gate.wait_begun(2)
+    jobs.cancel(job)
+    assert job.wait(WAIT_S)
+    assert job.state is State.CANCELLED
+    assert [item.state for item in job.items] == [State.SUCCEEDED] + 3 * [State.CANCELLED]
+    assert sorted(gate.broken_off) == [1, 2]
+
+
+def test_cancelled_before_it_began(jobs: Jobs) -> None:
+    gate = Gate()
+    busy = start(jobs, gate.work, limit=1)
+    gate.wait_begun()
+    waiting = start(jobs, gate.work, limit=1)
+    jobs.cancel(waiting)
+    assert waiting.wait(WAIT_S)
+    assert (waiting.state, waiting.items[0].state) == (State.CANCELLED, State.CANCELLED)
+    gate.opened.set()
+    assert busy.wait(WAIT_S)
+    assert busy.state is State.SUCCEEDED
+
+
+def test_cancelled_after_it_ended_stays_as_it_is(jobs: Jobs) -> None:
+    async def work(job: Job, item: Item) -> str:
+        return "done"
+
+    job = start(jobs, work)
+    assert job.wait(WAIT_S)
+    jobs.cancel(job)
+    jobs.ask(asyncio.sleep(0))
+    assert job.state is State.SUCCEEDED
+
+
+def test_after_all_are_cancelled_a_new_job_works(jobs: Jobs) -> None:
+    gate = Gate()
+    old = [start(jobs, gate.work, "abc", limit=1) for _ in range(3)]
+    gate.wait_begun()
+    for job in old:
+        jobs.cancel(job)
+    assert all(job.wait(WAIT_S) for job in old)
+    gate.opened.set()
+    new = start(jobs, gate.work, limit=1)
+    assert new.wait(WAIT_S)
+    assert new.state is State.SUCCEEDED
+
+
+def test_open_jobs_are_bounded(jobs: Jobs) -> None:
+    gate = Gate()
+    for _ in range(MAX_OPEN_JOBS):
+        start(jobs, gate.work)
+    with pytest.raises(TooManyJobs, match="list_jobs"):
+        start(jobs, gate.work)
+
+
+@pytest.mark.parametrize("job_id", ["", "batch_0", "../../etc/passwd", "x" * 10_000, "\0"])
+def test_unknown_ids_are_refused(jobs: Jobs, job_id: str) -> None:
+    with pytest.raises(UnknownJob) as caught:
+        jobs.find(job_id)
+    assert len(str(caught.value)) < 500
+
+
+def test_ids_cannot_be_guessed(jobs: Jobs) -> None:
+    async def work(job: Job, item: Item) -> None:
+        return None
+
+    ids = {start(jobs, work).id for _ in range(20)}
+    assert len(ids) == 20
+    assert all(len(job_id) == len("batch_") + 16 for job_id in ids)
+
+
+def test_ended_jobs_are_forgotten_after_their_time(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(job: Job, item: Item) -> None:
+        return None
+
+    old, new = start(jobs, work), start(jobs, work)
+    assert old.wait(WAIT_S)
+    assert new.wait(WAIT_S)
+    old.finished_s = time.time() - 3601
+    assert jobs.list() == [new]
+    with pytest.raises(UnknownJob):
+        jobs.find(old.id)
+
+
+def test_no_more_jobs_are_kept_than_fit(jobs: Jobs) -> None:
+    for number in range(MAX_KEPT_JOBS + 5):
+        job = Job("batch", ["a"])
+        job.items[0].move(State.CANCELLED)
+        job.cancelling = True
+        job.finish()
+        jobs._jobs[str(number)] = job
+        job.id = str(number)
+    assert len(jobs.list()) == MAX_KEPT_JOBS
+    assert jobs.list()[-1].id == "5"
+
+
+def test_question_is_broken_off_when_the_caller_cancels(jobs: Jobs) -> None:
+    with pytest.raises(JobCancelled):
+        jobs.ask(asyncio.sleep(60), cancelled=lambda: True)
+
+
+def test_question_passes_on_what_it_raises(jobs: Jobs) -> None:
+    async def fail() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        jobs.ask(fail())
+
+
+def test_closing_breaks_everything_off_at_once(jobs: Jobs) -> None:
+    gate = Gate()
+    job = start(jobs, gate.work, "ab")
+    gate.wait_begun(2)
+    jobs.close()
+    assert job.wait(0)
+    assert job.state is State.CANCELLED
+    with pytest.raises(JobCancelled):
+        start(jobs, gate.work)
+
+
+def test_states_have_a_table() -> None:
+    assert set(TRANSITIONS) == set(State)
+    item = Item(0, "a")
+    with pytest.raises(RuntimeError, match="from queued to succeeded"):
+        item.move(State.SUCCEEDED)
+    assert job_module.__doc__
