@@ -17,6 +17,7 @@ from setting_kinds import (
     FOLDERS,
     JSON_OBJECT,
     NAMED_FOLDERS,
+    NAMED_SERVERS,
     NAMES,
     POSITIVE,
     SWITCH,
@@ -41,7 +42,7 @@ SERVER_VERSION = "0.1.0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 DEMO_MODEL = os.path.join(ROOT, "models", "demo-vlm")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-TOOL_FAMILIES = ("chat", "vision", "gpu", "images")
+TOOL_FAMILIES = ("chat", "vision", "gpu", "images", "video")
 MAX_IDLE_TIMEOUT_S = 30 * 24 * 3600
 
 
@@ -285,7 +286,7 @@ class MediaSettings(msgspec.Struct, frozen=True):
 
 
 class OmniSettings(msgspec.Struct, frozen=True):
-    """The vLLM-Omni server that makes pictures, and where they are put."""
+    """The vLLM-Omni servers that make pictures and videos, and where those are put."""
 
     url: Annotated[
         str, Setting("OMNI_URL", WEB_SERVER, "Address of the vLLM-Omni server that makes pictures (`--vllm-url`).")
@@ -323,6 +324,27 @@ class OmniSettings(msgspec.Struct, frozen=True):
         str | None,
         Setting("OMNI_PROFILES", FILE, "A JSON or TOML file with profiles of more models, or other figures.", "none"),
     ] = None
+    video_url: Annotated[
+        str | None,
+        Setting("OMNI_VIDEO_URL", WEB_SERVER, "Address of the vLLM-Omni server that makes videos.", "OMNI_URL"),
+    ] = None
+    video_models: Annotated[
+        dict[str, str],
+        Setting(
+            "OMNI_VIDEO_MODELS",
+            NAMED_SERVERS,
+            "More servers that make videos, by the name that a call gives as `model_type`.",
+            "none",
+        ),
+    ] = {}
+    video_timeout_s: Annotated[
+        float,
+        Setting(
+            "OMNI_VIDEO_TIMEOUT",
+            number(0, 7 * 86_400, exclusive_minimum=True),
+            "Seconds that a vLLM-Omni server may take for one video.",
+        ),
+    ] = 3600.0
     job_ttl_s: Annotated[
         float,
         Setting("OMNI_JOB_TTL", number(1, 30 * 86_400), "Seconds for which a finished job stays listed."),

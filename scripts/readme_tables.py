@@ -22,7 +22,7 @@ SECTION_TITLES = {
     "sampling": "Sampling defaults",
     "sessions": "Sessions",
     "media": "Pictures, audio and video",
-    "omni": "Generating images",
+    "omni": "Generating images and videos",
 }
 
 
