@@ -7,6 +7,7 @@ lately are kept, so a file that is asked about several times is decoded once.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class ImageReader:
         self._settings = settings
         self._source = MediaSource(PICTURE, settings.max_image_bytes, settings.fetch_timeout_s, settings)
         self._cache = _Cache(cache_bytes)
+        # One processor stays with whoever waits for the pictures: a model is being prepared with the first of them.
+        self._decoding = threading.BoundedSemaphore(max(1, _n_processors() - 1))
 
     def read(self, reference: str, longest_side: int | None = None) -> DecodedImage:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
@@ -75,10 +78,16 @@ class ImageReader:
         digest = hashed.hexdigest()
         found = self._cache.get(digest)
         if found is None:
-            image = decode(data, self._settings.max_image_pixels, longest_side)
+            with self._decoding:
+                image = decode(data, self._settings.max_image_pixels, longest_side)
             found = DecodedImage(image, digest, image.width * image.height * len(image.getbands()))
             self._cache.put(found)
         return found
+
+
+def _n_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Cache:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import os
 import shutil
 import socket
@@ -17,7 +18,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 QUIET = {
@@ -26,11 +28,16 @@ QUIET = {
     "VLLM_DISABLE_LOG_LOGO": "1",
     "VLLM_NO_USAGE_STATS": "1",  # it would report to vLLM's authors
     "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",
+    # Of the process that removes what a server that was ended in the middle of its work has left.
+    "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
 }
 """Variables for the server, where the caller has not set them."""
+# Idle threads of torch sleep instead of spinning: the cores are shared with the chat engine.
+SHARING = {"OMP_WAIT_POLICY": "passive"}
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""The types of weights, in safetensors' names and in vLLM-Omni's."""
 POLL_S = 0.2
-SHUTDOWN_S = 1.5
+SHUTDOWN_S = 1.2
 """How long the server may take to end; one that does nothing takes one second."""
 
 
@@ -43,7 +50,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     ours, theirs = parser.parse_known_args()
     _refuse_taken_port(ours.host, ours.port)
-    set_defaults(QUIET)
+    set_defaults({**QUIET, **SHARING})
     if os.path.isdir(ours.model):
         set_defaults({"HF_HUB_OFFLINE": "1"})
     with tempfile.TemporaryDirectory(prefix="omni-cpu-videos-") as videos:
@@ -53,6 +60,7 @@ def main() -> None:
         sys.argv = [
             *("vllm-omni", "serve", ours.model, "--omni", "--host", ours.host, "--port", str(ours.port)),
             *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
+            *_dtype_arguments(ours.model, theirs),
             *theirs,
         ]
         _entry_point()
@@ -78,6 +86,19 @@ def _refuse_taken_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             sys.exit(f"omni-cpu: cannot listen at {host}, port {port}: {error.strerror}. Choose another with --port.")
+
+
+def _dtype_arguments(model: str, given: Sequence[str]) -> list[str]:
+    """The type of a folder's weights as an argument: vLLM-Omni takes bfloat16 for granted, and fails with others."""
+    if any(argument.partition("=")[0] == "--dtype" for argument in given):
+        return []
+    for file in sorted(Path(model, "transformer").glob("*.safetensors")):
+        with file.open("rb") as weights:
+            header = json.loads(weights.read(int.from_bytes(weights.read(8), "little")))
+        types = {tensor["dtype"] for name, tensor in header.items() if name != "__metadata__"}
+        if len(types) == 1 and (dtype := DTYPES.get(types.pop())):
+            return ["--dtype", dtype]
+    return []
 
 
 def _limit_shutdown(videos: str) -> None:
