@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers import chat, gpu, images, jobs, model, sessions, vision
+from handlers import chat, gpu, images, jobs, model, sessions, video, vision
 from handlers.errors import explain
 from mcp_protocol.tools import Tool, Toolbox
 
@@ -218,16 +218,19 @@ TOOLS = (
     Tool(
         name="list_available_models",
         family="gpu",
+        also_family="video",
         title="List models",
         description=(
             "Lists the models to choose from: the configured one, the bundled one, those that Hugging Face has "
             "downloaded to this machine, and some worth a download, with the memory each needs and whether this "
-            "machine has it (null: not known). Downloads nothing and asks nobody."
+            "machine has it (null: not known). Downloads nothing. video has the servers of talking video: the "
+            "model_types that mean each, and what it serves, asked now."
         ),
         arguments=model.NoArguments,
         handler=gpu.list_available_models,
         result=gpu.ModelList,
         idempotent=True,
+        open_world=True,
     ),
     Tool(
         name="generate_image",
@@ -372,6 +375,39 @@ TOOLS = (
         arguments=images.EstimateArguments,
         handler=images.estimate_generation,
         result=images.Estimate,
+        idempotent=True,
+        open_world=True,
+    ),
+    Tool(
+        name="process_image_to_video",
+        family="video",
+        title="Make a picture talk",
+        description=(
+            "Makes a video (MP4 with sound) in which the person or character on a picture speaks with a given voice, "
+            "with the audio-driven video model of a vLLM-Omni server. It takes minutes: give wait_s, and ask "
+            "job_status with the job_id until it is done; cancel_batch stops it. Leave steps, guidance, size and "
+            "frames out unless the user asks for them. The file is checked to its last frame before success is "
+            "reported. Returns its absolute path, its length, size and seed, and a frame to look at. "
+            "list_available_models tells which servers there are."
+        ),
+        arguments=video.ImageToVideoArguments,
+        handler=video.process_image_to_video,
+        read_only=False,
+        idempotent=True,
+        open_world=True,
+    ),
+    Tool(
+        name="process_video_to_video",
+        family="video",
+        title="Give a clip another voice",
+        description=(
+            "Makes the person in a clip speak with another voice. No model here changes the lips of an existing clip: "
+            "the clip's first frame is animated anew, and the clip's own motion is not kept; tell the user so. "
+            "Otherwise as process_image_to_video."
+        ),
+        arguments=video.VideoToVideoArguments,
+        handler=video.process_video_to_video,
+        read_only=False,
         idempotent=True,
         open_world=True,
     ),

@@ -103,13 +103,28 @@ class AvailableModel(msgspec.Struct, frozen=True):
     note: str
 
 
+class TalkingVideoServer(msgspec.Struct, frozen=True):
+    """A vLLM-Omni server that may make talking videos; null where it did not tell.
+
+    `model_types` are the names that mean it in process_image_to_video and process_video_to_video, `name` is the model
+    that it serves, `talks` whether that makes a video from a picture and a voice.
+    """
+
+    server_url: str
+    model_types: list[str]
+    name: str | None
+    talks: bool | None
+    note: str
+
+
 class ModelGroups(msgspec.Struct, frozen=True):
-    """The models, each in the first group that it belongs to."""
+    """The models, each in the first group that it belongs to; `video` has servers in place of models."""
 
     configured: list[AvailableModel]
     bundled: list[AvailableModel]
     cached: list[AvailableModel]
     suggested: list[AvailableModel]
+    video: list[TalkingVideoServer]
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -198,17 +213,23 @@ def list_available_models(arguments: NoArguments, call: Call, services: Services
         bundled=[_shown_model(model) for model in found.bundled],
         cached=[_shown_model(model) for model in found.cached],
         suggested=[_shown_model(model) for model in found.suggested],
+        video=_video_servers(call, services),
     )
     return ModelList(
         status="success",
         models=groups,
-        total_count=sum(len(getattr(groups, name)) for name in groups.__struct_fields__),
+        total_count=sum(model.name is not None for name in groups.__struct_fields__ for model in getattr(groups, name)),
         message=(
             "To use another model, set VLLM_MODEL_NAME to its name, or for the bundled one leave it empty, and start "
             "the server again. Suggested models are downloaded at their first load. memory_needed_gb is an estimate: "
-            "weights × 1.2 + 1 GB."
+            "weights × 1.2 + 1 GB. For talking video set OMNI_VIDEO_URL, or OMNI_VIDEO_MODELS for several servers."
         ),
     )
+
+
+def _video_servers(call: Call, services: Services) -> list[TalkingVideoServer]:
+    states = services.jobs.ask(services.video_maker.servers.states(), call.cancelled)
+    return [TalkingVideoServer(state.url, state.model_types, state.model, state.talks, state.note) for state in states]
 
 
 def _location(status: EngineStatus) -> str | None:
