@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -97,6 +98,23 @@ def test_complete_environment_is_left_alone(omni_environment: None, tmp_path: Pa
     assert (run.returncode, run.stderr) == (0, "")
     assert time.monotonic() - began_s < 5
     assert stamp.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_loading_ends_at_once(
+    omni_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = OmniServer("klein")
+    while not list(tmp_path.glob("omni-cpu-videos-*")):
+        assert server.process.poll() is None, server.log
+        time.sleep(0.05)
+    began_s = time.monotonic()
+    server.process.send_signal(number)
+    assert server.process.wait(30) == 128 + number
+    assert time.monotonic() - began_s < ENDED_S
+    assert list(tmp_path.iterdir()) == []
+    server.kill()
 
 
 def test_taken_port_is_named_at_once(omni_image_server: OmniServer) -> None:
