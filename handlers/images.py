@@ -296,7 +296,7 @@ def server_health(arguments: NoArguments, call: Call, services: Services) -> Ser
     latency_ms = model_name = version = message = None
     try:
         latency_ms = ask(client.latency_ms(), call.cancelled)
-        model_name = ask(client.served_model(), call.cancelled).id
+        model_name = ask(client.served_model(), call.cancelled).shown
         version = ask(client.version(), call.cancelled)
         status = "healthy"
     except ServerUnreachable:

@@ -165,7 +165,7 @@ def _read(
             return str(error)
 
     results: list[Any] = []
-    with SideBySide(read, len(readers), call, NOT_IN_TIME) as found:
+    with SideBySide(read, len(readers), call, NOT_IN_TIME, fetches=True) as found:
         for name, result in zip((source, "audio_path"), found, strict=True):
             if isinstance(result, str):
                 raise ArgumentError(f"arguments.{name}: {result}")

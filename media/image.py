@@ -51,8 +51,7 @@ class ImageReader:
         self._settings = settings
         self._source = MediaSource(PICTURE, settings.max_image_bytes, settings.fetch_timeout_s, settings)
         self._cache = _Cache(cache_bytes)
-        # One processor stays with whoever waits for the pictures: a model is being prepared with the first of them.
-        self._decoding = threading.BoundedSemaphore(max(1, _n_processors() - 1))
+        self._decoding = threading.BoundedSemaphore(decoders())
 
     def read(self, reference: str, longest_side: int | None = None) -> DecodedImage:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
@@ -85,9 +84,11 @@ class ImageReader:
         return found
 
 
-def _n_processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def decoders() -> int:
+    """How many pictures are decoded at a time: one processor stays with whoever waits for them, who is busy with the
+    first of them already."""
+    n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, n_processors - 1)
 
 
 class _Cache:

@@ -55,6 +55,11 @@ class ServedModel(msgspec.Struct, frozen=True):
     id: str
     root: str | None = None
 
+    @property
+    def shown(self) -> str:
+        """The name without the folders of the machine that serves it, which are nobody's business."""
+        return self.id.rstrip("/").rpartition("/")[2] if self.id.startswith("/") else self.id
+
 
 class _ModelList(msgspec.Struct):
     data: list[ServedModel] = []

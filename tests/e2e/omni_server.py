@@ -39,6 +39,8 @@ START_S = 240.0
 EXIT_S = 20.0
 # A picture's request counts as waiting until it is done, a video's as running.
 AT_WORK = re.compile(rb"^vllm_omni:num_requests_(running|waiting)(\{.*\})? [1-9]", re.MULTILINE)
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens URLs of this machine, whatever proxy the environment names."""
 TINY = ("klein", "qwen-image", "z-image", "wan-s2v")
 
 
@@ -137,7 +139,7 @@ class OmniServer:
     def is_healthy(self) -> bool:
         """Whether `/health` answers with status 200."""
         try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=30) as answer:
+            with DIRECT.open(f"{self.url}/health", timeout=30) as answer:
                 return bool(answer.status == 200)
         except (OSError, http.client.HTTPException):
             return False
@@ -149,7 +151,7 @@ class OmniServer:
         """
         until_s = time.monotonic() + timeout_s
         while True:
-            with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
+            with DIRECT.open(f"{self.url}/metrics", timeout=30) as answer:
                 if AT_WORK.search(answer.read()):
                     return
             if time.monotonic() > until_s:
@@ -168,12 +170,16 @@ class OmniServer:
                 self.process.wait(EXIT_S)
         return self.kill()
 
+    def kill_alone(self) -> int:
+        """Ends the server's own process at once; returns its exit status."""
+        if self.process.poll() is None:
+            self.process.kill()
+        return self.process.wait()
+
     def kill(self) -> int:
         """Ends the server and all that it started at once; returns its exit status."""
         left = self.processes()
-        if self.process.poll() is None:
-            self.process.kill()
-        status = self.process.wait()
+        status = self.kill_alone()
         for process in left:
             if process.alive():
                 with contextlib.suppress(ProcessLookupError):

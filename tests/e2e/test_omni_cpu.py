@@ -54,6 +54,13 @@ def qwen_server(omni_environment: None) -> Iterator[OmniServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def z_image_server(omni_environment: None) -> Iterator[OmniServer]:
+    """A Z-Image for this module; its last test kills it."""
+    with OmniServer("z-image") as server:
+        yield server
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -172,8 +179,13 @@ def test_signal_in_the_middle_of_a_picture_ends_everything(qwen_server: OmniServ
     client.close()
 
 
-def test_z_image_is_served_by_the_class_of_diffusers(omni_environment: None) -> None:
-    with OmniServer("z-image") as server:
-        first = generated(server, guidance_scale=0.0)
-        assert_picture(first, (256, 256))
-        assert generated(server, guidance_scale=0.0) == first
+def test_z_image_is_served_by_the_class_of_diffusers(z_image_server: OmniServer) -> None:
+    first = generated(z_image_server, guidance_scale=0.0)
+    assert_picture(first, (256, 256))
+    assert generated(z_image_server, guidance_scale=0.0) == first
+
+
+def test_nothing_outlives_a_killed_server(z_image_server: OmniServer) -> None:
+    started = z_image_server.processes()
+    z_image_server.kill_alone()
+    assert_all_end(started)
