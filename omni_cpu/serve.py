@@ -39,6 +39,8 @@ SHARING = {
     "VLLM_OMNI_EVENT_DRIVEN_ORCH": "1",  # an idle server looks for work less often: 6 % of a core instead of 10 %
 }
 """Likewise; the cores are shared with the chat engine."""
+LOCAL = {"GLOO_SOCKET_IFNAME": "lo"}
+"""Likewise: what torch opens for its processes to meet, only this machine can reach."""
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """The types of weights, in safetensors' names and in vLLM-Omni's."""
 POLL_S = 0.2
@@ -55,7 +57,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     ours, theirs = parser.parse_known_args()
     _refuse_taken_port(ours.host, ours.port)
-    set_defaults({**QUIET, **SHARING})
+    set_defaults({**QUIET, **SHARING, **LOCAL})
     if os.path.isdir(ours.model):
         set_defaults({"HF_HUB_OFFLINE": "1"})
     with tempfile.TemporaryDirectory(prefix="omni-cpu-videos-") as videos:
