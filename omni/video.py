@@ -31,7 +31,7 @@ from omni.speed import SpeedBook
 from omni.video_client import VideoClient, VideoJob, failure_of
 from omni.video_models import CAPABLE
 from omni.video_parameters import VideoParameters, VideoWishes, resolve_video
-from omni.video_servers import VideoModel, VideoServers, shown
+from omni.video_servers import VideoModel, VideoServers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,11 +74,6 @@ class VideoOrder(msgspec.Struct, frozen=True):
     def method(self) -> str:
         """What the video was made from."""
         return "first frame of the video + audio" if self.from_clip else "image + audio"
-
-    @property
-    def served_model(self) -> str:
-        """The model that made it, as its server calls it."""
-        return shown(self.plan.model.name)
 
 
 class VideoMaker:
@@ -123,7 +118,8 @@ class VideoMaker:
     async def _make(self, job: Job, plan: VideoPlan, png: bytes, audio: DecodedAudio, name: str | None) -> MadeVideo:
         begun_s = time.monotonic()
         job.phase = "sending picture and sound"
-        fields = await asyncio.to_thread(plan.parameters.request, plan.model.profile, audio.wav)
+        asked = await asyncio.to_thread(plan.parameters.request, plan.model.profile, audio.wav)
+        fields = {"model": plan.model.served_as, **asked}
         video_id = await self._submitted(plan.client, fields, png)
         try:
             made = await self._finished(job, plan, video_id, begun_s)
