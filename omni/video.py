@@ -18,7 +18,6 @@ from omni.errors import (
     ConnectionLost,
     OmniError,
     ServerFailed,
-    ServerRefused,
     ServerTooSlow,
     ServerUnreachable,
     UnusableAnswer,
@@ -28,7 +27,7 @@ from omni.job import Item, Job
 from omni.jobs import Jobs
 from omni.pictures import fitted
 from omni.speed import SpeedBook
-from omni.video_client import VideoClient, VideoJob, failure_of
+from omni.video_client import GONE, VideoClient, VideoJob, failure_of
 from omni.video_models import CAPABLE
 from omni.video_parameters import VideoParameters, VideoWishes, resolve_video
 from omni.video_servers import VideoModel, VideoServers
@@ -160,16 +159,16 @@ class VideoMaker:
                         f"The vLLM server at {plan.client.url} stopped answering while it made the video; it may have "
                         "crashed. Start it again, check with `list_available_models`, and try again."
                     ) from None
-            except ServerRefused:
-                raise ServerFailed(
-                    f"The vLLM server at {plan.client.url} does not know the video any more: it was started anew while "
-                    "it made it, or somebody deleted it. Try again."
-                ) from None
             else:
                 if found.status == "completed":
                     return found
                 if found.status == "failed":
                     raise _why(found, plan.model)
+                if found.status == GONE:
+                    raise ServerFailed(
+                        f"The vLLM server at {plan.client.url} does not know the video any more: it was started anew "
+                        "while it made it, or somebody deleted it. Try again."
+                    )
                 job.phase = self._phase(found, plan.parameters, time.monotonic() - begun_s)
             if time.monotonic() - begun_s > self._timeout_s:
                 raise ServerTooSlow(
