@@ -257,6 +257,9 @@ def _served_models(status: EngineStatus, url: str) -> tuple[ModelGroups, str]:
 
 
 def _video_servers(call: Call, services: Services) -> list[TalkingVideoServer]:
+    toolsets = services.settings.server.toolsets
+    if toolsets and "video" not in toolsets:
+        return []
     states = services.jobs.ask(services.video_maker.servers.states(), call.cancelled)
     return [TalkingVideoServer(state.url, state.model_types, state.model, state.talks, state.note) for state in states]
 

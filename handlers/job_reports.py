@@ -113,7 +113,7 @@ def video_report(job: Job, call: Call, services: Services, preview: str) -> list
         "model_used": plan.model_type,
         "message": _VIDEO_MESSAGES[order.from_clip],
         "method": order.method,
-        "served_model": order.served_model,
+        "served_model": plan.model.name,
         "duration_seconds": round(facts.duration_s, 3),
         "frames": facts.frames,
         "fps": facts.fps,

@@ -18,7 +18,6 @@ from omni.errors import (
     ConnectionLost,
     OmniError,
     ServerFailed,
-    ServerRefused,
     ServerTooSlow,
     ServerUnreachable,
     UnusableAnswer,
@@ -28,10 +27,10 @@ from omni.job import Item, Job
 from omni.jobs import Jobs
 from omni.pictures import fitted
 from omni.speed import SpeedBook
-from omni.video_client import VideoClient, VideoJob, failure_of
+from omni.video_client import GONE, VideoClient, VideoJob, failure_of
 from omni.video_models import CAPABLE
 from omni.video_parameters import VideoParameters, VideoWishes, resolve_video
-from omni.video_servers import VideoModel, VideoServers, shown
+from omni.video_servers import VideoModel, VideoServers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,11 +73,6 @@ class VideoOrder(msgspec.Struct, frozen=True):
     def method(self) -> str:
         """What the video was made from."""
         return "first frame of the video + audio" if self.from_clip else "image + audio"
-
-    @property
-    def served_model(self) -> str:
-        """The model that made it, as its server calls it."""
-        return shown(self.plan.model.name)
 
 
 class VideoMaker:
@@ -123,7 +117,8 @@ class VideoMaker:
     async def _make(self, job: Job, plan: VideoPlan, png: bytes, audio: DecodedAudio, name: str | None) -> MadeVideo:
         begun_s = time.monotonic()
         job.phase = "sending picture and sound"
-        fields = await asyncio.to_thread(plan.parameters.request, plan.model.profile, audio.wav)
+        asked = await asyncio.to_thread(plan.parameters.request, plan.model.profile, audio.wav)
+        fields = {"model": plan.model.served_as, **asked}
         video_id = await self._submitted(plan.client, fields, png)
         try:
             made = await self._finished(job, plan, video_id, begun_s)
@@ -164,16 +159,16 @@ class VideoMaker:
                         f"The vLLM server at {plan.client.url} stopped answering while it made the video; it may have "
                         "crashed. Start it again, check with `list_available_models`, and try again."
                     ) from None
-            except ServerRefused:
-                raise ServerFailed(
-                    f"The vLLM server at {plan.client.url} does not know the video any more: it was started anew while "
-                    "it made it, or somebody deleted it. Try again."
-                ) from None
             else:
                 if found.status == "completed":
                     return found
                 if found.status == "failed":
                     raise _why(found, plan.model)
+                if found.status == GONE:
+                    raise ServerFailed(
+                        f"The vLLM server at {plan.client.url} does not know the video any more: it was started anew "
+                        "while it made it, or somebody deleted it. Try again."
+                    )
                 job.phase = self._phase(found, plan.parameters, time.monotonic() - begun_s)
             if time.monotonic() - begun_s > self._timeout_s:
                 raise ServerTooSlow(

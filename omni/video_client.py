@@ -15,11 +15,13 @@ SUBMIT_TIMEOUT_S = 120.0
 """For sending a picture and two minutes of sound over a slow line; the answer comes as soon as they are there."""
 DOWNLOAD_TIMEOUT_S = 600.0
 MAX_VIDEO_BYTES = 500_000_000
+GONE = "gone"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 class VideoJob(msgspec.Struct, frozen=True):
-    """A job on the server, as it tells of it. `progress` there is 0 until it is 100, so it is not among these."""
+    """A job on the server, as it tells of it; `status` is queued, in_progress, completed or failed, and `GONE` where
+    the server knows of none. `progress` there is 0 until it is 100, so it is not among these."""
 
     id: str
     status: str
@@ -48,6 +50,8 @@ class VideoClient(OmniClient):
         status, data = await self._exchange("GET", f"/v1/videos/{video_id}", ASK_TIMEOUT_S, MAX_ASK_BYTES)
         if 200 <= status < 300:
             return self._decoded(data, VideoJob)
+        if status == 404:
+            return VideoJob(video_id, GONE)
         try:
             job = msgspec.json.decode(data, type=VideoJob)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

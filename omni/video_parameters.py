@@ -58,10 +58,9 @@ class VideoParameters(msgspec.Struct, frozen=True):
         return self.width * self.height * self.steps * frames / 1e6
 
     def request(self, profile: VideoProfile, wav: bytes) -> dict[str, str]:
-        """The fields of vLLM-Omni's videos API, beside the picture. Sound is taken as a URL only, so it is one."""
+        """The fields of the videos API beside the model's name and the picture; sound is taken as a URL only."""
         sound = "data:audio/wav;base64," + base64.b64encode(wav).decode("ascii")
         fields = {
-            "model": self.model,
             "prompt": self.prompt,
             "size": f"{self.width}x{self.height}",
             "num_frames": self.num_frames,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 
 import msgspec
@@ -23,9 +22,10 @@ LOOK_TIMEOUT_S = 3.0
 
 
 class VideoModel(msgspec.Struct, frozen=True):
-    """A server's model and what suits it."""
+    """A server's model and what suits it; `served_as` is the name that the server wants to hear."""
 
     name: str
+    served_as: str
     profile: VideoProfile
     known: bool
 
@@ -77,10 +77,10 @@ class VideoServers:
         profile = talking_profile(served.id, served.root)
         if profile is None:
             raise ServerRefused(
-                f"The vLLM-Omni server at {client.url} serves {shown(served.id)}, which does not make videos from a "
+                f"The vLLM-Omni server at {client.url} serves {served.shown}, which does not make videos from a "
                 f"picture and a voice. {_ADVICE}"
             )
-        return VideoModel(served.id, profile, is_known(served.id, served.root))
+        return VideoModel(served.shown, served.id, profile, is_known(served.id, served.root))
 
     async def states(self) -> list[ServerState]:
         """All servers and what each serves, asked now."""
@@ -107,15 +107,10 @@ class VideoServers:
             note = "Makes a video from a picture and a voice."
         else:
             talks, note = None, f"Nothing is known of this model. Models that can: {CAPABLE}."
-        return ServerState(client.url, names, shown(served.id), talks, note)
+        return ServerState(client.url, names, served.shown, talks, note)
 
 
 _ADVICE = (
     f"Models that can: {CAPABLE}. Serve one (`vllm serve Wan-AI/Wan2.2-S2V-14B --omni`, or for noise without a GPU "
     "`scripts/omni-cpu --video`) and set OMNI_VIDEO_URL to its address."
 )
-
-
-def shown(model: str) -> str:
-    """A model's name without the folders of the machine that serves it."""
-    return os.path.basename(model.rstrip("/")) if model.startswith("/") else model

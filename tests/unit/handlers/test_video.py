@@ -219,6 +219,14 @@ def test_servers_that_cannot_talk_are_listed_and_refused(
     assert "Cannot connect to vLLM server" in desk.error(TOOLS[0], {**media[TOOLS[0]], "model_type": "down"})
 
 
+def test_servers_of_videos_are_not_asked_where_there_are_no_tools_for_them(
+    make_desk: Callable[..., Desk], server: ScriptedVideoServer
+) -> None:
+    desk = make_desk(OMNI_VIDEO_URL=server.url, VLLM_TOOLSETS="chat,gpu")
+    assert desk.result("list_available_models").models.video == []
+    assert server.seen == []
+
+
 BAD_AUDIO = {
     "missing": (None, "There is no file"),
     "empty": (b"", "is empty"),

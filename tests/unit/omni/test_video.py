@@ -171,6 +171,7 @@ WHOLE = film(frames=20, sound="aac")
         ("job", failed("CUDA out of memory. Tried to allocate 2 GiB"), "out-of-memory"),
         ("job", failed("at /home/you/model/x.py: 0x7f00deadbeef"), "at …: …"),
         ("job", answers(NOT_FOUND, 404), "does not know the video any more"),
+        ("job", refuses(401, "Unauthorized"), "OMNI_API_KEY"),
         ("job", answers(b"<html>", 200), "list_available_models"),
         ("job", refuses(500, "boom"), "HTTP 500): boom"),
         ("job", hangs_up, "stopped answering while it made the video"),
