@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.model_server import ModelServer
 from tests.e2e.pictures import as_data_url, asked, drawn, fresh_scene, image_part
 from tests.e2e.server_process import Json, ServerProcess
+from tests.scripted_openai import ScriptedOpenAI, goes_on
 
 WHAT = "What is in this image?"
 GREEDY: Json = {"temperature": 0, "max_tokens": 40}
@@ -196,3 +197,15 @@ def test_wrong_key_is_told_without_showing_it(model_server: ModelServer) -> None
         server.close_stdin()
         assert server.wait() == 0
         assert key not in text + server.stderr
+
+
+def test_signal_ends_the_server_promptly_while_another_one_answers() -> None:
+    with ScriptedOpenAI() as scripted, ServerProcess({"VLLM_BASE_URL": scripted.url}) as server:
+        scripted.script(goes_on)
+        server.initialize()
+        server.send_call("chat_completion", {"messages": asked("Hello")}, meta={"progressToken": 1})
+        while not server.read_message()["params"].get("message", "").startswith("on "):
+            pass
+        signalled_s = time.monotonic()
+        server.signal()
+        server.assert_ends_promptly(signalled_s)
