@@ -156,7 +156,8 @@ class OpenAIClient:
             return
         failure = self._server.failure(response.status_code, await _beginning(response, MAX_ERROR_BYTES))
         if isinstance(failure, ServerBusy):
-            failure = ServerBusy(str(failure), retry_after_s(response.headers.get("retry-after")))
+            wait_s = retry_after_s(response.headers.get("retry-after"))
+            failure = ServerBusy(f"{failure} It asks to wait {wait_s:.0f} s." if wait_s else str(failure), wait_s)
         if response.status_code == 404:
             raise NotFound(str(failure))
         raise failure
@@ -166,7 +167,9 @@ class OpenAIClient:
         """What breaks while an answer is read, as our errors."""
         try:
             yield
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL):
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            if "certificate" in str(error).lower():
+                raise self._server.untrusted() from None
             raise self._server.unreachable() from None
         except (TimeoutError, httpx.TimeoutException):
             raise self._server.silent(timeout_s) from None

@@ -54,6 +54,13 @@ class RemoteServer:
             f"Cannot connect to the model server at {self.url}. Start it, or set VLLM_BASE_URL to where it is."
         )
 
+    def untrusted(self) -> EngineUnavailable:
+        """It cannot prove who it is."""
+        return EngineUnavailable(
+            f"The certificate of the model server at {self.url} cannot be verified. Give it one of a known authority, "
+            "or on a network of your own use http."
+        )
+
     def lost(self) -> GenerationFailed:
         """The connection broke in the middle."""
         return GenerationFailed(

@@ -244,10 +244,9 @@ def _local_models(services: Services) -> tuple[ModelGroups, str]:
 def _served_models(status: EngineStatus, url: str) -> tuple[ModelGroups, str]:
     """The models of the server that stands for an engine here; nothing is known of its memory."""
     is_ready = status.state is EngineState.READY
-    names = status.served_models if is_ready else (status.model_name,)
     shown = [
-        AvailableModel(name, is_ready and name == status.model_name, None, None, None, f"on the server at {url}")
-        for name in names
+        AvailableModel(name, name == status.model_name, None, None, None, f"on the server at {url}")
+        for name in (status.served_models if is_ready else ())
     ]
     message = f"These are the models of the server at {url}; VLLM_MODEL_NAME names the one to use. "
     if not is_ready:

@@ -17,10 +17,10 @@ import sys
 import tempfile
 import time
 import urllib.request
+from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
 
-from tests.e2e.conftest import DEMO_MODEL
 from tests.e2e.server_process import children_of
 
 START_S = 300.0
@@ -38,12 +38,15 @@ ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1", "HF_HU
 
 
 class ModelServer:
-    """One server, from its start to its end; `with` waits until it answers. It asks for the key `KEY`."""
+    """One server, from its start to its end; `with` waits until it answers. It asks for the key `KEY`.
+
+    Arguments: the model's folder.
+    """
 
     KEY: ClassVar[str] = "sk-e2e-0123456789"
     NAME: ClassVar[str] = "demo-vlm"
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
@@ -51,7 +54,7 @@ class ModelServer:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the server)
         module = ("-m", "vllm.entrypoints.openai.api_server")
         where = ("--host=127.0.0.1", f"--port={port}", f"--api-key={self.KEY}")
-        model = (f"--model={DEMO_MODEL}", f"--served-model-name={self.NAME}")
+        model = (f"--model={folder}", f"--served-model-name={self.NAME}")
         self.process = subprocess.Popen(
             [sys.executable, *module, *model, *where, *ARGUMENTS],
             stdin=subprocess.DEVNULL,

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import DEMO_MODEL
 from tests.e2e.model_server import ModelServer
 from tests.e2e.pictures import as_data_url, asked, drawn, fresh_scene, image_part
 from tests.e2e.server_process import Json, ServerProcess
-
-pytestmark = pytest.mark.skipif(not (DEMO_MODEL / "model.safetensors").exists(), reason="the bundled model is missing")
+from tests.scripted_openai import ScriptedOpenAI, goes_on
 
 WHAT = "What is in this image?"
 GREEDY: Json = {"temperature": 0, "max_tokens": 40}
@@ -27,21 +24,6 @@ SCHEMA: Json = {
     "required": ["colour", "sure"],
 }
 WEATHER: Json = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
-
-
-@pytest.fixture(scope="module")
-def model_server() -> Iterator[ModelServer]:
-    """A vLLM server with the bundled model."""
-    with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def remote_server(model_server: ModelServer) -> Iterator[ServerProcess]:
-    """Our server in front of it."""
-    with ServerProcess({"VLLM_BASE_URL": f"{model_server.url}/v1", "VLLM_REMOTE_API_KEY": ModelServer.KEY}) as server:
-        server.initialize()
-        yield server
 
 
 def chat(server: ServerProcess, messages: list[Json] | str, **arguments: Any) -> Json:
@@ -158,7 +140,7 @@ def test_json_and_forced_calls_are_the_same(remote_server: ServerProcess, demo_s
     form = {"type": "json_schema", "json_schema": {"name": "colour", "schema": SCHEMA}}
     here, there = (chat(server, messages, response_format=form) for server in (demo_server, remote_server))
     assert there["text"] == here["text"]
-    forced: Json = {"tools": [WEATHER], "tool_choice": "required"}
+    forced: Json = {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "weather"}}}
     here, there = (chat(server, messages, **forced)["tool_calls"] for server in (demo_server, remote_server))
     assert [call["function"] for call in there] == [call["function"] for call in here]
 
@@ -215,3 +197,15 @@ def test_wrong_key_is_told_without_showing_it(model_server: ModelServer) -> None
         server.close_stdin()
         assert server.wait() == 0
         assert key not in text + server.stderr
+
+
+def test_signal_ends_the_server_promptly_while_another_one_answers() -> None:
+    with ScriptedOpenAI() as scripted, ServerProcess({"VLLM_BASE_URL": scripted.url}) as server:
+        scripted.script(goes_on)
+        server.initialize()
+        server.send_call("chat_completion", {"messages": asked("Hello")}, meta={"progressToken": 1})
+        while not server.read_message()["params"].get("message", "").startswith("on "):
+            pass
+        signalled_s = time.monotonic()
+        server.signal()
+        server.assert_ends_promptly(signalled_s)

@@ -93,6 +93,8 @@ def test_relevance_is_a_probability_or_an_error(server: ScriptedOpenAI, remote: 
 
 def test_memory_tools_say_where_the_model_is(server: ScriptedOpenAI, remote: Desk) -> None:
     assert f"the model runs on the server at {server.url}" in remote.error("offload_gpu")
+    before = remote.result("list_available_models")
+    assert (before.total_count, server.seen) == (0, []), "nobody is asked before a call needs the model"
     remote.chat("Hi")
     status = remote.result("get_gpu_status")
     assert (status.model_location, status.backend, status.idle_time) == ("remote", "remote", None)
