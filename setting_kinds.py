@@ -91,7 +91,7 @@ def _folders(text: str) -> tuple[str, ...]:
     return folders
 
 
-def _named_folders(text: str) -> dict[str, str]:
+def _named_texts(text: str) -> dict[str, str]:
     if text.startswith("{"):
         found = _json_object(text)
     else:
@@ -127,6 +127,10 @@ def _web_server(text: str) -> str:
     return text.rstrip("/")
 
 
+def _named_servers(text: str) -> dict[str, str]:
+    return {name: _web_server(url) for name, url in _named_texts(text).items()}
+
+
 def auto_or(kind: Kind) -> Kind:
     """What `kind` allows, or the word auto, which stands for None."""
     return Kind(f"auto, or {kind.allowed}", lambda text: None if text.casefold() == "auto" else kind.parse(text))
@@ -146,7 +150,11 @@ NAMES = Kind("names separated by commas", _names)
 FOLDERS = Kind(f"absolute folders separated by '{os.pathsep}'", _folders)
 NAMED_FOLDERS = Kind(
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}',
-    _named_folders,
+    _named_texts,
+)
+NAMED_SERVERS = Kind(
+    'name=URL pairs with different names, separated by commas or spaces, or a JSON object {"name": "URL"}',
+    _named_servers,
 )
 FILE = Kind("a file's path", _file)
 FOLDER = Kind("a folder's path", _folder)

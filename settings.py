@@ -17,6 +17,7 @@ from setting_kinds import (
     FOLDERS,
     JSON_OBJECT,
     NAMED_FOLDERS,
+    NAMED_SERVERS,
     NAMES,
     POSITIVE,
     SWITCH,
@@ -41,7 +42,7 @@ SERVER_VERSION = "0.1.0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 DEMO_MODEL = os.path.join(ROOT, "models", "demo-vlm")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-TOOL_FAMILIES = ("chat", "vision", "gpu", "images")
+TOOL_FAMILIES = ("chat", "vision", "gpu", "images", "video")
 MAX_IDLE_TIMEOUT_S = 30 * 24 * 3600
 
 
@@ -243,15 +244,15 @@ class SessionSettings(msgspec.Struct, frozen=True):
 
 
 class MediaSettings(msgspec.Struct, frozen=True):
-    """Which pictures are read, from where, and how large."""
+    """Which pictures, audio and videos are read, from where, and how large."""
 
     allowed_dirs: Annotated[
         tuple[str, ...],
-        Setting("VLLM_ALLOWED_MEDIA_DIRS", FOLDERS, "Picture files are read only below these folders.", "every folder"),
+        Setting("VLLM_ALLOWED_MEDIA_DIRS", FOLDERS, "Media files are read only below these folders.", "every folder"),
     ] = ()
     allowed_hosts: Annotated[
         tuple[str, ...],
-        Setting("VLLM_ALLOWED_MEDIA_HOSTS", NAMES, "Hosts that may have a private address in picture URLs.", "none"),
+        Setting("VLLM_ALLOWED_MEDIA_HOSTS", NAMES, "Hosts that may have a private address in URLs of media.", "none"),
     ] = ()
     max_image_bytes: Annotated[
         int, Setting("VLLM_MAX_IMAGE_BYTES", whole(1_000, 1 << 30), "Largest picture file or download.")
@@ -271,12 +272,34 @@ class MediaSettings(msgspec.Struct, frozen=True):
     ] = None
     fetch_timeout_s: Annotated[
         float,
-        Setting("VLLM_IMAGE_FETCH_TIMEOUT", number(0, 600, exclusive_minimum=True), "Seconds for one download in all."),
+        Setting(
+            "VLLM_IMAGE_FETCH_TIMEOUT",
+            number(0, 600, exclusive_minimum=True),
+            "Seconds for one download of a picture in all.",
+        ),
     ] = 10.0
+    max_audio_bytes: Annotated[
+        int, Setting("VLLM_MAX_AUDIO_BYTES", whole(1_000, 1 << 30), "Largest audio file or download.")
+    ] = 50_000_000
+    max_audio_s: Annotated[
+        float,
+        Setting("OMNI_MAX_AUDIO_S", number(0, 3_600, exclusive_minimum=True), "Longest audio in seconds."),
+    ] = 120.0
+    max_video_bytes: Annotated[
+        int, Setting("VLLM_MAX_VIDEO_BYTES", whole(1_000, 1 << 30), "Largest video file or download.")
+    ] = 200_000_000
+    video_fetch_timeout_s: Annotated[
+        float,
+        Setting(
+            "VLLM_VIDEO_FETCH_TIMEOUT",
+            number(0, 3_600, exclusive_minimum=True),
+            "Seconds for one download of audio or video in all.",
+        ),
+    ] = 60.0
 
 
 class OmniSettings(msgspec.Struct, frozen=True):
-    """The vLLM-Omni server that makes pictures, and where they are put."""
+    """The vLLM-Omni servers that make pictures and videos, and where those are put."""
 
     url: Annotated[
         str, Setting("OMNI_URL", WEB_SERVER, "Address of the vLLM-Omni server that makes pictures (`--vllm-url`).")
@@ -314,6 +337,27 @@ class OmniSettings(msgspec.Struct, frozen=True):
         str | None,
         Setting("OMNI_PROFILES", FILE, "A JSON or TOML file with profiles of more models, or other figures.", "none"),
     ] = None
+    video_url: Annotated[
+        str | None,
+        Setting("OMNI_VIDEO_URL", WEB_SERVER, "Address of the vLLM-Omni server that makes videos.", "OMNI_URL"),
+    ] = None
+    video_models: Annotated[
+        dict[str, str],
+        Setting(
+            "OMNI_VIDEO_MODELS",
+            NAMED_SERVERS,
+            "More servers that make videos, by the name that a call gives as `model_type`.",
+            "none",
+        ),
+    ] = {}
+    video_timeout_s: Annotated[
+        float,
+        Setting(
+            "OMNI_VIDEO_TIMEOUT",
+            number(0, 7 * 86_400, exclusive_minimum=True),
+            "Seconds that a vLLM-Omni server may take for one video.",
+        ),
+    ] = 3600.0
     job_ttl_s: Annotated[
         float,
         Setting("OMNI_JOB_TTL", number(1, 30 * 86_400), "Seconds for which a finished job stays listed."),

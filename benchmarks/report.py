@@ -37,7 +37,7 @@ def render_section(section: Section) -> str:
     for requirement in section.findings.requirements:
         lines += [f"Required: {_sentence(requirement)}", ""]
     lines += [line for note in section.findings.notes for line in (note, "")]
-    lines += [f"Measured in {section.took_s:.0f} s on {_machine(section.machine)}. {_quietness(section)}", ""]
+    lines += [f"Measured in {section.took_s:.0f} s on {_machine(section.machine)}. {_quietness(section)}".rstrip(), ""]
     return "\n".join(lines)
 
 
@@ -84,6 +84,8 @@ def _machine(machine: Machine) -> str:
 
 
 def _quietness(section: Section) -> str:
+    if section.took_s < 1:  # the system counts in hundredths of a second
+        return ""
     sentence = f"Others used {section.others_share:.0%} of the CPUs meanwhile."
     return sentence if section.others_share <= QUIET_SHARE else f"**{sentence} That is too much to trust the times.**"
 

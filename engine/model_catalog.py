@@ -29,9 +29,9 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 class KnownModel:
     """A model to suggest; `billions` are its parameters, those that see and those that talk together.
 
-    They are Hugging Face's "model size" of each repository, which counts its weights. Compared in November 2026 with
-    what is public of it: exact for SmolVLM, InternVL3-1B, Qwen3-VL-4B, LLaVA and Phi-3.5, in whole billions or
-    tenths for the others.
+    They are Hugging Face's "model size" of each repository, which counts its weights, compared in November 2026 with
+    what is public of it: most agree to the digit or to rounding; for PaliGemma 2 and the 2.2-billion SmolVLM there was
+    nothing to compare with.
     """
 
     name: str

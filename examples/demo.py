@@ -2,9 +2,10 @@
 
     scripts/demo [PICTURE ...]
     scripts/demo images [PROMPT]
+    scripts/demo video [PICTURE [AUDIO]]
 
 Without an argument it draws a picture of its own. Answers appear as they are generated: each piece is one progress
-notification. `images` generates a picture instead; see demo_images.py.
+notification. `images` generates a picture instead, `video` makes one talk; see demo_images.py and demo_video.py.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import demo_images
+import demo_video
 from PIL import Image, ImageDraw
 from stdio_client import StdioClient, ToolFailed
 from terminal import ms_since, preview
@@ -29,10 +31,12 @@ def main() -> int:
     """Runs the demo; returns the exit status."""
     if sys.argv[1:2] == ["images"]:
         return demo_images.main(sys.argv[2:])
+    if sys.argv[1:2] == ["video"]:
+        return demo_video.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="scripts/demo",
         description="Asks a vision-language model about pictures.",
-        epilog="scripts/demo images [PROMPT] generates a picture instead.",
+        epilog="scripts/demo images [PROMPT] generates a picture instead, scripts/demo video makes one talk.",
     )
     parser.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE", help="a picture file of yours")
     pictures = [path.expanduser().resolve() for path in parser.parse_args().pictures]

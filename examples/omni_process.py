@@ -22,13 +22,13 @@ class OmniFailed(Exception):
 
 
 @contextlib.contextmanager
-def omni_url(log_file: Path, *options: str) -> Iterator[str]:
-    """The address of a vLLM-Omni server: the one that OMNI_URL names, else one that `scripts/omni-cpu` starts with
-    these options and that ends with the context.
+def omni_url(log_file: Path, *options: str, variable: str = "OMNI_URL") -> Iterator[str]:
+    """The address of a vLLM-Omni server: the one that a variable of the environment names, else one that
+    `scripts/omni-cpu` starts with these options and that ends with the context.
 
     Raises: `OmniFailed`.
     """
-    if url := os.environ.get("OMNI_URL"):
+    if url := os.environ.get(variable):
         yield url
         return
     print("Setting up vLLM-Omni for this machine's CPU (the first time takes some minutes) …", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers import chat, gpu, images, jobs, model, sessions, vision
+from handlers import chat, gpu, image_server, images, jobs, model, sessions, video, vision
 from handlers.errors import explain
 from mcp_protocol.tools import Tool, Toolbox
 
@@ -218,16 +218,19 @@ TOOLS = (
     Tool(
         name="list_available_models",
         family="gpu",
+        also_family="video",
         title="List models",
         description=(
             "Lists the models to choose from: the configured one, the bundled one, those that Hugging Face has "
             "downloaded to this machine, and some worth a download, with the memory each needs and whether this "
-            "machine has it (null: not known). Downloads nothing and asks nobody."
+            "machine has it (null: not known). Downloads nothing. video has the servers of talking video: the "
+            "model_types that mean each, and what it serves, asked now."
         ),
         arguments=model.NoArguments,
         handler=gpu.list_available_models,
         result=gpu.ModelList,
         idempotent=True,
+        open_world=True,
     ),
     Tool(
         name="generate_image",
@@ -314,8 +317,8 @@ TOOLS = (
             "it takes negative prompts and pictures to begin from, and the GPU memory it needs. Makes nothing."
         ),
         arguments=model.NoArguments,
-        handler=images.get_model_info,
-        result=images.ImageModelInfo,
+        handler=image_server.get_model_info,
+        result=image_server.ImageModelInfo,
         idempotent=True,
         open_world=True,
     ),
@@ -329,8 +332,8 @@ TOOLS = (
             "For the chat model's GPU use get_gpu_status."
         ),
         arguments=model.NoArguments,
-        handler=images.gpu_status,
-        result=images.ImageServerGpu,
+        handler=image_server.gpu_status,
+        result=image_server.ImageServerGpu,
         idempotent=True,
         open_world=True,
     ),
@@ -342,8 +345,8 @@ TOOLS = (
             "Lists the aspect ratios of the image model with their sizes in pixels, and the rules for other sizes."
         ),
         arguments=model.NoArguments,
-        handler=images.list_presets,
-        result=images.Presets,
+        handler=image_server.list_presets,
+        result=image_server.Presets,
         idempotent=True,
         open_world=True,
     ),
@@ -356,8 +359,8 @@ TOOLS = (
             "Use it first when a generation fails."
         ),
         arguments=model.NoArguments,
-        handler=images.server_health,
-        result=images.ServerHealth,
+        handler=image_server.server_health,
+        result=image_server.ServerHealth,
         idempotent=True,
         open_world=True,
     ),
@@ -369,9 +372,42 @@ TOOLS = (
             "Estimates how long pictures would take and how much GPU memory, without making any: from what this server "
             "was measured to do before, else from the kind of model; source says which."
         ),
-        arguments=images.EstimateArguments,
-        handler=images.estimate_generation,
-        result=images.Estimate,
+        arguments=image_server.EstimateArguments,
+        handler=image_server.estimate_generation,
+        result=image_server.Estimate,
+        idempotent=True,
+        open_world=True,
+    ),
+    Tool(
+        name="process_image_to_video",
+        family="video",
+        title="Make a picture talk",
+        description=(
+            "Makes a video (MP4 with sound) in which the person or character on a picture speaks with a given voice, "
+            "with the audio-driven video model of a vLLM-Omni server. It takes minutes: give wait_s, and ask "
+            "job_status with the job_id until it is done; cancel_batch stops it. Leave steps, guidance, size and "
+            "frames out unless the user asks for them. The file is checked to its last frame before success is "
+            "reported. Returns its absolute path, its length, size and seed, and a frame to look at. "
+            "list_available_models tells which servers there are."
+        ),
+        arguments=video.ImageToVideoArguments,
+        handler=video.process_image_to_video,
+        read_only=False,
+        idempotent=True,
+        open_world=True,
+    ),
+    Tool(
+        name="process_video_to_video",
+        family="video",
+        title="Give a clip another voice",
+        description=(
+            "Makes the person in a clip speak with another voice. No model here changes the lips of an existing clip: "
+            "the clip's first frame is animated anew, and the clip's own motion is not kept; tell the user so. "
+            "Otherwise as process_image_to_video."
+        ),
+        arguments=video.VideoToVideoArguments,
+        handler=video.process_video_to_video,
+        read_only=False,
         idempotent=True,
         open_world=True,
     ),

@@ -16,9 +16,9 @@ from handlers.answers import AnswerArguments, request_of
 from handlers.costs import Timings, Usage, begin, usage_of
 from handlers.functions import check_tool_messages, shown_calls
 from handlers.logprobs import Logprobs, logprobs_of
-from handlers.messages import ChatMessage, engine_messages
+from handlers.messages import ChatMessage, ImageUrlContent, TextContent, engine_messages, parts_of
 from handlers.model import control_of, load
-from handlers.pictures import NOT_IN_TIME, SideBySide
+from handlers.pictures import NOT_IN_TIME, SideBySide, is_fetched
 from handlers.progress import TextProgress, TokenProgress
 from mcp_protocol.tools import ArgumentError
 
@@ -222,9 +222,11 @@ def _conversations(
         where = f"arguments.conversations[{index}]"
         return _conversation(conversations[index], request, services, max_images, where)
 
-    if not any(isinstance(message.content, list) for messages in conversations for message in messages):
+    parts = [part for messages in conversations for message in messages for part in parts_of(message)]
+    if all(isinstance(part, TextContent) for part in parts):
         return nullcontext([read(index) for index in range(len(conversations))])
-    return SideBySide(read, len(conversations), call, NOT_IN_TIME)
+    fetches = any(isinstance(part, ImageUrlContent) and is_fetched(part.image_url.url) for part in parts)
+    return SideBySide(read, len(conversations), call, NOT_IN_TIME, fetches=fetches)
 
 
 def _conversation(

@@ -103,13 +103,28 @@ class AvailableModel(msgspec.Struct, frozen=True):
     note: str
 
 
+class TalkingVideoServer(msgspec.Struct, frozen=True):
+    """A vLLM-Omni server that may make talking videos; null where it did not tell.
+
+    `model_types` are the names that mean it in process_image_to_video and process_video_to_video, `name` is the model
+    that it serves, `talks` whether that makes a video from a picture and a voice.
+    """
+
+    server_url: str
+    model_types: list[str]
+    name: str | None
+    talks: bool | None
+    note: str
+
+
 class ModelGroups(msgspec.Struct, frozen=True):
-    """The models, each in the first group that it belongs to."""
+    """The models, each in the first group that it belongs to; `video` has servers in place of models."""
 
     configured: list[AvailableModel]
     bundled: list[AvailableModel]
     cached: list[AvailableModel]
     suggested: list[AvailableModel]
+    video: list[TalkingVideoServer]
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -193,31 +208,40 @@ def update_gpu_timeout(arguments: TimeoutArguments, call: Call, services: Servic
 
 
 def list_available_models(arguments: NoArguments, call: Call, services: Services) -> ModelList:
-    """The models on this machine and some worth a download, with the memory they need."""
+    """The models on this machine and some worth a download, with the memory they need, and the servers of video."""
     status = services.engine.status()
-    if status.server_url is not None:
-        return _served_models(status, status.server_url)
+    groups, message = (
+        _local_models(services) if status.server_url is None else _served_models(status, status.server_url)
+    )
+    groups = msgspec.structs.replace(groups, video=_video_servers(call, services))
+    return ModelList(
+        status="success",
+        models=groups,
+        total_count=sum(model.name is not None for name in groups.__struct_fields__ for model in getattr(groups, name)),
+        message=f"{message} For talking video set OMNI_VIDEO_URL, or OMNI_VIDEO_MODELS for several servers.",
+    )
+
+
+def _local_models(services: Services) -> tuple[ModelGroups, str]:
+    """The models that the engine of this process can load."""
     found = catalog(services.settings.engine, services.memory_use())
-    is_loaded = status.state in (EngineState.READY, EngineState.OFFLOADED)
+    is_loaded = services.engine.status().state in (EngineState.READY, EngineState.OFFLOADED)
     groups = ModelGroups(
         configured=[_shown_model(model, loaded=is_loaded) for model in found.configured],
         bundled=[_shown_model(model) for model in found.bundled],
         cached=[_shown_model(model) for model in found.cached],
         suggested=[_shown_model(model) for model in found.suggested],
+        video=[],
     )
-    return ModelList(
-        status="success",
-        models=groups,
-        total_count=sum(len(getattr(groups, name)) for name in groups.__struct_fields__),
-        message=(
-            "To use another model, set VLLM_MODEL_NAME to its name, or for the bundled one leave it empty, and start "
-            "the server again. Suggested models are downloaded at their first load. memory_needed_gb is an estimate: "
-            "weights × 1.2 + 1 GB."
-        ),
+    message = (
+        "To use another model, set VLLM_MODEL_NAME to its name, or for the bundled one leave it empty, and start "
+        "the server again. Suggested models are downloaded at their first load. memory_needed_gb is an estimate: "
+        "weights × 1.2 + 1 GB."
     )
+    return groups, message
 
 
-def _served_models(status: EngineStatus, url: str) -> ModelList:
+def _served_models(status: EngineStatus, url: str) -> tuple[ModelGroups, str]:
     """The models of the server that stands for an engine here; nothing is known of its memory."""
     is_ready = status.state is EngineState.READY
     shown = [
@@ -228,7 +252,15 @@ def _served_models(status: EngineStatus, url: str) -> ModelList:
     if not is_ready:
         message = f"The server at {url} is asked for its models at the first call that needs one. "
     message += "Without VLLM_BASE_URL the server runs a model of its own."
-    return ModelList("success", ModelGroups(shown, [], [], []), len(shown), message)
+    return ModelGroups(shown, [], [], [], []), message
+
+
+def _video_servers(call: Call, services: Services) -> list[TalkingVideoServer]:
+    toolsets = services.settings.server.toolsets
+    if toolsets and "video" not in toolsets:
+        return []
+    states = services.jobs.ask(services.video_maker.servers.states(), call.cancelled)
+    return [TalkingVideoServer(state.url, state.model_types, state.model, state.talks, state.note) for state in states]
 
 
 def _location(status: EngineStatus) -> str | None:

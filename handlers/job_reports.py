@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from omni.generate import MadeImage, Plan
     from omni.job import Item, Job
     from omni.pictures import Preview
+    from omni.video import MadeVideo, VideoOrder
 
 BASE64_GROWTH = 4 / 3
 BESIDE_PREVIEW_BYTES = 20_000
@@ -40,6 +41,7 @@ def running(job: Job) -> list[Json]:
         "failed": job.count(State.FAILED),
         "total": len(job.items),
         "elapsed_seconds": round(job.elapsed_s, 3),
+        **({"phase": job.phase} if job.phase else {}),
         "message": (
             f"It goes on. Ask job_status with job_id {job.id} for the result (wait_s waits for it), or stop it with "
             "cancel_batch."
@@ -97,8 +99,44 @@ def batch_report(job: Job, call: Call, services: Services, preview: str) -> list
     return _with_pictures(facts, notes, made, call, services, preview)
 
 
+def video_report(job: Job, call: Call, services: Services, preview: str) -> list[Json]:
+    """A talking video, or why there is none; raises `JobFailed`."""
+    (item,) = job.items
+    made: MadeVideo | None = item.result
+    if made is None:
+        return [_nothing(job, item)]
+    order: VideoOrder = job.details
+    plan, facts = order.plan, made.facts
+    told = {
+        "status": "success",
+        "output_path": made.file_path,
+        "model_used": plan.model_type,
+        "message": _VIDEO_MESSAGES[order.from_clip],
+        "method": order.method,
+        "served_model": plan.model.name,
+        "duration_seconds": round(facts.duration_s, 3),
+        "frames": facts.frames,
+        "fps": facts.fps,
+        "resolution": f"{facts.width}x{facts.height}",
+        "audio_duration_seconds": made.parameters.audio_s,
+        "seed": made.parameters.seed,
+        "generation_time_seconds": made.generation_time_s,
+        "parameters_used": made.parameters,
+        "job_id": job.id,
+    }
+    return _with_pictures(told, [*plan.notes, *made.notes], [made], call, services, preview)
+
+
+_VIDEO_MESSAGES = {
+    False: "The picture talks: the video was made, checked to its last frame and saved.",
+    True: (
+        "The video was made, checked to its last frame and saved. No model here changes the lips of an existing clip: "
+        "the clip's first frame was animated anew, and the clip's own motion was not kept."
+    ),
+}
+
 Report = Callable[["Job", "Call", "Services", str], "list[Json]"]
-REPORTS: Mapping[str, Report] = {"image": image_report, "batch": batch_report}
+REPORTS: Mapping[str, Report] = {"image": image_report, "batch": batch_report, "video": video_report}
 """How each kind of job is told about once it has ended."""
 
 
@@ -126,7 +164,7 @@ def _nothing(job: Job, item: Item) -> Json:
 def _with_pictures(
     facts: dict[str, Any],
     notes: Sequence[str],
-    made: Sequence[MadeImage],
+    made: Sequence[MadeImage | MadeVideo],
     call: Call,
     services: Services,
     preview: str,
@@ -150,6 +188,8 @@ def _preview(paths: Sequence[str], kind: str, max_result_bytes: int, notes: list
         return None
     try:
         files = [_read(path) for path in paths]
+        if paths[0].endswith(".mp4"):
+            return pictures.video_preview(files[0])
         if len(files) > 1:
             return pictures.contact_sheet(files)
         if kind == "full":

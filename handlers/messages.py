@@ -78,7 +78,7 @@ def engine_messages(
         raise ArgumentError(f"{where}: the last message must have the role user or tool; it has {messages[-1].role}.")
     for i, message in enumerate(messages):
         _check_fields(message, f"{where}[{i}]")
-    n_images = sum(not isinstance(part, TextContent) for message in messages for part in _parts(message))
+    n_images = sum(not isinstance(part, TextContent) for message in messages for part in parts_of(message))
     if n_images > max_images:
         raise ArgumentError(
             f"{where}: {n_images} pictures; one prompt holds at most {max_images} (VLLM_MAX_IMAGES_PER_PROMPT)."
@@ -86,7 +86,7 @@ def engine_messages(
     return tuple(
         Message(
             message.role,
-            tuple(_engine_part(part, images, f"{where}[{i}].content[{j}]") for j, part in enumerate(_parts(message))),
+            tuple(_engine_part(part, images, f"{where}[{i}].content[{j}]") for j, part in enumerate(parts_of(message))),
             tool_calls_of(message.tool_calls or (), f"{where}[{i}].tool_calls"),
             message.tool_call_id,
         )
@@ -106,7 +106,8 @@ def _check_fields(message: ChatMessage, where: str) -> None:
         raise ArgumentError(f"{where}.tool_call_id: only a message of the role tool has it.")
 
 
-def _parts(message: ChatMessage) -> Sequence[Part]:
+def parts_of(message: ChatMessage) -> Sequence[Part]:
+    """The pieces of a message, a plain text as one."""
     return [TextContent(message.content)] if isinstance(message.content, str) else message.content or ()
 
 

@@ -12,6 +12,7 @@ from engine.errors import GenerationCancelled
 from engine.interface import ImagePart
 from engine.memory import free_memory_bytes
 from media.errors import MediaError, MediaTooLarge
+from media.image import decoders
 
 if TYPE_CHECKING:
     from mcp_protocol.call import Call
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-READERS = 8
-"""Downloads and decodings at a time; decoding leaves Python's lock."""
+DOWNLOADS = 8
+"""Pictures that are fetched at a time."""
 LOOK_S = 0.1
 """How often waiting asks whether the call was cancelled."""
 MEMORY_SHARE = 4
@@ -35,13 +36,15 @@ class SideBySide(Generic[T]):
     at its end, what was not begun is dropped.
 
     Arguments: `do`, the work on one item by its number; `n_items`; the call that it is for; `late`, what stands for an
-    item that is not done at the call's deadline.
+    item that is not done at the call's deadline; `fetches`, whether some items wait for the network, and others should
+    not wait for them: otherwise there are no more threads than pictures can be decoded at a time.
     """
 
-    def __init__(self, do: Callable[[int], T], n_items: int, call: Call, late: T) -> None:
+    def __init__(self, do: Callable[[int], T], n_items: int, call: Call, late: T, *, fetches: bool) -> None:
         self._call = call
         self._late = late
-        self._pool = ThreadPoolExecutor(min(READERS, n_items), thread_name_prefix="pictures")
+        n_threads = DOWNLOADS if fetches else decoders()
+        self._pool = ThreadPoolExecutor(min(n_threads, n_items), thread_name_prefix="pictures")
         self._futures = [self._pool.submit(do, number) for number in range(n_items)]
 
     def __enter__(self) -> SideBySide[T]:
@@ -76,7 +79,12 @@ def pictures_of(references: Sequence[str], images: ImageReader, call: Call) -> S
     def read(number: int) -> ImagePart | str:
         return _read(references[number], images.read, budget)
 
-    return SideBySide(read, len(references), call, NOT_IN_TIME)
+    return SideBySide(read, len(references), call, NOT_IN_TIME, fetches=any(map(is_fetched, references)))
+
+
+def is_fetched(reference: str) -> bool:
+    """Whether a picture comes over the network."""
+    return reference[:4].casefold() == "http"
 
 
 def read_picture(reference: str, images: ImageReader, call: Call) -> ImagePart | str:
@@ -84,7 +92,7 @@ def read_picture(reference: str, images: ImageReader, call: Call) -> ImagePart |
 
     Raises: `GenerationCancelled`.
     """
-    if reference[:4].casefold() == "http":  # it may take long, and the call may be cancelled meanwhile
+    if is_fetched(reference):  # it may take long, and the call may be cancelled meanwhile
         with pictures_of([reference], images, call) as pictures:
             return next(iter(pictures))
     return _read(reference, images.read, _Budget())

@@ -1,4 +1,4 @@
-"""References to pictures, checked and decoded: files, URLs, data URLs and base64 become upright RGB pictures.
+"""References to media, checked and decoded: files, URLs, data URLs and base64 become pictures, sound and video.
 
-Media knows nothing of JSON-RPC, MCP, tools or engines.
+Media knows nothing of JSON-RPC, MCP, tools, engines or the servers that make videos.
 """

@@ -82,7 +82,7 @@ def parse_url(url: str) -> WebAddress:
     if parts.scheme not in _DEFAULT_PORTS:
         raise MediaForbidden(f"The URL {shown(url)} is not read: only http, https, data and file URLs are.")
     if "@" in parts.netloc:
-        raise MediaForbidden("The URL has a user name or password; pictures are read without credentials.")
+        raise MediaForbidden("The URL has a user name or password; media are read without credentials.")
     authority = _AUTHORITY.fullmatch(parts.netloc)
     port = int(authority["port"] or _DEFAULT_PORTS[parts.scheme]) if authority else 0
     if not authority or not 0 < port < 65_536:

@@ -38,8 +38,9 @@ def decode(data: bytes, max_pixels: int, longest_side: int | None = None) -> Ima
                 _draft(image, longest_side)
             image.load()
             rgb = _upright(_to_rgb(image), _orientation(image))
-            # A file's own image keeps its EXIF data, where vLLM's cache looks for an ImageID; a copy has none.
-            plain = rgb.copy() if rgb is image else rgb
+            # A file's own image keeps what else the file holds, such as EXIF data, where vLLM's cache looks for an
+            # ImageID. Copying its pixels would leave that behind as well, but holds Python's lock meanwhile.
+            plain = rgb._new(rgb.im) if rgb is image else rgb
             plain.info = {}
             return plain
     except MediaTooLarge:

@@ -1,4 +1,4 @@
-"""What can go wrong with a picture, as one small tree.
+"""What can go wrong with media, as one small tree.
 
 Messages are written for the caller: they name the rule that was broken and never echo file content, library
 internals or addresses of memory (CVE-2026-22778).
@@ -6,8 +6,8 @@ internals or addresses of memory (CVE-2026-22778).
     MediaError
     ├─ MediaNotFound       no such file, or the server did not have it
     ├─ MediaForbidden      a path or an address that the settings do not allow
-    ├─ MediaTooLarge       too many bytes or pixels
-    └─ MediaUnreadable     not a picture in a format we read, or damaged
+    ├─ MediaTooLarge       too many bytes, pixels or seconds
+    └─ MediaUnreadable     not in a format we read, damaged, or nothing in it
 """
 
 MAX_SHOWN_CHARS = 120
@@ -26,11 +26,11 @@ class MediaForbidden(MediaError):
 
 
 class MediaTooLarge(MediaError):
-    """Above the limit of bytes or pixels."""
+    """Above the limit of bytes, pixels or seconds."""
 
 
 class MediaUnreadable(MediaError):
-    """Not a picture that can be decoded."""
+    """Not a picture, audio or video that can be decoded."""
 
 
 def shown(text: str) -> str:

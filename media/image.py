@@ -7,17 +7,15 @@ lately are kept, so a file that is asked about several times is decoded once.
 from __future__ import annotations
 
 import hashlib
-import re
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from media.decoding import decode
-from media.errors import MediaForbidden, shown
-from media.inline import decode_base64, decode_data_url, refuse_other_media
-from media.network import fetch
-from media.paths import path_of_file_url, read_file
+from media.kinds import PICTURE
+from media.source import MediaSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from settings import MediaSettings
 
 CACHE_BYTES = 64 << 20
-_SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,45 +49,25 @@ class ImageReader:
 
     def __init__(self, settings: MediaSettings, cache_bytes: int = CACHE_BYTES) -> None:
         self._settings = settings
+        self._source = MediaSource(PICTURE, settings.max_image_bytes, settings.fetch_timeout_s, settings)
         self._cache = _Cache(cache_bytes)
+        self._decoding = threading.BoundedSemaphore(decoders())
 
     def read(self, reference: str, longest_side: int | None = None) -> DecodedImage:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
-        if _SCHEME.match(reference):
-            return self.read_url(reference, longest_side)
-        return self.read_path(reference, longest_side)
+        return self._decoded(self._source.read(reference), longest_side)
 
     def read_url(self, url: str, longest_side: int | None = None) -> DecodedImage:
         """Reads an http, https, `data:` or `file:` URL."""
-        return self._decoded(self._url_bytes(url), longest_side)
+        return self._decoded(self._source.read_url(url), longest_side)
 
     def read_path(self, path: str, longest_side: int | None = None) -> DecodedImage:
         """Reads a file; `path` is absolute, begins with "~", or counts from the server's working folder."""
-        data = read_file(path, self._settings.allowed_dirs, self._settings.max_image_bytes)
-        return self._decoded(data, longest_side)
+        return self._decoded(self._source.read_path(path), longest_side)
 
     def read_base64(self, data: str, mime_type: str | None, longest_side: int | None = None) -> DecodedImage:
         """Reads base64 text, or a data URL in its place; a MIME type that is no picture's is an error."""
-        refuse_other_media(mime_type)
-        if data[:5].casefold() == "data:":
-            return self.read_url(data, longest_side)
-        return self._decoded(decode_base64(data, self._settings.max_image_bytes), longest_side)
-
-    def _url_bytes(self, url: str) -> bytes:
-        settings = self._settings
-        scheme = url[:8].partition(":")[0].casefold()
-        if scheme == "data":
-            return decode_data_url(url, settings.max_image_bytes)
-        if scheme == "file":
-            return read_file(path_of_file_url(url), settings.allowed_dirs, settings.max_image_bytes)
-        if scheme not in ("http", "https"):
-            raise MediaForbidden(f"The URL {shown(url)} is not read: only http, https, data and file URLs are.")
-        return fetch(
-            url,
-            max_bytes=settings.max_image_bytes,
-            timeout_s=settings.fetch_timeout_s,
-            allowed_hosts=settings.allowed_hosts,
-        )
+        return self._decoded(self._source.read_base64(data, mime_type), longest_side)
 
     def _decoded(self, data: bytes, longest_side: int | None) -> DecodedImage:
         if longest_side is None:
@@ -100,10 +77,18 @@ class ImageReader:
         digest = hashed.hexdigest()
         found = self._cache.get(digest)
         if found is None:
-            image = decode(data, self._settings.max_image_pixels, longest_side)
+            with self._decoding:
+                image = decode(data, self._settings.max_image_pixels, longest_side)
             found = DecodedImage(image, digest, image.width * image.height * len(image.getbands()))
             self._cache.put(found)
         return found
+
+
+def decoders() -> int:
+    """How many pictures are decoded at a time: one processor stays with whoever waits for them, who is busy with the
+    first of them already."""
+    n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, n_processors - 1)
 
 
 class _Cache:

@@ -1,4 +1,4 @@
-"""Pictures that come inside the message: base64 text and `data:` URLs.
+"""Media that come inside the message: base64 text and `data:` URLs.
 
 Limits are checked on the length of the text, before anything is decoded.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import binascii
 
 from media.errors import MediaTooLarge, MediaUnreadable, megabytes, shown
+from media.kinds import PICTURE, MediaKind
 
 _URL_SAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _WHITESPACE = b" \t\r\n\f\v"
 _UNTYPED = ("", "application/octet-stream", "binary/octet-stream")
 
 
-def decode_base64(text: str, max_bytes: int) -> bytes:
+def decode_base64(text: str, max_bytes: int, kind: MediaKind = PICTURE) -> bytes:
     """Decodes base64 in the standard or the URL-safe alphabet; whitespace and missing padding are forgiven.
 
     Raises `MediaTooLarge` above `max_bytes` and `MediaUnreadable` for anything else that is not base64.
@@ -22,41 +23,47 @@ def decode_base64(text: str, max_bytes: int) -> bytes:
     try:
         raw = text.encode("ascii")
     except UnicodeEncodeError:
-        raise MediaUnreadable("The picture's data is not base64: it has characters outside of ASCII.") from None
+        raise MediaUnreadable(f"The {kind.noun}'s data is not base64: it has characters outside of ASCII.") from None
     compact = raw.translate(_URL_SAFE_TO_STANDARD, _WHITESPACE)
     body = compact.rstrip(b"=")
     n_bytes = len(body) * 3 // 4
     if n_bytes > max_bytes:
         raise MediaTooLarge(
-            f"The picture has {megabytes(n_bytes)}; VLLM_MAX_IMAGE_BYTES allows {megabytes(max_bytes)}."
+            f"The {kind.noun} has {megabytes(n_bytes)}; {kind.max_bytes_setting} allows {megabytes(max_bytes)}."
         )
     if not body:
-        raise MediaUnreadable("The picture's data is empty.")
+        raise MediaUnreadable(f"The {kind.noun}'s data is empty.")
     missing = -len(body) % 4
     if missing == 3 or len(compact) - len(body) not in (0, missing):
-        raise MediaUnreadable("The picture's data is not base64: its length is wrong; it may be cut off.")
+        raise MediaUnreadable(f"The {kind.noun}'s data is not base64: its length is wrong; it may be cut off.")
     try:
         return binascii.a2b_base64(body + b"=" * missing, strict_mode=True)
     except binascii.Error:
-        raise MediaUnreadable("The picture's data is not base64: it has characters outside of its alphabet.") from None
+        raise MediaUnreadable(
+            f"The {kind.noun}'s data is not base64: it has characters outside of its alphabet."
+        ) from None
 
 
-def decode_data_url(url: str, max_bytes: int) -> bytes:
+def decode_data_url(url: str, max_bytes: int, kind: MediaKind = PICTURE) -> bytes:
     """Decodes `data:[<mime type>][;<parameter>…];base64,<data>`; errors as in `decode_base64`."""
     header, comma, payload = url.partition(",")
     if not comma:
-        raise MediaUnreadable("The data URL has no comma; it must look like data:image/png;base64,….")
+        raise MediaUnreadable(f"The data URL has no comma; it must look like {_example(kind)}.")
     mime_type, *parameters = header[len("data:") :].split(";")
     if not parameters or parameters[-1].strip().casefold() != "base64":
         raise MediaUnreadable(
-            "The data URL is percent-encoded; only base64 is read: it must look like data:image/png;base64,…."
+            f"The data URL is percent-encoded; only base64 is read: it must look like {_example(kind)}."
         )
-    refuse_other_media(mime_type)
-    return decode_base64(payload, max_bytes)
+    refuse_other_media(mime_type, kind)
+    return decode_base64(payload, max_bytes, kind)
 
 
-def refuse_other_media(mime_type: str | None) -> None:
-    """Raises `MediaUnreadable` for a MIME type that is not a picture's; a wrong picture type does no harm."""
+def refuse_other_media(mime_type: str | None, kind: MediaKind = PICTURE) -> None:
+    """Raises `MediaUnreadable` for a MIME type that is not this kind's; a wrong type of the same kind does no harm."""
     folded = (mime_type or "").split(";")[0].strip().casefold()
-    if folded not in _UNTYPED and not folded.startswith("image/"):
-        raise MediaUnreadable(f"The MIME type {shown(folded)} is not a picture's; expected is image/….")
+    if folded not in _UNTYPED and not folded.startswith(kind.mime_types):
+        raise MediaUnreadable(f"The MIME type {shown(folded)} is not {kind.owner}; expected is {kind.expected_types}.")
+
+
+def _example(kind: MediaKind) -> str:
+    return f"data:{kind.example_type};base64,…"

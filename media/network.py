@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from media.addresses import WebAddress, is_public, parse_url
 from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable, megabytes, shown
+from media.kinds import PICTURE, MediaKind
 from settings import SERVER_NAME, SERVER_VERSION
 
 if TYPE_CHECKING:
@@ -32,14 +33,15 @@ MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
 _HEADERS = {
-    "Accept": "image/jpeg, image/png, image/webp, image/gif, */*;q=0.1",
     "Accept-Encoding": "identity",
     "Connection": "close",
     "User-Agent": f"{SERVER_NAME}/{SERVER_VERSION}",
 }
 
 
-def fetch(url: str, *, max_bytes: int, timeout_s: float, allowed_hosts: Collection[str] = ()) -> bytes:
+def fetch(
+    url: str, *, max_bytes: int, timeout_s: float, allowed_hosts: Collection[str] = (), kind: MediaKind = PICTURE
+) -> bytes:
     """Downloads an http or https URL.
 
     `timeout_s` bounds everything together: names, connections, redirects, the body. `max_bytes` bounds the body, also
@@ -50,7 +52,7 @@ def fetch(url: str, *, max_bytes: int, timeout_s: float, allowed_hosts: Collecti
     deadline = _Deadline(timeout_s)
     address = parse_url(url)
     for _ in range(MAX_REDIRECTS + 1):
-        answer = _get(address, max_bytes, deadline, allowed_hosts)
+        answer = _get(address, max_bytes, deadline, allowed_hosts, kind)
         if isinstance(answer, bytes):
             return answer
         address = answer
@@ -79,7 +81,7 @@ class _Deadline:
 
 
 def _get(
-    address: WebAddress, max_bytes: int, deadline: _Deadline, allowed_hosts: Collection[str]
+    address: WebAddress, max_bytes: int, deadline: _Deadline, allowed_hosts: Collection[str], kind: MediaKind
 ) -> bytes | WebAddress:
     """Makes one request; returns the body, or the address that a redirect leads to."""
     import httpcore
@@ -88,7 +90,7 @@ def _get(
     backend = _GuardedBackend(address, deadline, allowed_hosts)
     url = httpcore.URL(scheme=address.scheme, host=address.host, port=address.port, target=address.target)
     tls_context = _tls_context() if address.scheme == "https" else None
-    headers = [("Host", address.host_header), *_HEADERS.items()]
+    headers = [("Host", address.host_header), ("Accept", kind.accept), *_HEADERS.items()]
     try:
         with (
             httpcore.ConnectionPool(ssl_context=tls_context, network_backend=backend) as pool,
@@ -97,31 +99,33 @@ def _get(
             fields = {name.lower(): value for name, value in response.headers}
             if response.status in _REDIRECTS and b"location" in fields:
                 return address.follow(fields[b"location"].decode("utf-8", "replace"))
-            _check_status(response.status, host)
-            return _read_body(fields, response.iter_stream(), max_bytes, host)
+            _check_status(response.status, host, kind)
+            return _read_body(fields, response.iter_stream(), max_bytes, host, kind)
     except MediaError:
         raise
     except (TimeoutError, httpcore.TimeoutException):
         raise MediaUnreadable(
-            f"The host {host} did not deliver the picture within {deadline.timeout_s:g} s (VLLM_IMAGE_FETCH_TIMEOUT)."
+            f"The host {host} did not deliver the {kind.noun} within {deadline.timeout_s:g} s ({kind.timeout_setting})."
         ) from None
     except (httpcore.ConnectError, OSError):
         doubt = " or its certificate is not valid" if address.scheme == "https" else ""
         raise MediaNotFound(f"The host {host} cannot be reached{doubt}.") from None
     except Exception as error:
-        raise MediaUnreadable(f"The host {host} broke off before the picture was complete.") from error
+        raise MediaUnreadable(f"The host {host} broke off before the {kind.noun} was complete.") from error
 
 
-def _check_status(status: int, host: str) -> None:
+def _check_status(status: int, host: str, kind: MediaKind) -> None:
     if status in (404, 410):
-        raise MediaNotFound(f"The host {host} has no such picture (HTTP status {status}).")
+        raise MediaNotFound(f"The host {host} has no such {kind.noun} (HTTP status {status}).")
     if status != 200:
-        raise MediaUnreadable(f"The host {host} did not deliver the picture (HTTP status {status}).")
+        raise MediaUnreadable(f"The host {host} did not deliver the {kind.noun} (HTTP status {status}).")
 
 
-def _read_body(fields: dict[bytes, bytes], chunks: Iterable[bytes], max_bytes: int, host: str) -> bytes:
+def _read_body(
+    fields: dict[bytes, bytes], chunks: Iterable[bytes], max_bytes: int, host: str, kind: MediaKind
+) -> bytes:
     too_large = MediaTooLarge(
-        f"The picture at {host} is larger than the {megabytes(max_bytes)} that VLLM_MAX_IMAGE_BYTES allows."
+        f"The {kind.noun} at {host} is larger than the {megabytes(max_bytes)} that {kind.max_bytes_setting} allows."
     )
     length = fields.get(b"content-length", b"")
     if length.isdigit() and (len(length) > 18 or int(length) > max_bytes):
@@ -130,7 +134,7 @@ def _read_body(fields: dict[bytes, bytes], chunks: Iterable[bytes], max_bytes: i
     if encoding in (b"gzip", b"x-gzip", b"deflate"):
         chunks = _decompress(chunks, max_bytes, host)
     elif encoding not in (b"", b"identity"):
-        raise MediaUnreadable(f"The host {host} compressed the picture in a way that is not read.")
+        raise MediaUnreadable(f"The host {host} compressed the {kind.noun} in a way that is not read.")
     body = bytearray()
     for chunk in chunks:
         body += chunk

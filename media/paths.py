@@ -13,6 +13,7 @@ from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable, megabytes, shown
+from media.kinds import PICTURE, MediaKind
 
 # O_NONBLOCK: opening a FIFO without a writer would hang. O_NOCTTY: opening a terminal must not make it ours.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -26,7 +27,7 @@ _KINDS = (
 )
 
 
-def read_file(path: str, allowed_dirs: Sequence[str], max_bytes: int) -> bytes:
+def read_file(path: str, allowed_dirs: Sequence[str], max_bytes: int, kind: MediaKind = PICTURE) -> bytes:
     """Reads a whole file of at most `max_bytes`; errors as in `open_regular_file`, and `MediaTooLarge`."""
     with open_regular_file(path, allowed_dirs) as file:
         n_bytes = os.fstat(file.fileno()).st_size
@@ -36,7 +37,7 @@ def read_file(path: str, allowed_dirs: Sequence[str], max_bytes: int) -> bytes:
             n_bytes = len(data)
     if n_bytes > max_bytes:
         raise MediaTooLarge(
-            f"The file {shown(path)} is larger than the {megabytes(max_bytes)} that VLLM_MAX_IMAGE_BYTES allows."
+            f"The file {shown(path)} is larger than the {megabytes(max_bytes)} that {kind.max_bytes_setting} allows."
         )
     if not data:
         raise MediaUnreadable(f"The file {shown(path)} is empty.")
@@ -84,9 +85,7 @@ def path_of_file_url(url: str) -> str:
     if host.casefold() not in ("", "localhost") or rest.startswith("//") or "\\" in rest:
         raise MediaForbidden(f"The URL {shown(url)} names another machine; only this machine's files are read.")
     if not rest.startswith("/"):
-        raise MediaForbidden(
-            f"The URL {shown(url)} has no absolute path; it must look like file:///folder/picture.png."
-        )
+        raise MediaForbidden(f"The URL {shown(url)} has no absolute path; it must look like file:///folder/name.")
     try:
         return os.fsdecode(unquote_to_bytes(rest))
     except UnicodeEncodeError:

@@ -55,6 +55,11 @@ class ServedModel(msgspec.Struct, frozen=True):
     id: str
     root: str | None = None
 
+    @property
+    def shown(self) -> str:
+        """The name without the folders of the machine that serves it, which are nobody's business."""
+        return self.id.rstrip("/").rpartition("/")[2] if self.id.startswith("/") else self.id
+
 
 class _ModelList(msgspec.Struct):
     data: list[ServedModel] = []
@@ -83,6 +88,11 @@ class OmniClient:
 
     Arguments: the server's URL; seconds for one generation; the key it asks for, if it does.
     """
+
+    url_setting = "OMNI_URL"
+    """The setting that has this server's address."""
+    health_tool = "server_health"
+    """The tool that tells what is there."""
 
     def __init__(self, url: str, timeout_s: float, api_key: str | None = None) -> None:
         self.url = url
@@ -140,16 +150,23 @@ class OmniClient:
 
     async def _answer(self, method: str, path: str, timeout_s: float, max_bytes: int, **body: Any) -> bytes:
         """The body of a successful answer."""
+        status, data = await self._exchange(method, path, timeout_s, max_bytes, **body)
+        if not 200 <= status < 300:
+            raise failure(status, data)
+        return data
+
+    async def _exchange(
+        self, method: str, path: str, timeout_s: float, max_bytes: int, **body: Any
+    ) -> tuple[int, bytes]:
+        """Any answer that is no redirect: its status and its body."""
         async with self._stream(method, path, timeout_s, **body) as response:
             data = await _bounded(response, max_bytes)
             if response.is_redirect:
                 raise UnusableAnswer(
-                    f"The server at {self.url} redirects to another address, which is not followed. Set OMNI_URL to "
-                    "the vLLM-Omni server's own address."
+                    f"The server at {self.url} redirects to another address, which is not followed. Set "
+                    f"{self.url_setting} to the vLLM-Omni server's own address."
                 )
-            if not response.is_success:
-                raise failure(response.status_code, data)
-            return data
+            return response.status_code, data
 
     @asynccontextmanager
     async def _stream(self, method: str, path: str, timeout_s: float, **body: Any) -> AsyncIterator[httpx.Response]:
@@ -158,14 +175,14 @@ class OmniClient:
             async with asyncio.timeout(timeout_s), self._http.stream(method, path, **body) as response:
                 yield response
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL):
-            raise ServerUnreachable(self.url) from None
+            raise ServerUnreachable(self.url, self.health_tool) from None
         except (TimeoutError, httpx.TimeoutException):
             raise ServerTooSlow(
                 f"The vLLM server at {self.url} did not answer within {timeout_s:g} s. "
                 + ("Try fewer steps or a smaller size, or raise OMNI_TIMEOUT." if method == "POST" else "Try again.")
             ) from None
         except httpx.HTTPError:
-            raise ConnectionLost(self.url) from None
+            raise ConnectionLost(self.url, self.health_tool) from None
 
     def _picture(self, data: bytes) -> Picture:
         answer = self._decoded(data, _Pictures)
@@ -184,7 +201,7 @@ class OmniClient:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise UnusableAnswer(
                 f"The server at {self.url} answered something that a vLLM-Omni server does not. "
-                "Check OMNI_URL, and with `server_health` what is there."
+                f"Check {self.url_setting}, and with `{self.health_tool}` what is there."
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong between a request for a picture and its file, as one small tree.
+"""What can go wrong between a request for a picture or video and its file, as one small tree.
 
 Messages are written for the caller: they say what to do, and what a server sent is passed on only as far as it is
 plain text of a reasonable length.
@@ -59,19 +59,19 @@ class OutputFailed(OmniError):
 class ServerUnreachable(OmniError):
     """Nobody answers at the server's address."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, health_tool: str = "server_health") -> None:
         super().__init__(
-            f"Cannot connect to vLLM server at {url}. Is the container running? Check with `server_health` tool."
+            f"Cannot connect to vLLM server at {url}. Is the container running? Check with `{health_tool}` tool."
         )
 
 
 class ConnectionLost(OmniError):
     """The connection broke before the answer was there."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, health_tool: str = "server_health") -> None:
         super().__init__(
             f"The connection to the vLLM server at {url} was lost before its answer was there. "
-            "It may have been stopped or have crashed: check with `server_health` tool and try again."
+            f"It may have been stopped or have crashed: check with `{health_tool}` tool and try again."
         )
 
 

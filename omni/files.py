@@ -11,7 +11,9 @@ import secrets
 import time
 from collections.abc import Iterator
 from functools import cached_property
+from typing import BinaryIO
 
+from omni import mp4, png
 from omni.errors import InvalidParameters, OutputFailed
 
 FOLDER = "generated_images"
@@ -89,6 +91,14 @@ class OutputFolder:
         return OutputFailed(
             f"The output folder {self.path} cannot be used: {why}. Mend that, or set OMNI_OUTPUT_DIR to another folder."
         )
+
+
+def is_ours(file: BinaryIO) -> bool:
+    """Whether an open file is one that this server wrote, by the mark in it."""
+    if png.is_ours(file):
+        return True
+    file.seek(0)
+    return mp4.is_ours(file)
 
 
 def automatic_name(kind: str, prompt: str, extension: str) -> str:

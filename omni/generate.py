@@ -25,9 +25,10 @@ MODEL_KNOWN_S = 30.0
 
 
 class KnownModel(msgspec.Struct, frozen=True):
-    """The model on the server, and what is known of it."""
+    """The model on the server, and what is known of it; `served_as` is the name that the server wants to hear."""
 
     name: str
+    served_as: str
     profile: Profile
     in_registry: bool
 
@@ -84,7 +85,7 @@ class ImageMaker:
         if self._served is None or time.monotonic() > self._served_until_s:
             self._served = await self.client.served_model()
             self._served_until_s = time.monotonic() + MODEL_KNOWN_S
-        return KnownModel(self._served.id, *self._profiles.find(self._served.id, self._served.root))
+        return KnownModel(self._served.shown, self._served.id, *self._profiles.find(self._served.id, self._served.root))
 
     async def plan(
         self,
@@ -137,7 +138,7 @@ class ImageMaker:
 
     async def _generated(self, plan: Plan, parameters: ImageParameters) -> Picture:
         """The picture, asked for once more where the connection broke: with its seed it is the same one."""
-        fields = parameters.request(plan.model.profile)
+        fields = {"model": plan.model.served_as, **parameters.request(plan.model.profile)}
         try:
             return await self._asked(fields, plan, parameters)
         except ConnectionLost:

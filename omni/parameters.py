@@ -49,10 +49,12 @@ class ImageParameters(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.width * self.height * self.steps / 1e6
 
     def request(self, profile: Profile) -> dict[str, Any]:
-        """The fields of vLLM-Omni's images API. Steps, guidance, size and seed are always among them: what the server
-        would do without is not what the model's makers mean (50 steps for every model, guidance 1.0)."""
+        """The fields of vLLM-Omni's images API beside the model's name.
+
+        Steps, guidance, size and seed are always among them: what the server would do without is not what the model's
+        makers mean (50 steps for every model, guidance 1.0).
+        """
         fields: dict[str, Any] = {
-            "model": self.model,
             "prompt": self.prompt,
             "n": 1,
             "size": f"{self.width}x{self.height}",

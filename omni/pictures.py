@@ -11,6 +11,7 @@ import msgspec
 
 from media.decoding import decode
 from media.errors import MediaError
+from media.video import poster
 from omni.errors import UnusableAnswer
 from omni.png import SIGNATURE
 
@@ -100,6 +101,18 @@ def contact_sheet(files: Sequence[bytes]) -> Preview:
 def png_of(image: Image) -> bytes:
     """A picture as a PNG file, for a server that is to change it."""
     return _encoded(image, "PNG")
+
+
+def fitted(image: Image, width: int, height: int) -> bytes:
+    """A picture as a PNG file of this size: as much of its middle as has the shape, so that nothing is stretched."""
+    from PIL.ImageOps import fit
+
+    return _encoded(fit(image, (width, height)), "PNG")
+
+
+def video_preview(data: bytes) -> Preview:
+    """A frame out of a video, as `small_preview` makes it of a picture; raises `MediaError` where it is none."""
+    return _small(poster(data))
 
 
 def _small(image: Image) -> Preview:

@@ -159,7 +159,7 @@ class ProfileBook:
             found = profiles.get(_key(name)) or profiles.get(_last_part(name)) if name else None
             if found is not None:
                 return found, True
-        return msgspec.structs.replace(FALLBACK, **FAMILIES.get(_pipeline_class(root or model), {})), False
+        return msgspec.structs.replace(FALLBACK, **FAMILIES.get(pipeline_class(root or model), {})), False
 
     def _all(self) -> dict[str, Profile]:
         if self._profiles is None:
@@ -204,7 +204,7 @@ def _unusable(path: str, why: str) -> InvalidParameters:
     return InvalidParameters(f"The file that OMNI_PROFILES names, {path}, cannot be used: {why}.")
 
 
-def _pipeline_class(folder: str) -> str:
+def pipeline_class(folder: str) -> str:
     """The pipeline's class as the model's own files have it; "" where they are not on this machine."""
     try:
         with open(os.path.join(folder, "model_index.json"), "rb") as file:

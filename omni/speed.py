@@ -5,14 +5,26 @@ from __future__ import annotations
 import statistics
 import threading
 from collections import deque
+from typing import Protocol
 
-from omni.parameters import ImageParameters
 from omni.profiles import Profile
 
 KEPT = 20
 GUESSED_S = {"distilled": 1.5, "standard": 15.0}
 """Seconds for a picture of 1024 × 1024 at the profile's own number of steps, on a GPU that suits the model: the plan's
 1 to 2 s for distilled models, and the middle of its 5 to 30 s for all others."""
+
+
+class Work(Protocol):
+    """What a server was asked to make: by which model, and how much work that is."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+
+    @property
+    def megapixel_steps(self) -> float:
+        """Millions of pixels times steps, over all frames."""
 
 
 class SpeedBook:
@@ -23,7 +35,7 @@ class SpeedBook:
         self._warm: set[str] = set()
         self._lock = threading.Lock()
 
-    def learn(self, parameters: ImageParameters, seconds: float) -> None:
+    def learn(self, parameters: Work, seconds: float) -> None:
         """Notes one generation. A model's first is left out where others follow: servers compile and warm up then."""
         with self._lock:
             speeds = self._measured.setdefault(parameters.model, deque(maxlen=KEPT))

@@ -1,7 +1,7 @@
 """A plugin for vLLM-Omni: its diffusion models run on the CPU, and stop between two steps when told to.
 
 vLLM-Omni itself stays as it is. It finds the two functions below by their entry points (`pyproject.toml`), and takes
-from them a platform (`platform.py`, `attention.py`) and pipelines in place of two of its own (`pipelines.py`).
+from them a platform (`platform.py`, `attention.py`) and pipelines in place of three of its own (`pipelines.py`).
 Nothing here knows the MCP server; the two meet over HTTP only.
 """
 
@@ -24,6 +24,7 @@ def register_pipelines() -> None:
         return
     for architecture, pipeline in (
         ("Flux2KleinPipeline", "StoppableFlux2Klein"),
+        ("QwenImagePipeline", "StoppableQwenImage"),
         ("WanS2VPipeline", "StoppableWanS2V"),
     ):
         register_diffusion_model(architecture, "omni_cpu.pipelines", pipeline)

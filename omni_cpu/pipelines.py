@@ -17,27 +17,41 @@ import PIL.Image
 from vllm_omni.diffusion.cancellation import check_request_cancellation
 from vllm_omni.diffusion.models.flux2_klein import pipeline_flux2_klein
 from vllm_omni.diffusion.models.flux2_klein.pipeline_flux2_klein import get_flux2_klein_post_process_func  # noqa: F401
+from vllm_omni.diffusion.models.qwen_image import pipeline_qwen_image
+from vllm_omni.diffusion.models.qwen_image.pipeline_qwen_image import get_qwen_image_post_process_func  # noqa: F401
 from vllm_omni.diffusion.models.wan2_2 import pipeline_wan2_2_s2v
 from vllm_omni.diffusion.models.wan2_2.pipeline_wan2_2_s2v import get_wan22_s2v_post_process_func  # noqa: F401
 
 Request = Any
+NO_PROGRESS_BAR = {"disable": True}
+"""A bar for each picture and each clip would fill the log."""
 
 
-class StoppableFlux2Klein(pipeline_flux2_klein.Flux2KleinPipeline):
-    """FLUX.2 klein that looks for a cancelled request after each step's forward pass."""
+class _StopsAtSchedulerSteps:
+    """Looks for a cancelled request after the forward pass of each step."""
 
     supports_request_cancellation: ClassVar[bool] = True
+    _progress_bar_config = NO_PROGRESS_BAR
 
     def scheduler_step_maybe_with_cfg(self, *arguments: Any, **options: Any) -> Any:
         """One step of the scheduler, unless the request was cancelled."""
         check_request_cancellation()
-        return super().scheduler_step_maybe_with_cfg(*arguments, **options)
+        return super().scheduler_step_maybe_with_cfg(*arguments, **options)  # type: ignore[misc]
+
+
+class StoppableFlux2Klein(_StopsAtSchedulerSteps, pipeline_flux2_klein.Flux2KleinPipeline):
+    """FLUX.2 klein."""
+
+
+class StoppableQwenImage(_StopsAtSchedulerSteps, pipeline_qwen_image.QwenImagePipeline):
+    """Qwen-Image."""
 
 
 class StoppableWanS2V(pipeline_wan2_2_s2v.Wan22S2VPipeline):
-    """Wan2.2 S2V that looks for a cancelled request before each step, in every clip."""
+    """Wan2.2 S2V; it looks for a cancelled request before each step, in every clip of the video."""
 
     supports_request_cancellation: ClassVar[bool] = True
+    _progress_bar_config = NO_PROGRESS_BAR
 
     def record_denoise_step(self, *arguments: Any, **options: Any) -> None:
         """Notes that a step begins, unless the request was cancelled."""

@@ -7,17 +7,20 @@ the server answers, a folder for videos that goes with the server, and a log of 
 from __future__ import annotations
 
 import argparse
+import http.client
 import importlib.metadata
+import json
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 QUIET = {
@@ -25,12 +28,23 @@ QUIET = {
     "VLLM_LOGGING_COLOR": "0",
     "VLLM_DISABLE_LOG_LOGO": "1",
     "VLLM_NO_USAGE_STATS": "1",  # it would report to vLLM's authors
+    "TORCH_LOGS": "-torch._library",  # it warns that there is no Triton
     "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",
+    # Of the process that removes what a server that was ended in the middle of its work has left.
+    "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
 }
 """Variables for the server, where the caller has not set them."""
+SHARING = {
+    "OMP_WAIT_POLICY": "passive",  # torch's idle threads sleep instead of spinning
+    "VLLM_OMNI_EVENT_DRIVEN_ORCH": "1",  # an idle server looks for work less often: 6 % of a core instead of 10 %
+}
+"""Likewise; the cores are shared with the chat engine."""
+LOCAL = {"GLOO_SOCKET_IFNAME": "lo"}
+"""Likewise: what torch opens for its processes to meet, only this machine can reach."""
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""The types of weights, in safetensors' names and in vLLM-Omni's."""
 POLL_S = 0.2
-SHUTDOWN_S = 1.5
+SHUTDOWN_S = 1.2
 """How long the server may take to end; one that does nothing takes one second."""
 
 
@@ -43,16 +57,17 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     ours, theirs = parser.parse_known_args()
     _refuse_taken_port(ours.host, ours.port)
-    set_defaults(QUIET)
+    set_defaults({**QUIET, **SHARING, **LOCAL})
     if os.path.isdir(ours.model):
         set_defaults({"HF_HUB_OFFLINE": "1"})
     with tempfile.TemporaryDirectory(prefix="omni-cpu-videos-") as videos:
         set_defaults({"VLLM_OMNI_SERVER_STORAGE__PATH": videos})
-        _limit_shutdown(videos)
+        _end_promptly(videos)
         _announce_when_ready(ours.host, ours.port, started_s)
         sys.argv = [
             *("vllm-omni", "serve", ours.model, "--omni", "--host", ours.host, "--port", str(ours.port)),
             *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
+            *_dtype_arguments(ours.model, theirs),
             *theirs,
         ]
         _entry_point()
@@ -80,18 +95,40 @@ def _refuse_taken_port(host: str, port: int) -> None:
             sys.exit(f"omni-cpu: cannot listen at {host}, port {port}: {error.strerror}. Choose another with --port.")
 
 
-def _limit_shutdown(videos: str) -> None:
-    """Ends this process soon after a signal; vLLM-Omni would first compute the pictures that it is at to their end."""
+def _dtype_arguments(model: str, given: Sequence[str]) -> list[str]:
+    """The type of a folder's weights as an argument: vLLM-Omni takes bfloat16 for granted, and fails with others."""
+    if any(argument.partition("=")[0] == "--dtype" for argument in given):
+        return []
+    for file in sorted(Path(model, "transformer").glob("*.safetensors")):
+        with file.open("rb") as weights:
+            header_bytes = int.from_bytes(weights.read(8), "little")
+            if header_bytes > file.stat().st_size:  # no safetensors file; vLLM-Omni will say so
+                return []
+            header = json.loads(weights.read(header_bytes))
+        types = {tensor["dtype"] for name, tensor in header.items() if name != "__metadata__"}
+        if len(types) == 1 and (dtype := DTYPES.get(types.pop())):
+            return ["--dtype", dtype]
+    return []
+
+
+def _end_promptly(videos: str) -> None:
+    """Has signals end this process: at once while it loads, and soon after when it serves.
+
+    vLLM-Omni takes the signals over when it serves; it would compute the pictures that it is at to their end first.
+    """
+
+    def end(status: int) -> None:
+        shutil.rmtree(videos, ignore_errors=True)
+        os._exit(status)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: end(128 + number))
     from vllm_omni.entrypoints.async_omni import AsyncOmni
 
     shut_down = AsyncOmni.shutdown
 
-    def end() -> None:
-        shutil.rmtree(videos, ignore_errors=True)
-        os._exit(0)
-
     def shut_down_in_time(*arguments: Any, **options: Any) -> Any:
-        timer = threading.Timer(SHUTDOWN_S, end)
+        timer = threading.Timer(SHUTDOWN_S, end, (0,))
         timer.daemon = True
         timer.start()
         return shut_down(*arguments, **options)
@@ -115,10 +152,11 @@ def _announce_when_ready(host: str, port: int, started_s: float) -> None:
 
 
 def _healthy(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
+        with opener.open(f"{url}/health", timeout=10) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException):
         return False
 
 

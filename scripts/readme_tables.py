@@ -21,8 +21,8 @@ SECTION_TITLES = {
     "engine": "Model and engine",
     "sampling": "Sampling defaults",
     "sessions": "Sessions",
-    "media": "Pictures",
-    "omni": "Generating images",
+    "media": "Pictures, audio and video",
+    "omni": "Generating images and videos",
 }
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from PIL import Image
 
@@ -72,7 +72,7 @@ class ScriptedOmni(ThreadingHTTPServer):
         self.most_running = 0
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
 
-    def __enter__(self) -> ScriptedOmni:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

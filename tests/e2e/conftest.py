@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e import tiny_models
+from tests.e2e import omni_server, tiny_models
 from tests.e2e.model_server import ModelServer
 from tests.e2e.omni_server import OmniServer
 from tests.e2e.server_process import ROOT, ServerProcess
@@ -50,6 +50,15 @@ def demo_server(model: dict[str, str]) -> Iterator[ServerProcess]:
         yield process
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Installs vLLM-Omni before the first test, when one needs it: within a test it would count against its timeout."""
+    if not session.config.option.collectonly and any(
+        "omni_environment" in getattr(item, "fixturenames", ()) for item in session.items
+    ):
+        omni_server.set_up()
+
+
 @pytest.fixture(scope="session")
 def model_server() -> Iterator[ModelServer]:
     """A vLLM server with the bundled model, for the whole run."""
@@ -68,14 +77,20 @@ def remote_server(model_server: ModelServer) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="session")
-def omni_image_server() -> Iterator[OmniServer]:
+def omni_environment() -> None:
+    """What every test needs that starts a vLLM-Omni; skips it where that cannot be installed."""
+    omni_server.require()
+
+
+@pytest.fixture(scope="session")
+def omni_image_server(omni_environment: None) -> Iterator[OmniServer]:
     """A vLLM-Omni with a tiny FLUX.2 klein, for the whole run; what it draws is noise."""
     with OmniServer("klein") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def omni_video_server() -> Iterator[OmniServer]:
+def omni_video_server(omni_environment: None) -> Iterator[OmniServer]:
     """A vLLM-Omni with a tiny Wan2.2 S2V (a picture and a sound become a video of noise), for the whole run."""
     with OmniServer("wan-s2v") as server:
         yield server

@@ -3,15 +3,18 @@
     with OmniServer("klein") as server:
         httpx.get(f"{server.url}/health")
 
-The environment `.venv-omni` and the tiny checkpoints are made when a test first asks for them, and kept.
+The environment `.venv-omni` and the tiny checkpoints are made when a test first asks for them, and kept. A test that
+starts a server takes the fixture `omni_environment`, or one of the shared servers.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,23 +27,26 @@ from types import TracebackType
 
 import pytest
 
-from tests.e2e.environments import UNREACHABLE
+from tests.e2e import environments
 from tests.e2e.server_process import OneProcess, children_of
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "omni-cpu"
 SETUP_TIMEOUT_S = 1200
+UNREACHABLE = (*environments.UNREACHABLE, "is the package index that pip uses within reach?")
 START_S = 240.0
 """How long a server may take to answer: 15 s on an idle machine, and more before Python has compiled its modules."""
 EXIT_S = 20.0
+# A picture's request counts as waiting until it is done, a video's as running.
+AT_WORK = re.compile(rb"^vllm_omni:num_requests_(running|waiting)(\{.*\})? [1-9]", re.MULTILINE)
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens URLs of this machine, whatever proxy the environment names."""
 TINY = ("klein", "qwen-image", "z-image", "wan-s2v")
 
 
-def set_up() -> None:
-    """Makes `.venv-omni`, or leaves a complete one alone.
-
-    Skips the calling test when no package index can be reached; raises RuntimeError for any other failure.
-    """
+@functools.cache
+def set_up() -> str | None:
+    """Makes `.venv-omni`, or leaves a complete one alone; returns what went wrong, if anything did."""
     run = subprocess.run(
         [SCRIPT, "--setup-only"],
         stdin=subprocess.DEVNULL,
@@ -49,11 +55,20 @@ def set_up() -> None:
         errors="replace",
         timeout=SETUP_TIMEOUT_S,
     )
-    if run.returncode == 0:
+    return run.stderr if run.returncode else None
+
+
+def require() -> None:
+    """Skips the calling test where no package index can be reached.
+
+    Raises: `RuntimeError` when vLLM-Omni could not be installed for another reason.
+    """
+    problem = set_up()
+    if problem is None:
         return
-    if any(sign in run.stderr for sign in UNREACHABLE):
+    if any(sign in problem for sign in UNREACHABLE):
         pytest.skip("vLLM-Omni cannot be installed: no package index can be reached")
-    raise RuntimeError(f"scripts/omni-cpu --setup-only failed:\n{run.stderr}")
+    raise RuntimeError(f"scripts/omni-cpu --setup-only failed:\n{problem}")
 
 
 class OmniServer:
@@ -66,12 +81,10 @@ class OmniServer:
     """
 
     def __init__(self, model: str | Path, port: int = 0, arguments: Sequence[str] = ()) -> None:
-        set_up()
         self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the server)
         tiny = ("--tiny", str(model)) if model in TINY else (str(model),)
-        # vLLM-Omni asks the kernel to end it with the thread that started it, so a server is started by the main one.
         self.process = subprocess.Popen(
             [SCRIPT, "--port", str(self.port), *tiny, "--", *arguments],
             stdin=subprocess.DEVNULL,
@@ -126,10 +139,24 @@ class OmniServer:
     def is_healthy(self) -> bool:
         """Whether `/health` answers with status 200."""
         try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=30) as answer:
+            with DIRECT.open(f"{self.url}/health", timeout=30) as answer:
                 return bool(answer.status == 200)
         except (OSError, http.client.HTTPException):
             return False
+
+    def wait_until_working(self, timeout_s: float = 30.0) -> None:
+        """Waits until the engine has a request, as the server's metrics tell.
+
+        Raises: `TimeoutError`.
+        """
+        until_s = time.monotonic() + timeout_s
+        while True:
+            with DIRECT.open(f"{self.url}/metrics", timeout=30) as answer:
+                if AT_WORK.search(answer.read()):
+                    return
+            if time.monotonic() > until_s:
+                raise TimeoutError(f"the engine got no request in {timeout_s} s")
+            time.sleep(0.05)
 
     def processes(self) -> list[OneProcess]:
         """The living processes that the server started."""
@@ -143,12 +170,16 @@ class OmniServer:
                 self.process.wait(EXIT_S)
         return self.kill()
 
+    def kill_alone(self) -> int:
+        """Ends the server's own process at once; returns its exit status."""
+        if self.process.poll() is None:
+            self.process.kill()
+        return self.process.wait()
+
     def kill(self) -> int:
         """Ends the server and all that it started at once; returns its exit status."""
         left = self.processes()
-        if self.process.poll() is None:
-            self.process.kill()
-        status = self.process.wait()
+        status = self.kill_alone()
         for process in left:
             if process.alive():
                 with contextlib.suppress(ProcessLookupError):

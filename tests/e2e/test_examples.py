@@ -22,6 +22,7 @@ from tests.e2e.environments import python_environment
 from tests.e2e.omni_server import OmniServer
 from tests.e2e.pictures import drawn, png
 from tests.e2e.server_process import LOAD_S, ROOT, ServerProcess, client_environment, parsed
+from tests.unit.media.recordings import recording
 
 Json = dict[str, Any]
 TOOLS_BY_NAME = {tool.name: tool for tool in TOOLS}
@@ -86,6 +87,18 @@ def test_demo_generates_a_picture_and_looks_at_it(
     (path,) = (tmp_path / "out").iterdir()
     assert f"saved as {path}" in finished.stdout
     assert "  model  " in finished.stdout
+
+
+def test_demo_makes_a_face_talk(omni_video_server: OmniServer, tmp_path: Path) -> None:
+    environment = {"OMNI_VIDEO_URL": omni_video_server.url, "OMNI_OUTPUT_DIR": str(tmp_path / "out")}
+    picture, voice = tmp_path / "small.png", tmp_path / "voice.wav"
+    picture.write_bytes(png(drawn("blue", "circle", "red")))
+    voice.write_bytes(recording(seconds=0.3))
+    finished = run([ROOT / "scripts" / "demo", "video", picture, voice], tmp_path, **environment)
+    assert finished.returncode == 0, finished.stderr
+    (path,) = (tmp_path / "out").iterdir()
+    assert f"saved as {path}" in finished.stdout
+    assert "random, so it shows noise" in finished.stdout
 
 
 def test_demo_says_what_to_do_without_a_server(tmp_path: Path) -> None:

@@ -15,14 +15,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 GROUND_FLOOR = ("mcp_protocol", "engine", "media", "omni")
 OURS = {"vllm_server", "settings", "client_configs", "handlers", *GROUND_FLOOR}
-HEAVY = {"vllm", "torch", "transformers", "PIL", "httpx", "httpcore", "requests", "pydantic", "numpy", "pynvml"}
+HEAVY = {"vllm", "torch", "transformers", "PIL", "httpx", "httpcore", "requests", "pydantic", "numpy", "pynvml", "av"}
 
 FORBIDDEN = {
     "settings": OURS | HEAVY,
     "mcp_protocol": (OURS | HEAVY) - {"mcp_protocol"},
     "engine": OURS - {"engine", "settings"},
     "omni": (OURS - {"omni", "media", "settings"}) | (HEAVY - {"PIL", "httpx"}),
-    "media": (OURS - {"media", "settings"}) | (HEAVY - {"PIL", "httpx", "httpcore", "numpy"}),
+    "media": (OURS - {"media", "settings"}) | (HEAVY - {"PIL", "httpx", "httpcore", "numpy", "av"}),
     "handlers": {"vllm_server", "client_configs"} | HEAVY,
 }
 """What each room imports nowhere, not even inside a function. What only types need does not count."""

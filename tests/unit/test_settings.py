@@ -55,6 +55,11 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("media", "VLLM_ALLOWED_MEDIA_DIRS", "/a::/b", ("/a", "/b")),
     ("media", "VLLM_ALLOWED_MEDIA_HOSTS", "a.example, b.example", ("a.example", "b.example")),
     ("media", "VLLM_MAX_IMAGE_BYTES", "1000", 1000),
+    ("media", "VLLM_MAX_AUDIO_BYTES", "1000", 1000),
+    ("media", "VLLM_MAX_VIDEO_BYTES", "1073741824", 1 << 30),
+    ("media", "OMNI_MAX_AUDIO_S", "0.5", 0.5),
+    ("media", "OMNI_MAX_AUDIO_S", "3600", 3600.0),
+    ("media", "VLLM_VIDEO_FETCH_TIMEOUT", "3600", 3600.0),
     ("omni", "OMNI_URL", "http://192.168.1.50:6655/", "http://192.168.1.50:6655"),
     ("omni", "OMNI_URL", "https://[::1]/omni", "https://[::1]/omni"),
     ("omni", "OMNI_API_KEY", "sk-x", "sk-x"),
@@ -63,11 +68,21 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("omni", "OMNI_MAX_CONCURRENT", "Auto", None),
     ("omni", "OMNI_MAX_CONCURRENT", "8", 8),
     ("omni", "OMNI_TIMEOUT", "0.5", 0.5),
+    ("omni", "OMNI_VIDEO_URL", "http://gpu:6656/", "http://gpu:6656"),
+    (
+        "omni",
+        "OMNI_VIDEO_MODELS",
+        "wan=http://a:1, longcat=https://b/v",
+        {"wan": "http://a:1", "longcat": "https://b/v"},
+    ),
+    ("omni", "OMNI_VIDEO_MODELS", '{"my model": "http://a:1/"}', {"my model": "http://a:1"}),
+    ("omni", "OMNI_VIDEO_TIMEOUT", "604800", 604_800.0),
     ("omni", "OMNI_JOB_TTL", "60", 60.0),
 ]
 NAMED_FOLDERS = (
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}'
 )
+NAMED_SERVERS = 'name=URL pairs with different names, separated by commas or spaces, or a JSON object {"name": "URL"}'
 FIELDS = {
     entry.variable: (section, name)
     for section, cls in SECTIONS.items()
@@ -120,6 +135,16 @@ def test_value_is_read_into_its_section(section: str, variable: str, text: str, 
         ("VLLM_ALLOWED_MEDIA_DIRS", "pictures", "absolute folders separated by ':'"),
         ("VLLM_ALLOWED_MEDIA_DIRS", "/a:b", "absolute folders separated by ':'"),
         ("VLLM_IMAGE_FETCH_TIMEOUT", "0", "a number above 0 and up to 600"),
+        *(
+            ("OMNI_VIDEO_MODELS", text, NAMED_SERVERS)
+            for text in ("wan", "wan=gpu:1", "=http://a", "a=http://a,a=http://b", '{"a": 1}', "a=file:///x")
+        ),
+        ("OMNI_VIDEO_TIMEOUT", "0", "a number above 0 and up to 604800"),
+        ("VLLM_VIDEO_FETCH_TIMEOUT", "3601", "a number above 0 and up to 3600"),
+        ("VLLM_MAX_AUDIO_BYTES", "999", "a whole number from 1000 to 1073741824"),
+        ("VLLM_MAX_VIDEO_BYTES", "1073741825", "a whole number from 1000 to 1073741824"),
+        ("OMNI_MAX_AUDIO_S", "0", "a number above 0 and up to 3600"),
+        ("OMNI_MAX_AUDIO_S", "nan", "a number above 0 and up to 3600"),
     ],
 )
 def test_wrong_value_is_a_problem_with_name_value_and_what_is_allowed(variable: str, text: str, allowed: str) -> None:

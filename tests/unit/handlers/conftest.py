@@ -19,6 +19,8 @@ from mcp_protocol.versions import Revision
 from tests.unit.fake_engine import FakeEngine
 
 Json = dict[str, Any]
+NOWHERE = "/nowhere/generated"
+"""Where nothing was generated before, as it may have been in the working folder."""
 
 
 class Desk:
@@ -26,7 +28,7 @@ class Desk:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.engine = FakeEngine()
-        self.services = Services(settings.read(environment))
+        self.services = Services(settings.read({"OMNI_OUTPUT_DIR": NOWHERE, **environment}))
         self.services.engine = self.engine
         self.toolbox = toolbox(self.services)
         self.sent: list[Json] = []

@@ -12,7 +12,10 @@ from omni.files import OutputFolder
 from omni.generate import ImageMaker
 from omni.jobs import Jobs
 from omni.profiles import ProfileBook
+from omni.video import VideoMaker
+from omni.video_servers import VideoServers
 from tests.scripted_omni import ScriptedOmni
+from tests.scripted_video import ScriptedVideoServer
 
 
 @pytest.fixture
@@ -34,3 +37,17 @@ def jobs() -> Iterator[Jobs]:
 def maker(omni: ScriptedOmni, jobs: Jobs, tmp_path: Path) -> ImageMaker:
     """Makes pictures with the scripted server, within 5 seconds each."""
     return ImageMaker(OmniClient(omni.url, 5.0), ProfileBook(), OutputFolder(str(tmp_path / "out")), jobs)
+
+
+@pytest.fixture
+def video_server() -> Iterator[ScriptedVideoServer]:
+    """A running server of talking video."""
+    with ScriptedVideoServer() as server:
+        yield server
+
+
+@pytest.fixture
+def video_maker(video_server: ScriptedVideoServer, jobs: Jobs, tmp_path: Path) -> VideoMaker:
+    """Makes videos with the scripted server, within 5 seconds each."""
+    servers = VideoServers(video_server.url, {}, 5.0, None)
+    return VideoMaker(servers, OutputFolder(str(tmp_path / "out")), jobs, 5.0)

@@ -162,6 +162,14 @@ def test_another_model_on_the_server_is_noticed(maker: ImageMaker, omni: Scripte
     assert made(maker).items[0].result.parameters.steps == 50
 
 
+def test_folders_of_the_serving_machine_are_told_to_it_alone(maker: ImageMaker, omni: ScriptedOmni) -> None:
+    omni.model = "/srv/models/mine"
+    job = made(maker)
+    assert omni.generations()[0]["model"] == "/srv/models/mine"
+    assert job.items[0].result.parameters.model == "mine"
+    assert b"/srv/" not in Path(job.items[0].result.file_path).read_bytes()
+
+
 def test_unknown_model_comes_with_a_warning(maker: ImageMaker, omni: ScriptedOmni) -> None:
     omni.model = "someone/something"
     assert planned(maker).notes == [

@@ -50,7 +50,6 @@ def test_request_has_steps_guidance_size_and_seed_under_the_names_of_the_family(
     request = resolved(profile, seed=3).request(profile)
     size = "x".join(map(str, profile.default_resolution))
     common = {
-        "model": "m",
         "prompt": "a cat",
         "n": 1,
         "size": size,

@@ -1,0 +1,182 @@
+"""Files of sound and video, opened so that FFmpeg sees bytes in memory and nothing else.
+
+FFmpeg reads hundreds of formats. Some open other files and addresses (HLS, DASH, concat, SDP, picture sequences), and
+many have a history of memory faults. So the first bytes decide here which one of a few demuxers gets them, FFmpeg is
+given no name, no protocol and no way to open anything, and only decoders of common codecs run.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from media.errors import MediaError, MediaTooLarge, MediaUnreadable
+from media.layout import bare_wav, is_sound_mp4
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.stream import Stream
+
+    from media.kinds import MediaKind
+
+READABLE = "WAV, AIFF, MP3, AAC, FLAC, Ogg, MP4, M4A, MOV, WebM and Matroska"
+_WIDTHS = ("s16", "s24", "s32", "f32", "f64")
+_PCM = {
+    f"pcm_{kind}"
+    for kind in ("u8", "s8", "alaw", "mulaw", *(f"{width}{end}" for width in _WIDTHS for end in ("le", "be")))
+}
+AUDIO_DECODERS = frozenset(
+    {"aac", "ac3", "alac", "amrnb", "amrwb", "eac3", "flac", "libopus", "opus", "vorbis"}
+    | {"mp2", "mp2float", "mp3", "mp3float", "adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms"}
+    | _PCM
+)
+VIDEO_DECODERS = frozenset({"av1", "h263", "h264", "hevc", "libdav1d", "mjpeg", "mpeg4", "theora", "vp8", "vp9"})
+MAX_STREAMS = 32
+
+_MP4_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
+_MAX_PADDING = 65_536
+_MAX_TAGS = 4
+
+
+def format_of(data: bytes) -> str | None:
+    """FFmpeg's name for the container that these bytes begin, or None if it is none of the readable ones."""
+    if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
+        return "wav"
+    if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
+        return "aiff"
+    if data[:4] == b"OggS":
+        return "ogg"
+    if data[:4] == b"\x1aE\xdf\xa3":
+        return "matroska"
+    if data[4:8] in _MP4_ATOMS:
+        return "mov"
+    return _bare_stream_format(data, start_of_stream(data))
+
+
+def start_of_stream(data: bytes) -> int:
+    """Where a bare stream (MP3, AAC, FLAC) begins: after ID3 tags, which may hold cover pictures, and zeros."""
+    start = 0
+    for _ in range(_MAX_TAGS):
+        if data[start : start + 3] != b"ID3" or start + 10 > len(data):
+            break
+        size = 0
+        for byte in data[start + 6 : start + 10]:
+            size = size << 7 | byte & 0x7F
+        start += 10 + size
+    head = data[start : start + _MAX_PADDING]
+    return start + len(head) - len(head.lstrip(b"\0"))
+
+
+def _bare_stream_format(data: bytes, start: int) -> str | None:
+    if data[start : start + 4] == b"fLaC":
+        return "flac"
+    head = data[start : start + 2]
+    if len(head) < 2 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    # The two bits that tell MPEG's layers apart. Layer I is not read: nobody uses it, and UTF-16 text looks like it.
+    layer = head[1] >> 1 & 3
+    if layer == 0:
+        return "aac" if head[1] & 0xF0 == 0xF0 else None
+    return "mp3" if layer in (1, 2) else None
+
+
+class Deadline:
+    """Until when decoding may go on."""
+
+    def __init__(self, timeout_s: float, noun: str) -> None:
+        self.timeout_s = timeout_s
+        self._noun = noun
+        self._end = time.monotonic() + timeout_s
+
+    def passed(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() >= self._end
+
+    def check(self) -> None:
+        """Raises `MediaTooLarge` when the time is up."""
+        if self.passed():
+            raise MediaTooLarge(f"The {self._noun} takes more than {self.timeout_s:g} s to decode.")
+
+
+@contextmanager
+def opened(data: bytes, kind: MediaKind, deadline: Deadline, max_pixels: int = 1) -> Iterator[InputContainer]:
+    """Opens sound or video for reading; what FFmpeg raises inside of the block becomes one of our errors.
+
+    `max_pixels` bounds each frame of video, also where FFmpeg looks at frames to find out what they are.
+
+    Raises `MediaUnreadable` or `MediaTooLarge`.
+    """
+    name = format_of(data)
+    if name is None:
+        raise MediaUnreadable(f"This is not {kind.noun} in a readable format; readable are {READABLE}.")
+    if name == "wav":
+        data = bare_wav(data)
+    elif name == "mov" and not is_sound_mp4(data):
+        raise damaged(kind)
+    import av
+
+    av.logging.set_level(None)
+    options = {
+        "format_whitelist": name,
+        "protocol_whitelist": "none",
+        "codec_whitelist": ",".join(sorted(AUDIO_DECODERS | VIDEO_DECODERS)),
+        "max_streams": str(MAX_STREAMS),
+        "max_pixels": str(max_pixels),
+    }
+    try:
+        with av.open(
+            _TimedBytes(data, deadline),
+            "r",
+            format=name,
+            options=options,
+            # Tags are not read, but those in other encodings than UTF-8 would be an error.
+            metadata_errors="replace",
+            timeout=deadline.timeout_s,
+            io_open=_open_nothing,
+        ) as container:
+            yield container
+    except MediaError:
+        raise
+    except MemoryError as error:
+        raise MediaTooLarge(f"The {kind.noun} takes more memory than there is.") from error
+    except Exception as error:
+        # The texts of FFmpeg's errors say nothing that a caller could use, and may say what is none of theirs.
+        deadline.check()
+        raise damaged(kind) from error
+
+
+def damaged(kind: MediaKind) -> MediaUnreadable:
+    """The error for what begins like a readable file and is none."""
+    return MediaUnreadable(f"The {kind.noun} is damaged or cut off, or it is of a rare kind that is not read.")
+
+
+def is_moving(stream: Stream) -> bool:
+    """Whether a stream of video is one, and not the cover picture of a song."""
+    from av.stream import Disposition
+
+    return not stream.disposition & Disposition.attached_pic
+
+
+def decoder_of(stream: Any) -> str:
+    """The name of the decoder that would read a stream; empty if there is none."""
+    context = stream.codec_context
+    return str(context.codec.name) if context is not None else ""
+
+
+class _TimedBytes(io.BytesIO):
+    """Bytes that end when the time is up, so that no loop inside of FFmpeg outlives it."""
+
+    def __init__(self, data: bytes, deadline: Deadline) -> None:
+        super().__init__(data)
+        self._deadline = deadline
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Reads as a file does."""
+        return b"" if self._deadline.passed() else super().read(size)
+
+
+def _open_nothing(url: str, flags: int, options: dict[str, str]) -> Any:
+    raise PermissionError("files do not open files")

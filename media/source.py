@@ -1,0 +1,66 @@
+"""Any reference to media becomes bytes: paths, http(s), `data:` and `file:` URLs, base64.
+
+All kinds of media are read by the same rules; a kind differs from another in its limits and its words alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from media.errors import MediaForbidden, shown
+from media.inline import decode_base64, decode_data_url, refuse_other_media
+from media.network import fetch
+from media.paths import path_of_file_url, read_file
+
+if TYPE_CHECKING:
+    from media.kinds import MediaKind
+    from settings import MediaSettings
+
+_SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
+
+
+class MediaSource:
+    """Reads the bytes of one kind of media within its limits. Any thread may call it.
+
+    `timeout_s` bounds a download. All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or
+    `MediaUnreadable`; what the bytes are is for the caller to find out.
+    """
+
+    def __init__(self, kind: MediaKind, max_bytes: int, timeout_s: float, settings: MediaSettings) -> None:
+        self._kind = kind
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
+        self._settings = settings
+
+    def read(self, reference: str) -> bytes:
+        """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
+        return self.read_url(reference) if _SCHEME.match(reference) else self.read_path(reference)
+
+    def read_path(self, path: str) -> bytes:
+        """Reads a file; `path` is absolute, begins with "~", or counts from the server's working folder."""
+        return read_file(path, self._settings.allowed_dirs, self._max_bytes, self._kind)
+
+    def read_url(self, url: str) -> bytes:
+        """Reads an http, https, `data:` or `file:` URL."""
+        scheme = url[:8].partition(":")[0].casefold()
+        if scheme == "data":
+            return decode_data_url(url, self._max_bytes, self._kind)
+        if scheme == "file":
+            return self.read_path(path_of_file_url(url))
+        if scheme not in ("http", "https"):
+            raise MediaForbidden(f"The URL {shown(url)} is not read: only http, https, data and file URLs are.")
+        return fetch(
+            url,
+            max_bytes=self._max_bytes,
+            timeout_s=self._timeout_s,
+            allowed_hosts=self._settings.allowed_hosts,
+            kind=self._kind,
+        )
+
+    def read_base64(self, data: str, mime_type: str | None) -> bytes:
+        """Reads base64 text, or a data URL in its place; a MIME type of another kind of media is an error."""
+        refuse_other_media(mime_type, self._kind)
+        if data[:5].casefold() == "data:":
+            return self.read_url(data)
+        return decode_base64(data, self._max_bytes, self._kind)

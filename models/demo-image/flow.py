@@ -1,0 +1,160 @@
+"""The second stage: text encoder and transformer learn to turn noise into the picture that a prompt asks for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from captions import caption
+from components import TOKEN_CHANNELS, TOKEN_PIXELS, from_tokens, positions
+from latents import Bank, Size, denormalised, noise_for
+from prompting import Heard, listen
+from sheets import save_sheet
+from stages import Stage, run_stage
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast
+from vocabulary import render
+from world import COLOUR_NAMES, SHAPES, Scenes
+
+# Noise levels of the four steps that the schedule in `components.py` makes.
+LEVELS = (1.0, 0.75, 0.5, 0.25)
+# How often a batch trains exactly these levels; otherwise any, so that other step counts work as well.
+SERVED_SHARE = 0.75
+# In the second half of the stage, how often it starts from where the model's own steps have led.
+OWN_STEPS_SHARE = 0.5
+TOKENS_PER_STEP = 20 * 64
+SHOWN = (
+    "a red circle on a blue background",
+    "Green square, white background",
+    "draw a yellow triangle on black",
+    "a pink circle on a gray background.",
+    "an orange triangle on a purple background",
+    "a blue background with a white square",
+    "a black circle",
+    "the gray triangle on the orange background",
+)
+
+
+@dataclass(frozen=True)
+class Painter:
+    """The parts that together turn prompts into pictures."""
+
+    tokenizer: PreTrainedTokenizerFast
+    text_encoder: Any
+    transformer: Any
+    autoencoder: Any
+
+    def velocity(self, heard: Heard, tokens: Tensor, levels: Tensor) -> Tensor:
+        """The direction from picture to noise at `tokens` (N, C, h, w), whose noise levels (N,) are 0 to 1."""
+        _, channels, height, width = tokens.shape
+        text_places, picture_places = positions(heard.places, height, width)
+        weights = functional.pad(heard.weights, (0, height * width))
+        said = self.transformer(
+            hidden_states=tokens.flatten(2).transpose(1, 2),
+            encoder_hidden_states=heard.tokens,
+            timestep=levels,
+            img_ids=picture_places,
+            txt_ids=text_places,
+            guidance=None,
+            joint_attention_kwargs={"attention_mask": weights},
+            return_dict=False,
+        )[0]
+        result: Tensor = said.float().transpose(1, 2).reshape(-1, channels, height, width)
+        return result
+
+    def step(self, heard: Heard, tokens: Tensor, level: float, following: float) -> Tensor:
+        """One Euler step from one noise level to the following."""
+        velocity = self.velocity(heard, tokens, torch.full((len(tokens),), level))
+        return tokens + (following - level) * velocity
+
+    def tokens(self, prompts: list[str], noise: Tensor, steps: int) -> Tensor:
+        """What so many even steps make of noise (N, C, h, w)."""
+        heard = listen(self.text_encoder, render(self.tokenizer, prompts))
+        tokens = noise
+        for level, following in pairwise(torch.linspace(1, 0, steps + 1).tolist()):
+            tokens = self.step(heard, tokens, level, following)
+        return tokens
+
+    def pictures(self, prompts: list[str], size: Size, generator: torch.Generator, steps: int = 4) -> Tensor:
+        """Generates a picture for each prompt, (N, 3, height, width) of -1 to 1."""
+        width, height = (side // TOKEN_PIXELS for side in size)
+        with torch.no_grad():
+            noise = torch.randn(len(prompts), TOKEN_CHANNELS, height, width, generator=generator)
+            tokens = self.tokens(prompts, noise, steps)
+            seen: Tensor = self.autoencoder.decode(from_tokens(denormalised(self.autoencoder, tokens))).sample
+        return seen
+
+
+def train_flow(
+    painter: Painter,
+    banks: Mapping[Size, Bank],
+    shares: Mapping[Size, float],
+    stage: Stage,
+    folder: Path,
+    seed: int,
+    on_checkpoint: Callable[[], None],
+) -> None:
+    """Trains until the stage ends, on batches of one size each; every checkpoint leaves `flow.png` to look at."""
+    sizes, weights = list(shares), torch.tensor(list(shares.values()))
+
+    def loss_of_step(progress: float, generator: torch.Generator) -> Tensor:
+        size = sizes[int(torch.multinomial(weights, 1, generator=generator))]
+        return flow_loss(painter, banks[size], progress, generator)
+
+    def look(step: int) -> None:
+        generator = torch.Generator().manual_seed(1)
+        rows = [painter.pictures(list(SHOWN), sizes[0], generator, steps) for steps in (4, 4, 4, 1, 8)]
+        save_sheet(torch.cat(rows), folder / "flow.png", columns=len(SHOWN))
+        on_checkpoint()
+
+    # On a CPU the backward pass of the usual attention is slow in bfloat16.
+    painter.transformer.set_attention_backend("_native_math")
+    modules = nn.ModuleDict({"text_encoder": painter.text_encoder, "transformer": painter.transformer})
+    run_stage(stage, modules, loss_of_step, folder, seed, look)
+
+
+def flow_loss(painter: Painter, bank: Bank, progress: float, generator: torch.Generator) -> Tensor:
+    """Squared error of the velocity, on the straight line to the picture or after some of the model's own steps."""
+    _, _, height, width = bank.tokens.shape
+    rows = torch.randint(len(bank.tokens), (TOKENS_PER_STEP // (height * width),), generator=generator)
+    scenes, pictures = bank.scenes[rows], bank.tokens[rows]
+    prompts = render(painter.tokenizer, captions_of(scenes, generator))
+    noise = noise_for(scenes.numbers, pictures.shape, generator)
+    served = torch.rand((), generator=generator) < SERVED_SHARE
+    own = served and progress > 0.5 and torch.rand((), generator=generator) < OWN_STEPS_SHARE
+    with torch.autocast("cpu", torch.bfloat16):
+        heard = listen(painter.text_encoder, prompts, generator)
+        if own:
+            taken = int(torch.randint(1, len(LEVELS), (), generator=generator))
+            tokens, levels = _own_steps(painter, heard, noise, taken), torch.full((len(rows),), LEVELS[taken])
+        else:
+            any_level = 0.02 + 0.98 * torch.rand(len(rows), generator=generator)
+            one_of_four = torch.tensor(LEVELS)[torch.randint(len(LEVELS), (len(rows),), generator=generator)]
+            levels = one_of_four if served else any_level
+            share = levels[:, None, None, None]
+            tokens = (1 - share) * pictures + share * noise
+        velocity = painter.velocity(heard, tokens, levels)
+    return functional.mse_loss(velocity, (tokens - pictures) / levels[:, None, None, None])
+
+
+def captions_of(scenes: Scenes, generator: torch.Generator) -> list[str]:
+    """A random prompt for every scene."""
+    rng = random.Random(int(torch.randint(2**60, (), generator=generator)))
+    names = zip(scenes.colours.tolist(), scenes.kinds.tolist(), scenes.backgrounds.tolist(), strict=True)
+    return [
+        caption(rng, COLOUR_NAMES[colour], SHAPES[kind], COLOUR_NAMES[background]) for colour, kind, background in names
+    ]
+
+
+def _own_steps(painter: Painter, heard: Heard, noise: Tensor, taken: int) -> Tensor:
+    tokens = noise
+    with torch.no_grad():
+        for level, following in pairwise(LEVELS[: taken + 1]):
+            tokens = painter.step(heard, tokens, level, following)
+    return tokens

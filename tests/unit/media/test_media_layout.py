@@ -1,0 +1,115 @@
+"""Files whose sizes lie are put right or refused before FFmpeg sees them."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from media.layout import bare_wav, is_sound_mp4, missing_share
+from tests.unit.media.recordings import film, pcm, raw_wav, recording, tone
+
+SOUND = pcm(tone(16_000, 0.1))
+PLAIN = raw_wav(SOUND)
+
+
+def chunk(name: bytes, content: bytes, size: int | None = None) -> bytes:
+    return name + struct.pack("<I", len(content) if size is None else size) + content + bytes(len(content) % 2)
+
+
+FORMAT = PLAIN[12:36]
+
+
+def wav(*chunks: bytes, riff_size: int = 99, kind: bytes = b"RIFF") -> bytes:
+    return kind + struct.pack("<I", riff_size) + b"WAVE" + b"".join(chunks)
+
+
+def test_plain_wav_stays_as_it_is() -> None:
+    assert bare_wav(PLAIN) == PLAIN
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [chunk(b"LIST", b"INFOISFT\x0e\0\0\0" + b"x" * 14)],
+        [chunk(b"LIST", b"odd"), chunk(b"cue ", b"\0" * 28)],
+        [chunk(b"id3 ", b"ID3\x04\0\0\0\x7f\x7f\x7f"), chunk(b"bext", b"\0" * 602)],
+        [chunk(b"JUNK", b"\0" * 28)],
+    ],
+)
+def test_all_but_the_sound_is_left_out(others: list[bytes]) -> None:
+    for data in (
+        wav(*others, FORMAT, chunk(b"data", SOUND)),
+        wav(FORMAT, *others, chunk(b"data", SOUND)),
+        wav(FORMAT, chunk(b"data", SOUND), *others),
+    ):
+        assert bare_wav(data) == PLAIN
+        assert missing_share(data) == 0
+
+
+def test_tag_that_claims_more_than_the_file_is_not_handed_on() -> None:
+    """FFmpeg would take the 2 GB that the tag inside claims."""
+    bomb = wav(FORMAT, chunk(b"LIST", b"INFOISFT\xf0\xff\xff\x7e", size=0x7FFF_FFF0), chunk(b"data", SOUND))
+    assert bare_wav(bomb) == raw_wav(b"")
+
+
+def test_more_chunks_than_any_program_writes_are_not_walked() -> None:
+    assert bare_wav(wav(chunk(b"JUNK", b"") * 100_000, FORMAT, chunk(b"data", SOUND))) == wav(
+        chunk(b"data", b""), riff_size=12
+    )
+
+
+def test_sizes_above_four_gib_are_in_a_chunk_of_their_own() -> None:
+    sizes = chunk(b"ds64", struct.pack("<QQQI", 0, len(SOUND), 1_600, 0))
+    data = wav(sizes, FORMAT, chunk(b"data", SOUND, size=2**32 - 1), riff_size=2**32 - 1, kind=b"RF64")
+    assert bare_wav(data) == PLAIN
+    assert missing_share(data) == 0
+    assert missing_share(data[: -len(SOUND) // 2]) == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("riff_size", "data_size"), [(0, 0), (2**32 - 1, 2**32 - 1), (0x7FFF_F024, 0x7FFF_F000)])
+def test_wav_of_unknown_length_reaches_to_the_end(riff_size: int, data_size: int) -> None:
+    data = raw_wav(SOUND, riff_size=riff_size, data_size=data_size)
+    assert bare_wav(data) == PLAIN
+    assert missing_share(data) == 0
+
+
+def test_what_is_missing_is_measured() -> None:
+    assert missing_share(PLAIN[: 44 + len(SOUND) // 4]) == pytest.approx(0.75)
+    assert missing_share(raw_wav(b"", data_size=1_000)) == 1
+    assert missing_share(raw_wav(b"")) == missing_share(b"") == missing_share(PLAIN[:30]) == 0
+
+
+@pytest.mark.parametrize("length", range(0, 60, 7))
+def test_beginnings_of_a_wav_do_no_harm(length: int) -> None:
+    assert bare_wav(PLAIN[:length])[:4] == b"RIFF"
+
+
+@pytest.mark.parametrize("data", [film(), film("mov"), recording("ipod", "aac"), b"", b"\0\0\0\x08free"])
+def test_whole_mp4_is_sound(data: bytes) -> None:
+    assert is_sound_mp4(data)
+
+
+def test_frames_may_be_cut_off_but_not_the_index() -> None:
+    data = film()
+    index = data.index(b"moov") - 4
+    assert is_sound_mp4(data[: index - 9])
+    assert not is_sound_mp4(data[:-9])
+
+
+@pytest.mark.parametrize("size", [b"\x7f\xff\xff\xff", b"\0\0\0\x07", b"\0\0\0\x01"])
+def test_index_whose_size_lies_is_refused(size: bytes) -> None:
+    data = bytearray(film())
+    index = data.index(b"moov") - 4
+    data[index : index + 4] = size
+    assert not is_sound_mp4(bytes(data))
+    assert not is_sound_mp4(b"\0\0\0\x01moov" + (2**62).to_bytes(8))
+
+
+def test_long_files_in_pieces_are_sound() -> None:
+    assert is_sound_mp4((b"\0\0\0\x10moof" + bytes(8) + b"\0\0\0\x10mdat" + bytes(8)) * 10_000)
+    assert not is_sound_mp4(b"\0\0\0\x08free" * 200_000)
+
+
+def test_compressed_index_is_refused() -> None:
+    assert not is_sound_mp4(b"\0\0\0\x20moov\0\0\0\x18cmov\0\0\0\x0cdcomzlib\0\0\0\0")
