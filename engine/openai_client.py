@@ -7,6 +7,7 @@ environment (proxies, netrc) changes where a request goes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,6 +26,7 @@ ASK_TIMEOUT_S = 10.0
 """For questions that a server answers at once when it is well."""
 MAX_ASK_BYTES = 4_000_000
 MAX_ERROR_BYTES = 65_536
+LAST_BYTES_S = 0.2
 TRIES = 3
 FIRST_WAIT_S = 1.0
 """Before the second try where the server does not say how long to wait; twice as much before the third."""
@@ -121,7 +123,8 @@ class OpenAIClient:
             kind = response.headers.get("content-type", "nothing of a known kind").partition(";")[0]
             if kind != "text/event-stream":
                 raise self._server.unusable(self._server.plain(kind) + " in place of a stream of events")
-            async for data in response.aiter_raw():
+            stream = response.aiter_raw()
+            async for data in stream:
                 for chunk in events.feed(data):
                     silence.reschedule(now_s() + self._silence_s)
                     if chunk.error is not None:
@@ -130,6 +133,10 @@ class OpenAIClient:
                     on_chunk(chunk)
                 if events.is_done:
                     break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_BYTES_S):  # read to its end, a connection can be used again
+                    async for _ in stream:
+                        pass
         if not finished:
             raise self._server.lost()
 

@@ -81,10 +81,12 @@ def test_session_recalls_what_was_said_and_shown(remote_server: ServerProcess) -
     second = chat(remote_server, "What is my name?", session_id="name")
     assert "Marlowe" in second["text"]
     assert (first["session_messages"], second["session_messages"]) == (2, 4)
-    chat(remote_server, asked(WHAT, image_part(drawn("green", "square", "white"))), session_id="shown")
-    later = chat(remote_server, "What color is the background?", session_id="shown")
+    chat(remote_server, asked(WHAT, image_part(drawn("green", "square", "white"))), session_id="picture")
+    later = chat(remote_server, "What color is the background?", session_id="picture")
     assert "green" in later["text"].lower()
     assert later["usage"]["cached_tokens"] is not None
+    for session_id in ("name", "picture"):
+        remote_server.result("delete_session", {"session_id": session_id})
 
 
 def test_progress_adds_up_to_the_text(remote_server: ServerProcess) -> None:
@@ -115,6 +117,7 @@ def test_cancelled_generation_frees_the_model_server(remote_server: ServerProces
     while model_server.n_running():
         assert time.monotonic() < until_s
         time.sleep(0.05)
+    remote_server.result("delete_session", {"session_id": "cancelled"})
 
 
 def test_deadline_answers_with_the_text_so_far(remote_server: ServerProcess) -> None:

@@ -46,6 +46,22 @@ def test_answer_is_streamed_and_counted(server: ScriptedOpenAI, engine: RemoteEn
     assert completion.first_token_ms is not None
 
 
+def test_connection_that_stays_open_after_the_answer_is_not_waited_for(
+    server: ScriptedOpenAI, engine: RemoteEngine
+) -> None:
+    released = threading.Event()
+
+    def stay(request: Any, fields: Any) -> None:
+        streams(*said("one"))(request, fields)
+        released.wait(5)
+
+    server.script(stay)
+    started_s = time.monotonic()
+    assert answer(engine).text == "one"
+    assert time.monotonic() - started_s < 2
+    released.set()
+
+
 @pytest.mark.parametrize("at", [1, 3, 7])
 def test_stream_may_be_cut_anywhere(server: ScriptedOpenAI, engine: RemoteEngine, at: int) -> None:
     text = "Grüße, 你好 👋🏽"
