@@ -60,15 +60,6 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-<<<<<<< HEAD
-def omni_environment() -> None:
-    """What every test needs that starts a vLLM-Omni; skips it where that cannot be installed."""
-    omni_server.require()
-
-
-@pytest.fixture(scope="session")
-=======
->>>>>>> remote
 def model_server() -> Iterator[ModelServer]:
     """A vLLM server with the bundled model, for the whole run."""
     if not (DEMO_MODEL / "model.safetensors").exists():
@@ -86,15 +77,12 @@ def remote_server(model_server: ModelServer) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="session")
-<<<<<<< HEAD
-=======
 def omni_environment() -> None:
     """What every test needs that starts a vLLM-Omni; skips it where that cannot be installed."""
     omni_server.require()
 
 
 @pytest.fixture(scope="session")
->>>>>>> remote
 def omni_image_server(omni_environment: None) -> Iterator[OmniServer]:
     """A vLLM-Omni with a tiny FLUX.2 klein, for the whole run; what it draws is noise."""
     with OmniServer("klein") as server:
