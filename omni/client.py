@@ -146,7 +146,11 @@ class OmniClient:
         return await self._answer("POST", path, self.timeout_s, max_bytes, **body)
 
     async def _ask(self, path: str) -> bytes:
-        return await self._answer("GET", path, ASK_TIMEOUT_S, MAX_ASK_BYTES)
+        """The answer to a question, asked again where a connection that was kept open turns out to be closed."""
+        try:
+            return await self._answer("GET", path, ASK_TIMEOUT_S, MAX_ASK_BYTES)
+        except ConnectionLost:
+            return await self._answer("GET", path, ASK_TIMEOUT_S, MAX_ASK_BYTES)
 
     async def _answer(self, method: str, path: str, timeout_s: float, max_bytes: int, **body: Any) -> bytes:
         """The body of a successful answer."""

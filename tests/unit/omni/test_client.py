@@ -114,7 +114,14 @@ def test_server_that_misbehaves(
     assert text in str(caught.value)
     assert len(str(caught.value)) < 500
     omni.scripts.clear()
-    assert generated(client, jobs).data == png(seed=5)
+    assert jobs.ask(client.served_model()).id == MODEL
+
+
+def test_question_is_asked_again_where_the_connection_was_closed(
+    client: OmniClient, omni: ScriptedOmni, jobs: Jobs
+) -> None:
+    omni.script(hangs_up, omni.honest, path="/v1/models")
+    assert jobs.ask(client.served_model()).id == MODEL
 
 
 @pytest.mark.parametrize("slow", [drips, lambda request, fields: time.sleep(2)])
