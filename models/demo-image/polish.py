@@ -32,7 +32,7 @@ def polish_decoder(
 ) -> None:
     """Trains until the stage ends; every checkpoint leaves `polish.png`: painted, decoded and generated pictures."""
     sizes, weights = list(shares), torch.tensor(list(shares.values()))
-    autoencoder = painter.autoencoder
+    autoencoder = painter.autoencoder.to(memory_format=torch.channels_last)
     modules = nn.ModuleDict({"decoder": autoencoder.decoder, "entrance": autoencoder.post_quant_conv})
     modules.requires_grad_(True)
 
@@ -40,7 +40,8 @@ def polish_decoder(
         size = sizes[int(torch.multinomial(weights, 1, generator=generator))]
         pictures, tokens = examples(painter, banks[size], size, PICTURES_PER_STEP, generator)
         with torch.autocast("cpu", torch.bfloat16):
-            seen = autoencoder.decode(from_tokens(denormalised(autoencoder, tokens))).sample.float()
+            latents = from_tokens(denormalised(autoencoder, tokens)).contiguous(memory_format=torch.channels_last)
+            seen = autoencoder.decode(latents).sample.float()
         edges = sum((seen.diff(dim=axis) - pictures.diff(dim=axis)).abs().mean() for axis in (2, 3))
         return (seen - pictures).abs().mean() + EDGE_WEIGHT * edges
 

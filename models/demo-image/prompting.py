@@ -19,11 +19,15 @@ STAND_INS = 4
 
 @dataclass(frozen=True)
 class Heard:
-    """Text tokens of a batch (N, L, D), their places in the text (L,) and weights for the attention (N, 1, 1, L)."""
+    """Text tokens of a batch (N, L, D), their places in the text (L,) and weights for the attention (N, 1, 1, L).
+
+    `ends` is what the encoder's last layer makes of each prompt's last token (N, d).
+    """
 
     tokens: Tensor
     places: Tensor
     weights: Tensor
+    ends: Tensor
 
 
 def listen(text_encoder: Any, prompts: list[list[int]], generator: torch.Generator | None = None) -> Heard:
@@ -39,7 +43,7 @@ def listen(text_encoder: Any, prompts: list[list[int]], generator: torch.Generat
     said = torch.arange(len(places)) < lengths
     weights = torch.where(said, 0.0, -math.inf)
     weights[:, longest:] = torch.log((TEXT_SLOTS - lengths) / STAND_INS)
-    return Heard(_layers(text_encoder, ids, said, places), places, weights[:, None, None])
+    return _heard(text_encoder, ids, said, places, weights[:, None, None])
 
 
 def listen_exactly(text_encoder: Any, prompts: list[list[int]]) -> Heard:
@@ -48,10 +52,10 @@ def listen_exactly(text_encoder: Any, prompts: list[list[int]]) -> Heard:
     ids = torch.tensor([prompt + [pad] * (TEXT_SLOTS - len(prompt)) for prompt in prompts])
     said = torch.arange(TEXT_SLOTS) < torch.tensor([len(prompt) for prompt in prompts])[:, None]
     places = torch.arange(TEXT_SLOTS)
-    return Heard(_layers(text_encoder, ids, said, places), places, torch.zeros(len(prompts), 1, 1, TEXT_SLOTS))
+    return _heard(text_encoder, ids, said, places, torch.zeros(len(prompts), 1, 1, TEXT_SLOTS))
 
 
-def _layers(text_encoder: Any, ids: Tensor, said: Tensor, places: Tensor) -> Tensor:
+def _heard(text_encoder: Any, ids: Tensor, said: Tensor, places: Tensor, weights: Tensor) -> Heard:
     hidden = text_encoder.model(
         input_ids=ids,
         attention_mask=said.long(),
@@ -59,4 +63,6 @@ def _layers(text_encoder: Any, ids: Tensor, said: Tensor, places: Tensor) -> Ten
         output_hidden_states=True,
         use_cache=False,
     ).hidden_states
-    return torch.cat([hidden[layer] for layer in text_encoder.config.text_encoder_out_layers], dim=-1)
+    tokens = torch.cat([hidden[layer] for layer in text_encoder.config.text_encoder_out_layers], dim=-1)
+    ends = hidden[-1][torch.arange(len(ids)), said.sum(1) - 1]
+    return Heard(tokens, places, weights, ends)
