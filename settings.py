@@ -87,6 +87,19 @@ class EngineSettings(msgspec.Struct, frozen=True):
     model_name: Annotated[
         str, Setting("VLLM_MODEL_NAME", TEXT, "Hugging Face name or folder of the model.", "the bundled demo model")
     ] = DEMO_MODEL
+    base_url: Annotated[
+        str | None,
+        Setting(
+            "VLLM_BASE_URL",
+            WEB_SERVER,
+            "Address of a vLLM or other OpenAI-compatible server that has the model instead; `VLLM_MODEL_NAME` is then "
+            "its name there.",
+            "none: the model runs here",
+        ),
+    ] = None
+    remote_api_key: Annotated[
+        str | None, Setting("VLLM_REMOTE_API_KEY", TEXT, "Key that the server at `VLLM_BASE_URL` asks for.", "none")
+    ] = None
     dtype: Annotated[
         str,
         Setting("VLLM_DTYPE", choice("auto", "float16", "bfloat16", "float32"), "Data type; auto: the model's own."),

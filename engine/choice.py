@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.errors import InvalidGeneration
-from engine.interface import Completion, FinishReason
+from engine.interface import Completion, FinishReason, TokenLogprob
 
 MOST_ALTERNATIVES = 20
 """vLLM's own limit of log-probabilities a token (`max_logprobs`)."""
@@ -96,23 +96,39 @@ def probabilities(
 
     `None` when not one of the tokens has a finite figure.
     """
-    sums = [_log_sum([_finite(logprobs.get(token_id)) for token_id in ids]) for ids in beginnings]
-    total = _log_sum(sums)
-    if total == -math.inf:
-        return None
-    return tuple(math.exp(value - total) for value in sums)
+    return _shares([[_finite(logprobs.get(token_id)) for token_id in ids] for ids in beginnings])
 
 
-def _spellings(word: str) -> tuple[str, ...]:
+def probabilities_of_texts(words: Sequence[str], top: Iterable[TokenLogprob]) -> tuple[float, ...] | None:
+    """The same out of the likeliest tokens by their text, where the tokenizer is another machine's.
+
+    Tokens that are a whole word count; only where there is none of any word do the first pieces of one word alone
+    count. A word that is not among these tokens counts as impossible.
+    """
+    said = [(entry.token.strip().lstrip("Ġ▁"), _finite(entry.logprob)) for entry in top]
+    whole = [[logprob for text, logprob in said if text in spellings(word)] for word in words]
+    if not any(whole):
+        begun = [(words_begun(text, words), logprob) for text, logprob in said]
+        whole = [[logprob for found, logprob in begun if found == [word]] for word in words]
+    return _shares(whole)
+
+
+def words_begun(text: str, words: Iterable[str]) -> list[str]:
+    """Which of the words begin with a text, in one of their spellings."""
+    return [word for word in words if text and any(spelling.startswith(text) for spelling in spellings(word))]
+
+
+def spellings(word: str) -> tuple[str, ...]:
+    """The ways in which a word may be written as an answer."""
     return tuple(dict.fromkeys((word, word.lower(), word.capitalize(), word.upper())))
 
 
 def _whole_tokens(tokenizer: Any, word: str) -> set[int]:
     unknown = getattr(tokenizer, "unk_token_id", None)
     vocabulary = tokenizer.get_vocab()
-    written = [space + spelling for spelling in _spellings(word) for space in _SPACES]
+    written = [space + spelling for spelling in spellings(word) for space in _SPACES]
     whole = {vocabulary[token] for token in written if token in vocabulary}
-    for spelling in _spellings(word):
+    for spelling in spellings(word):
         for text in (spelling, f" {spelling}"):
             ids = tokenizer.encode(text, add_special_tokens=False)
             if len(ids) == 1:
@@ -121,12 +137,18 @@ def _whole_tokens(tokenizer: Any, word: str) -> set[int]:
 
 
 def _first_pieces(tokenizer: Any, word: str) -> set[int]:
-    pieces = {tuple(tokenizer.encode(spelling, add_special_tokens=False)[:1]) for spelling in _spellings(word)}
+    pieces = {tuple(tokenizer.encode(spelling, add_special_tokens=False)[:1]) for spelling in spellings(word)}
     return {ids[0] for ids in pieces if ids} - {getattr(tokenizer, "unk_token_id", None)}
 
 
 def _finite(logprob: float | None) -> float:
     return logprob if logprob is not None and math.isfinite(logprob) else -math.inf
+
+
+def _shares(logprobs: Iterable[Sequence[float]]) -> tuple[float, ...] | None:
+    sums = [_log_sum(values) for values in logprobs]
+    total = _log_sum(sums)
+    return None if total == -math.inf else tuple(math.exp(value - total) for value in sums)
 
 
 def _log_sum(values: Sequence[float]) -> float:

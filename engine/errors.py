@@ -1,12 +1,13 @@
 """What can go wrong in the engine, as one small tree. Every message is written for the caller and safe to show.
 
 EngineError
-├─ EngineUnavailable     vLLM is missing, or the model could not be loaded; a later call tries again
+├─ EngineUnavailable     vLLM is missing, or the model could not be loaded or reached; a later call tries again
 │  └─ OutOfMemory        the device's memory did not suffice; the engine was dropped, the next call loads afresh
 ├─ EngineDied            the engine broke while it worked and was dropped; the next call loads afresh
 ├─ InvalidGeneration     the engine refuses this request as it is; the caller can mend it
 │  └─ PromptTooLong      ... because the prompt does not fit into the model's context
 ├─ GenerationFailed      this request failed, the engine is well
+│  └─ ServerBusy         ... because a remote server has too much to do; later it can succeed
 ├─ OffloadUnsupported    this backend cannot move the model off its device; it can be released instead
 ├─ GenerationCancelled   the caller asked to stop; nothing is to be answered
 └─ SessionError          the store of conversations refuses this call; the caller can mend it
@@ -23,7 +24,7 @@ class EngineError(Exception):
 
 
 class EngineUnavailable(EngineError):
-    """vLLM is missing or the model could not be loaded."""
+    """vLLM is missing, the model could not be loaded, or the server that has it cannot be used."""
 
 
 class OutOfMemory(EngineUnavailable):
@@ -56,6 +57,17 @@ class PromptTooLong(InvalidGeneration):
 
 class GenerationFailed(EngineError):
     """This request failed; the engine goes on."""
+
+
+class ServerBusy(GenerationFailed):
+    """A remote server takes no more requests now.
+
+    Attributes: `retry_after_s`, how long it asks to wait, `None` where it does not say.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class OffloadUnsupported(EngineError):

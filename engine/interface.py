@@ -1,6 +1,7 @@
 """What an engine is: messages in, completions out.
 
-`LocalEngine` (vLLM in this process) implements it; handlers and tests know only what stands here. Whoever calls
+`LocalEngine` (vLLM in this process) and `RemoteEngine` (a server elsewhere) implement it; handlers and tests know only
+what stands here. Whoever calls
 `generate` is the engine's one owner thread; `status` may be asked from any thread.
 """
 
@@ -189,6 +190,9 @@ class EngineStatus:
     load_s: float | None = None
     error: str | None = None
     can_offload: bool | None = None
+    server_url: str | None = None
+    """Where the model is when it is not here; `served_models` are the names of those that the server there has."""
+    served_models: tuple[str, ...] = ()
     last_used_s: float | None = None
     """`time.monotonic()` at the end of the last load, wake-up or generation; `None` while nothing is loaded."""
 

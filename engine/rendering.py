@@ -82,18 +82,11 @@ class Renderer:
 
         Raises: `InvalidGeneration` for a role that does not exist, and for pictures that the model cannot take.
         """
-        if not messages:
-            raise InvalidGeneration("The conversation has no messages.")
-        n_images = sum(len(message.images) for message in messages)
-        if n_images and not self._supports_images:
+        check_messages(messages, self._max_images)
+        if not self._supports_images and any(message.images for message in messages):
             raise InvalidGeneration(
                 f"The model {self._model_name} reads no pictures. Send text only, or set VLLM_MODEL_NAME to a model "
                 "that sees."
-            )
-        if n_images > self._max_images:
-            raise InvalidGeneration(
-                f"The prompt holds {n_images} pictures and may hold {self._max_images}. Send fewer, or raise "
-                "VLLM_MAX_IMAGES_PER_PROMPT."
             )
         return [self._chat_message(message) for message in messages]
 
@@ -132,30 +125,46 @@ class Renderer:
         }
 
     def _spoken(self, message: Message) -> dict[str, Any]:
-        if message.role not in ROLES:
-            raise InvalidGeneration(f"There is no role {message.role[:40]!r}; there are {', '.join(sorted(ROLES))}.")
         parts = [
             {"type": "text", "text": self._break_tokens(part)}
             if isinstance(part, str)
             else {"type": "image_pil", "image_pil": digestible(part.image), "uuid": part.digest}
-            for part in _merged(message.content)
+            for part in merged(message.content)
         ]
         if any(part["type"] != "text" for part in parts):
             return {"role": message.role, "content": parts}
         return {"role": message.role, "content": parts[0]["text"] if parts else ""}
 
 
-def _merged(content: Iterable[TextPart | ImagePart]) -> list[str | ImagePart]:
+def check_messages(messages: Sequence[Message], max_images: int) -> None:
+    """Refuses a conversation that no model could be asked.
+
+    Raises: `InvalidGeneration` for a role that does not exist, for no messages, and for too many pictures.
+    """
+    if not messages:
+        raise InvalidGeneration("The conversation has no messages.")
+    for message in messages:
+        if message.role not in ROLES:
+            raise InvalidGeneration(f"There is no role {message.role[:40]!r}; there are {', '.join(sorted(ROLES))}.")
+    n_images = sum(len(message.images) for message in messages)
+    if n_images > max_images:
+        raise InvalidGeneration(
+            f"The prompt holds {n_images} pictures and may hold {max_images}. Send fewer, or raise "
+            "VLLM_MAX_IMAGES_PER_PROMPT."
+        )
+
+
+def merged(content: Iterable[TextPart | ImagePart]) -> list[str | ImagePart]:
     """Joins neighbouring texts: a template may put them together without a gap, and two halves make one token."""
-    merged: list[str | ImagePart] = []
+    joined: list[str | ImagePart] = []
     for part in content:
         if isinstance(part, ImagePart):
-            merged.append(part)
-        elif merged and isinstance(merged[-1], str):
-            merged[-1] += "\n" + part.text
+            joined.append(part)
+        elif joined and isinstance(joined[-1], str):
+            joined[-1] += "\n" + part.text
         else:
-            merged.append(part.text)
-    return merged
+            joined.append(part.text)
+    return joined
 
 
 def digestible(image: Image) -> Image:

@@ -1,4 +1,4 @@
-"""LoRA adapters by name: those that the settings list, and no others."""
+"""LoRA adapters by name: those that the settings list, and no others; a remote server knows its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def adapter_of(name: str | None, settings: EngineSettings) -> str | None:
 
     Raises: `ArgumentError`, which lists the adapters there are.
     """
-    if name is None or name in settings.lora_modules:
+    if name is None or name in settings.lora_modules or settings.base_url is not None:
         return name
     known = ", ".join(settings.lora_modules)
     there_are = f"there are {known}" if known else "the setting VLLM_LORA_MODULES lists none"

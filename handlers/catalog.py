@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers import chat, gpu, images, jobs, model, sessions, video, vision
+from handlers import chat, gpu, image_server, images, jobs, model, sessions, video, vision
 from handlers.errors import explain
 from mcp_protocol.tools import Tool, Toolbox
 
@@ -317,8 +317,8 @@ TOOLS = (
             "it takes negative prompts and pictures to begin from, and the GPU memory it needs. Makes nothing."
         ),
         arguments=model.NoArguments,
-        handler=images.get_model_info,
-        result=images.ImageModelInfo,
+        handler=image_server.get_model_info,
+        result=image_server.ImageModelInfo,
         idempotent=True,
         open_world=True,
     ),
@@ -332,8 +332,8 @@ TOOLS = (
             "For the chat model's GPU use get_gpu_status."
         ),
         arguments=model.NoArguments,
-        handler=images.gpu_status,
-        result=images.ImageServerGpu,
+        handler=image_server.gpu_status,
+        result=image_server.ImageServerGpu,
         idempotent=True,
         open_world=True,
     ),
@@ -345,8 +345,8 @@ TOOLS = (
             "Lists the aspect ratios of the image model with their sizes in pixels, and the rules for other sizes."
         ),
         arguments=model.NoArguments,
-        handler=images.list_presets,
-        result=images.Presets,
+        handler=image_server.list_presets,
+        result=image_server.Presets,
         idempotent=True,
         open_world=True,
     ),
@@ -359,8 +359,8 @@ TOOLS = (
             "Use it first when a generation fails."
         ),
         arguments=model.NoArguments,
-        handler=images.server_health,
-        result=images.ServerHealth,
+        handler=image_server.server_health,
+        result=image_server.ServerHealth,
         idempotent=True,
         open_world=True,
     ),
@@ -372,9 +372,9 @@ TOOLS = (
             "Estimates how long pictures would take and how much GPU memory, without making any: from what this server "
             "was measured to do before, else from the kind of model; source says which."
         ),
-        arguments=images.EstimateArguments,
-        handler=images.estimate_generation,
-        result=images.Estimate,
+        arguments=image_server.EstimateArguments,
+        handler=image_server.estimate_generation,
+        result=image_server.Estimate,
         idempotent=True,
         open_world=True,
     ),

@@ -129,7 +129,9 @@ def card_version(uri: str, services: Services) -> object:
 def card_folders(services: Services) -> dict[str, str]:
     """Names and folders of the models with a card: the server's own model, and the bundled one."""
     engine = services.settings.engine
-    folders = {shown_name(engine): os.path.expanduser(engine.model_name), os.path.basename(DEMO_MODEL): DEMO_MODEL}
+    folders = {os.path.basename(DEMO_MODEL): DEMO_MODEL}
+    if engine.base_url is None:
+        folders = {shown_name(engine): os.path.expanduser(engine.model_name), **folders}
     return {name: folder for name, folder in folders.items() if os.path.isfile(os.path.join(folder, CARD))}
 
 

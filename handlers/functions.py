@@ -105,7 +105,7 @@ def with_functions(request: Conversation, arguments: FunctionArguments, settings
             raise ArgumentError(f"arguments.tool_choice: there is no tool {choice!r} among arguments.tools.")
     elif not tools and choice == REQUIRED:
         raise ArgumentError("arguments.tool_choice: required needs arguments.tools.")
-    if tools and choice == AUTO and settings.tool_parser is None:
+    if tools and choice == AUTO and settings.tool_parser is None and settings.base_url is None:
         raise ArgumentError(
             "arguments.tools: the server does not know how this model writes its calls. Set VLLM_TOOL_PARSER to "
             "vLLM's parser for the model's family; without it tool_choice may be none, required or a function."

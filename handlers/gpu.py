@@ -163,7 +163,7 @@ def offload_gpu(arguments: NoArguments, call: Call, services: Services) -> Memor
     """Moves the model off the GPU into the host's memory."""
     engine, before = services.engine, services.memory_use()
     state = engine.status().state
-    if state not in (EngineState.READY, EngineState.OFFLOADED):
+    if engine.status().server_url is None and state not in (EngineState.READY, EngineState.OFFLOADED):
         if _can_offload(engine.status(), before) is False:
             raise OffloadUnsupported(
                 "Offloading is not supported on this machine: it has no NVIDIA GPU, so a model is in the host's memory "
@@ -182,7 +182,11 @@ def offload_gpu(arguments: NoArguments, call: Call, services: Services) -> Memor
 def release_gpu(arguments: NoArguments, call: Call, services: Services) -> MemoryGivenBack:
     """Drops the model and gives all its memory back."""
     engine, before = services.engine, services.memory_use()
-    state = engine.status().state
+    state, url = engine.status().state, engine.status().server_url
+    if url is not None:
+        engine.release()
+        told = f"Nothing is loaded here, so nothing was released: the model is on the server at {url}, which keeps it."
+        return _given_back("released", told, before, before)
     if state not in (EngineState.READY, EngineState.OFFLOADED):
         engine.release()  # forgets a failed load
         return _given_back("released", "No model was loaded, so nothing was released.", before, before)
@@ -204,27 +208,51 @@ def update_gpu_timeout(arguments: TimeoutArguments, call: Call, services: Servic
 
 
 def list_available_models(arguments: NoArguments, call: Call, services: Services) -> ModelList:
-    """The models on this machine and some worth a download, with the memory they need."""
+    """The models on this machine and some worth a download, with the memory they need, and the servers of video."""
     status = services.engine.status()
+    groups, message = (
+        _local_models(services) if status.server_url is None else _served_models(status, status.server_url)
+    )
+    groups = msgspec.structs.replace(groups, video=_video_servers(call, services))
+    return ModelList(
+        status="success",
+        models=groups,
+        total_count=sum(model.name is not None for name in groups.__struct_fields__ for model in getattr(groups, name)),
+        message=f"{message} For talking video set OMNI_VIDEO_URL, or OMNI_VIDEO_MODELS for several servers.",
+    )
+
+
+def _local_models(services: Services) -> tuple[ModelGroups, str]:
+    """The models that the engine of this process can load."""
     found = catalog(services.settings.engine, services.memory_use())
-    is_loaded = status.state in (EngineState.READY, EngineState.OFFLOADED)
+    is_loaded = services.engine.status().state in (EngineState.READY, EngineState.OFFLOADED)
     groups = ModelGroups(
         configured=[_shown_model(model, loaded=is_loaded) for model in found.configured],
         bundled=[_shown_model(model) for model in found.bundled],
         cached=[_shown_model(model) for model in found.cached],
         suggested=[_shown_model(model) for model in found.suggested],
-        video=_video_servers(call, services),
+        video=[],
     )
-    return ModelList(
-        status="success",
-        models=groups,
-        total_count=sum(model.name is not None for name in groups.__struct_fields__ for model in getattr(groups, name)),
-        message=(
-            "To use another model, set VLLM_MODEL_NAME to its name, or for the bundled one leave it empty, and start "
-            "the server again. Suggested models are downloaded at their first load. memory_needed_gb is an estimate: "
-            "weights × 1.2 + 1 GB. For talking video set OMNI_VIDEO_URL, or OMNI_VIDEO_MODELS for several servers."
-        ),
+    message = (
+        "To use another model, set VLLM_MODEL_NAME to its name, or for the bundled one leave it empty, and start "
+        "the server again. Suggested models are downloaded at their first load. memory_needed_gb is an estimate: "
+        "weights × 1.2 + 1 GB."
     )
+    return groups, message
+
+
+def _served_models(status: EngineStatus, url: str) -> tuple[ModelGroups, str]:
+    """The models of the server that stands for an engine here; nothing is known of its memory."""
+    is_ready = status.state is EngineState.READY
+    shown = [
+        AvailableModel(name, name == status.model_name, None, None, None, f"on the server at {url}")
+        for name in (status.served_models if is_ready else ())
+    ]
+    message = f"These are the models of the server at {url}; VLLM_MODEL_NAME names the one to use. "
+    if not is_ready:
+        message = f"The server at {url} is asked for its models at the first call that needs one. "
+    message += "Without VLLM_BASE_URL the server runs a model of its own."
+    return ModelGroups(shown, [], [], [], []), message
 
 
 def _video_servers(call: Call, services: Services) -> list[TalkingVideoServer]:
@@ -237,6 +265,8 @@ def _video_servers(call: Call, services: Services) -> list[TalkingVideoServer]:
 
 def _location(status: EngineStatus) -> str | None:
     """Which memory holds the weights; `None` while no model is loaded."""
+    if status.server_url is not None:
+        return "remote"
     if status.state is EngineState.READY:
         return "CPU" if status.device == "cpu" else "GPU"
     return "CPU" if status.state is EngineState.OFFLOADED else None

@@ -67,7 +67,12 @@ class Services:
 
     @made_once
     def engine(self) -> Engine:
-        """The vLLM engine of this process; nothing is loaded before it is asked to."""
+        """The vLLM engine of this process, or the server that has the model; nothing is loaded or asked before it is
+        wanted."""
+        if self.settings.engine.base_url is not None:
+            from engine.remote import RemoteEngine
+
+            return RemoteEngine(self.settings.engine)
         from engine.local import LocalEngine
 
         return LocalEngine(self.settings.engine, log_level=self.settings.server.log_level)

@@ -118,12 +118,25 @@ _Z_IMAGE_TURBO = Profile(
     },
 )
 
+# The bundled model, see models/demo-image/README.md: trained at these sizes and for 4 steps, from words alone.
+_DEMO = Profile(
+    type="distilled",
+    default_steps=4,
+    default_guidance_scale=1.0,
+    supports_negative_prompt=False,
+    default_resolution=(128, 128),
+    max_resolution_mp=1 / 16,
+    max_reference_images=0,
+    supported_aspect_ratios={"1:1": (128, 128), "3:2": (192, 128), "2:3": (128, 192)},
+)
+
 PROFILES: Mapping[str, Profile] = {
     "black-forest-labs/FLUX.2-klein-4B": _KLEIN,
     "black-forest-labs/FLUX.2-klein-9B": msgspec.structs.replace(_KLEIN, estimated_vram_gb=29),
     "Qwen/Qwen-Image-2512": _QWEN_2512,
     "Qwen/Qwen-Image": _QWEN,
     "Tongyi-MAI/Z-Image-Turbo": _Z_IMAGE_TURBO,
+    "demo-image": _DEMO,
 }
 
 FAMILIES: Mapping[str, dict[str, Any]] = {

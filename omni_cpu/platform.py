@@ -6,6 +6,7 @@ unimplemented or that `torch.cpu`, where vLLM looks up the rest, lacks.
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 
@@ -48,6 +49,17 @@ class CpuOmniPlatform(OmniPlatform, CpuPlatform):
     def get_torch_device(cls, local_rank: int | None = None) -> torch.device:
         """The CPU, whatever the rank."""
         return torch.device("cpu")
+
+    @classmethod
+    def set_device(cls, device: torch.device) -> None:
+        """Where there is one process only, starts torch's distributed state, which comes next, without a network.
+
+        vLLM-Omni would start it with a store that listens on all addresses of the machine.
+        """
+        super().set_device(device)
+        if os.environ.get("WORLD_SIZE") == "1" and not torch.distributed.is_initialized():
+            store = torch.distributed.HashStore()
+            torch.distributed.init_process_group(cls.dist_backend, store=store, world_size=1, rank=0)
 
     @classmethod
     def get_device_count(cls) -> int:

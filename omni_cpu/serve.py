@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -38,6 +39,8 @@ SHARING = {
     "VLLM_OMNI_EVENT_DRIVEN_ORCH": "1",  # an idle server looks for work less often: 6 % of a core instead of 10 %
 }
 """Likewise; the cores are shared with the chat engine."""
+LOCAL = {"GLOO_SOCKET_IFNAME": "lo"}
+"""Likewise: what torch opens for its processes to meet, only this machine can reach."""
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """The types of weights, in safetensors' names and in vLLM-Omni's."""
 POLL_S = 0.2
@@ -54,12 +57,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     ours, theirs = parser.parse_known_args()
     _refuse_taken_port(ours.host, ours.port)
-    set_defaults({**QUIET, **SHARING})
+    set_defaults({**QUIET, **SHARING, **LOCAL})
     if os.path.isdir(ours.model):
         set_defaults({"HF_HUB_OFFLINE": "1"})
     with tempfile.TemporaryDirectory(prefix="omni-cpu-videos-") as videos:
         set_defaults({"VLLM_OMNI_SERVER_STORAGE__PATH": videos})
-        _limit_shutdown(videos)
+        _end_promptly(videos)
         _announce_when_ready(ours.host, ours.port, started_s)
         sys.argv = [
             *("vllm-omni", "serve", ours.model, "--omni", "--host", ours.host, "--port", str(ours.port)),
@@ -108,18 +111,24 @@ def _dtype_arguments(model: str, given: Sequence[str]) -> list[str]:
     return []
 
 
-def _limit_shutdown(videos: str) -> None:
-    """Ends this process soon after a signal; vLLM-Omni would first compute the pictures that it is at to their end."""
+def _end_promptly(videos: str) -> None:
+    """Has signals end this process: at once while it loads, and soon after when it serves.
+
+    vLLM-Omni takes the signals over when it serves; it would compute the pictures that it is at to their end first.
+    """
+
+    def end(status: int) -> None:
+        shutil.rmtree(videos, ignore_errors=True)
+        os._exit(status)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: end(128 + number))
     from vllm_omni.entrypoints.async_omni import AsyncOmni
 
     shut_down = AsyncOmni.shutdown
 
-    def end() -> None:
-        shutil.rmtree(videos, ignore_errors=True)
-        os._exit(0)
-
     def shut_down_in_time(*arguments: Any, **options: Any) -> Any:
-        timer = threading.Timer(SHUTDOWN_S, end)
+        timer = threading.Timer(SHUTDOWN_S, end, (0,))
         timer.daemon = True
         timer.start()
         return shut_down(*arguments, **options)

@@ -1,6 +1,7 @@
 """The real server for tests: a fresh one, one that a module shares, and one with the model loaded for all.
 
-Beside it, real vLLM-Omni servers with tiny models, which all tests of pictures and videos share.
+Beside it, real vLLM-Omni servers with tiny models, which all tests of pictures and videos share, and a real vLLM server
+of the OpenAI API with our server in front of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e import omni_server, tiny_models
+from tests.e2e.model_server import ModelServer
 from tests.e2e.omni_server import OmniServer
 from tests.e2e.server_process import ROOT, ServerProcess
 
@@ -55,6 +57,23 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         "omni_environment" in getattr(item, "fixturenames", ()) for item in session.items
     ):
         omni_server.set_up()
+
+
+@pytest.fixture(scope="session")
+def model_server() -> Iterator[ModelServer]:
+    """A vLLM server with the bundled model, for the whole run."""
+    if not (DEMO_MODEL / "model.safetensors").exists():
+        pytest.skip("the bundled model is not there")
+    with ModelServer(DEMO_MODEL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def remote_server(model_server: ModelServer) -> Iterator[ServerProcess]:
+    """Our server in front of that one; tests must leave it as they found it."""
+    with ServerProcess({"VLLM_BASE_URL": f"{model_server.url}/v1", "VLLM_REMOTE_API_KEY": ModelServer.KEY}) as process:
+        process.initialize()
+        yield process
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import base64
 import http.client
 import io
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -99,6 +101,23 @@ def test_complete_environment_is_left_alone(omni_environment: None, tmp_path: Pa
     assert stamp.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_loading_ends_at_once(
+    omni_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = OmniServer("klein")
+    while not list(tmp_path.glob("omni-cpu-videos-*")):
+        assert server.process.poll() is None, server.log
+        time.sleep(0.05)
+    began_s = time.monotonic()
+    server.process.send_signal(number)
+    assert server.process.wait(30) == 128 + number
+    assert time.monotonic() - began_s < ENDED_S
+    assert list(tmp_path.iterdir()) == []
+    server.kill()
+
+
 def test_taken_port_is_named_at_once(omni_image_server: OmniServer) -> None:
     run = script("--tiny", "klein", "--port", str(omni_image_server.port))
     assert run.returncode == 1
@@ -109,6 +128,22 @@ def test_server_says_where_it_is_and_that_its_output_is_noise(omni_image_server:
     assert "a tiny klein with random weights: what it makes is noise" in omni_image_server.log
     assert f"ready at {omni_image_server.url} " in omni_image_server.log
     assert f"OMNI_URL={omni_image_server.url}" in omni_image_server.log
+
+
+def listening_addresses(pid: int) -> set[str]:
+    """The addresses at which a process listens, in the kernel's hexadecimal form."""
+    links = (os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink())
+    sockets = {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:")}
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+    ]
+    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in sockets}
+
+
+def test_only_this_machine_can_reach_the_server(omni_image_server: OmniServer) -> None:
+    assert listening_addresses(omni_image_server.pid) == {"0100007F"}  # 127.0.0.1
 
 
 def test_model_is_listed_by_its_folder(omni_image_server: OmniServer) -> None:

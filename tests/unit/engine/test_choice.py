@@ -7,9 +7,18 @@ from types import SimpleNamespace
 import pytest
 
 from engine.adapters import Adapters
-from engine.choice import Choices, beginnings, probabilities
+from engine.choice import Choices, beginnings, probabilities, probabilities_of_texts
 from engine.errors import InvalidGeneration
-from engine.interface import Completion, Control, Conversation, FinishReason, Message, Sampling, TextPart
+from engine.interface import (
+    Completion,
+    Control,
+    Conversation,
+    FinishReason,
+    Message,
+    Sampling,
+    TextPart,
+    TokenLogprob,
+)
 from engine.parsers import OutputParsers
 from engine.rendering import Renderer, TokenBreaker
 from engine.step_loop import StepLoop
@@ -171,3 +180,29 @@ def test_choices_and_free_text_go_in_one_batch_and_each_end_is_told() -> None:
     assert refused.error
     assert (free.text, free.choice_probabilities) == ("abc", None)
     assert finished == [1, 0, 2]
+
+
+def likely(**logprobs: float) -> list[TokenLogprob]:
+    return [TokenLogprob(token.replace("_", " "), logprob) for token, logprob in logprobs.items()]
+
+
+def test_texts_of_another_machines_tokens_say_the_same_as_their_ids() -> None:
+    shares = probabilities_of_texts(YES_NO, likely(Yes=-1.0, _yes=-2.0, no=-1.5, y=-0.1, maybe=-0.2))
+    expected = math.exp(-1) + math.exp(-2)
+    assert shares == pytest.approx(
+        (expected / (expected + math.exp(-1.5)), math.exp(-1.5) / (expected + math.exp(-1.5)))
+    )
+
+
+def test_word_that_is_not_among_the_likeliest_counts_as_impossible() -> None:
+    assert probabilities_of_texts(YES_NO, likely(no=-0.1, y=-3.0)) == (0.0, 1.0)
+
+
+def test_pieces_count_only_where_no_word_is_whole() -> None:
+    assert probabilities_of_texts(YES_NO, likely(Y=-1.0, n=-1.0, th=-0.5)) == pytest.approx((0.5, 0.5))
+    assert probabilities_of_texts(("north", "no"), likely(n=-1.0, nor=-2.0)) == (1.0, 0.0)
+
+
+def test_texts_that_begin_no_word_tell_nothing() -> None:
+    assert probabilities_of_texts(YES_NO, likely(The=-0.1, yes=-math.inf)) is None
+    assert probabilities_of_texts(YES_NO, []) is None

@@ -1,0 +1,36 @@
+"""What tests of the remote engine ask, and of which engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.interface import Completion, Control, Conversation, Message, Sampling, TextPart
+from engine.remote import RemoteEngine
+from settings import EngineSettings
+from tests.scripted_openai import ScriptedOpenAI, piece
+
+KEY = "sk-very-secret-0123456789"
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+def engine_for(server: ScriptedOpenAI, **settings: Any) -> RemoteEngine:
+    """An engine over that server, which gives up after half a second of silence."""
+    return RemoteEngine(EngineSettings(base_url=server.url, remote_api_key=KEY, **settings), silence_s=0.5)
+
+
+def asked(text: str = "one two", **rest: Any) -> Conversation:
+    """A conversation of one message."""
+    rest.setdefault("sampling", Sampling(0.0, 16))
+    return Conversation((Message("user", (TextPart(text),)),), **rest)
+
+
+def answer(engine: RemoteEngine, control: Control | None = None, **rest: Any) -> Completion:
+    """The answer to a single conversation."""
+    (completion,) = engine.generate([asked(**rest)], control or Control())
+    return completion
+
+
+def call_piece(index: int, arguments: str | None = None, **rest: Any) -> dict[str, Any]:
+    """One event with a piece of a tool call."""
+    function = {key: rest.pop(key) for key in ("name",) if key in rest}
+    return piece(tool_calls=[{"index": index, **rest, "function": {**function, "arguments": arguments}}])

@@ -1,0 +1,153 @@
+"""What the remote engine knows of its server, and what it does beside answering."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import EngineUnavailable, InvalidGeneration, OffloadUnsupported
+from engine.interface import Control, EngineState, Sampling
+from engine.remote import RemoteEngine
+from settings import EngineSettings
+from tests.scripted_openai import MODEL, MODELS, ScriptedOpenAI, answers, goes_on, refuses
+from tests.unit.engine.remote_samples import KEY, answer, engine_for
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedOpenAI]:
+    with ScriptedOpenAI() as running:
+        yield running
+
+
+@pytest.fixture
+def engine(server: ScriptedOpenAI) -> Iterator[RemoteEngine]:
+    made = engine_for(server)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
+def test_address_is_right_with_and_without_v1(server: ScriptedOpenAI, suffix: str) -> None:
+    engine = RemoteEngine(EngineSettings(base_url=server.url + suffix))
+    assert answer(engine).text == "one two"
+    engine.close()
+
+
+def test_status_tells_what_the_server_has(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
+    before = engine.status()
+    assert (before.state, before.device, before.can_offload) == (EngineState.UNLOADED, "remote", False)
+    assert server.seen == []
+    phases: list[str] = []
+    engine.load(phases.append)
+    status = engine.status()
+    assert phases == ["asking the model server"]
+    assert (status.state, status.model_name, status.max_model_len) == (EngineState.READY, MODEL, 2048)
+    assert status.vllm_version == "0.32.0"
+    assert status.last_used_s is None, "an idle remote engine has nothing to give back"
+    engine.load()
+    assert [path for path, _ in server.seen].count(MODELS) == 1
+
+
+def test_nothing_is_here_to_offload_or_release(engine: RemoteEngine) -> None:
+    engine.load()
+    with pytest.raises(OffloadUnsupported, match=r"the model runs on the server at http://127"):
+        engine.offload()
+    engine.release()
+    assert engine.status().state is EngineState.UNLOADED
+    assert answer(engine).text == "one two"
+
+
+def test_importing_and_asking_for_the_status_costs_nothing_heavy() -> None:
+    heavy = ("httpx", "vllm", "torch", "numpy", "PIL")
+    program = (
+        "import sys; from engine.remote import RemoteEngine; from settings import EngineSettings; "
+        "RemoteEngine(EngineSettings(base_url='http://127.0.0.1:1')).status(); "
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_model_is_the_one_named_else_the_first() -> None:
+    with ScriptedOpenAI(["a", "b"]) as server:
+        for settings, name in (({}, "a"), ({"model_name": "b"}, "b")):
+            engine = engine_for(server, **settings)
+            answer(engine)
+            assert (engine.status().model_name, server.chats()[-1]["model"]) == (name, name)
+            engine.close()
+        engine = engine_for(server, model_name="c")
+        with pytest.raises(EngineUnavailable, match=r"has no model 'c'; it has a, b\. Set VLLM_MODEL_NAME"):
+            engine.load()
+        assert engine.status().state is EngineState.FAILED
+        engine.close()
+
+
+def test_adapter_is_a_model_of_the_server(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
+    answer(engine, lora="sql")
+    assert server.chats()[-1]["model"] == "sql"
+    server.script(refuses(404, "The model `sql` does not exist."))
+    with pytest.raises(InvalidGeneration, match=f"has no model 'sql'; it has {MODEL}"):
+        answer(engine, lora="sql")
+    assert engine.status().state is EngineState.READY
+
+
+def test_server_that_lists_no_models_is_used_with_the_name_given(server: ScriptedOpenAI) -> None:
+    server.script(answers(b'{"detail":"Not Found"}', 404), path=MODELS)
+    engine = engine_for(server, model_name="gpt-x")
+    assert answer(engine, sampling=Sampling(0.5, 16)).text == "one two"
+    assert server.chats()[-1]["model"] == "gpt-x"
+    engine.close()
+
+
+def test_key_is_sent_and_shown_nowhere(
+    server: ScriptedOpenAI, engine: RemoteEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    completion = answer(engine)
+    assert set(server.keys) == {f"Bearer {KEY}"}
+    assert KEY not in caplog.text + repr(completion) + repr(engine.status())
+
+
+def test_key_that_cannot_be_one_is_refused_without_showing_it(server: ScriptedOpenAI) -> None:
+    engine = RemoteEngine(EngineSettings(base_url=server.url, remote_api_key="sk-ключ\n1"))
+    with pytest.raises(EngineUnavailable, match="VLLM_REMOTE_API_KEY holds characters") as caught:
+        engine.load()
+    assert "ключ" not in str(caught.value)
+    engine.close()
+
+
+def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch, engine: RemoteEngine) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert answer(engine).text == "one two"
+
+
+def test_nothing_to_answer_asks_nobody(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
+    assert engine.generate([], Control()) == []
+    assert server.seen == []
+
+
+def test_closing_from_another_thread_ends_a_generation(server: ScriptedOpenAI) -> None:
+    engine = engine_for(server)
+    engine.load()
+    server.script(goes_on)
+    begun = threading.Event()
+
+    def close() -> None:
+        begun.wait(5)
+        engine.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    with pytest.raises(EngineUnavailable, match="shutting down"):
+        answer(engine, Control(on_text=lambda *step: begun.set()))
+    closer.join()
+    with pytest.raises(EngineUnavailable, match="shutting down"):
+        answer(engine)
