@@ -263,9 +263,15 @@ def test_call_about_jobs_behind_it_ends_the_waiting(studio: Desk, omni: Scripted
 
 
 def test_cancelled_call_cancels_its_job(studio: Desk, omni: ScriptedOmni) -> None:
-    omni.delay_s = 0.5
+    omni.delay_s = 1.0
     call = studio.make_call("batch_generate", {"prompts": ["a", "b"], **SMALL})
-    threading.Timer(0.1, call.stop).start()
+
+    def stop_when_it_runs() -> None:
+        while not omni.generations():
+            time.sleep(0.002)
+        call.stop()
+
+    threading.Thread(target=stop_when_it_runs).start()
     assert studio.toolbox.run(call)["isError"]
     (job,) = studio.services.jobs.list()
     assert job.wait(WAIT_S)
