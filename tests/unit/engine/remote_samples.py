@@ -10,12 +10,14 @@ from settings import EngineSettings
 from tests.scripted_openai import ScriptedOpenAI, piece
 
 KEY = "sk-very-secret-0123456789"
+SILENCE_S = 5.0
+"""Longer than a busy machine may keep a thread of the server from answering."""
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
 def engine_for(server: ScriptedOpenAI, **settings: Any) -> RemoteEngine:
-    """An engine over that server, which gives up after half a second of silence."""
-    return RemoteEngine(EngineSettings(base_url=server.url, remote_api_key=KEY, **settings), silence_s=0.5)
+    """An engine over that server, which gives up after `SILENCE_S` of silence."""
+    return RemoteEngine(EngineSettings(base_url=server.url, remote_api_key=KEY, **settings), silence_s=SILENCE_S)
 
 
 def asked(text: str = "one two", **rest: Any) -> Conversation:
