@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=88, help="limit of all training stages together")
     parser.add_argument("--autoencoder-minutes", type=float, default=12, help="how many of them for the autoencoder")
-    parser.add_argument("--polish-minutes", type=float, default=12, help="how many of them for the decoder alone")
+    parser.add_argument("--polish-minutes", type=float, default=16, help="how many of them for the decoder alone")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
