@@ -27,7 +27,7 @@ from benchmarks.samples import ratio, spread
 TITLE = "Generating pictures against bare httpx"
 N_IMAGES = 16
 AT_ONCE = 4
-SIDE = 256
+SIDE = 192
 STEPS = 4
 REQUIRED = 1.05
 NAMES = ("bare httpx", "vllm_server.py", "… without a preview")
@@ -35,7 +35,7 @@ NAMES = ("bare httpx", "vllm_server.py", "… without a preview")
 
 def measure(run: Run) -> Findings:
     """All ways, round by round."""
-    n_rounds, n_images = run.pick(full=10, quick=1), run.pick(full=N_IMAGES, quick=4)
+    n_rounds, n_images = run.pick(full=6, quick=1), run.pick(full=N_IMAGES, quick=4)
     with omni_server() as url, tempfile.TemporaryDirectory() as folder:
         environment = {**engine_environment(run.model), "OMNI_URL": url, "OMNI_OUTPUT_DIR": folder}
         model = httpx.get(f"{url}/v1/models", trust_env=False).json()["data"][0]["id"]
