@@ -37,6 +37,7 @@ UNREACHABLE = (*environments.UNREACHABLE, "is the package index that pip uses wi
 START_S = 240.0
 """How long a server may take to answer: 15 s on an idle machine, and more before Python has compiled its modules."""
 EXIT_S = 20.0
+SETTLE_S = 0.4
 # A picture's request counts as waiting until it is done, a video's as running.
 AT_WORK = re.compile(rb"^vllm_omni:num_requests_(running|waiting)(\{.*\})? [1-9]", re.MULTILINE)
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -145,7 +146,10 @@ class OmniServer:
             return False
 
     def wait_until_working(self, timeout_s: float = 30.0) -> None:
-        """Waits until the engine has a request, as the server's metrics tell.
+        """Waits until the engine computes a request, as the server's metrics tell.
+
+        They count a request some milliseconds before the engine's scheduler has it, and vLLM-Omni 0.30 loses an abort
+        that comes in between: `SETTLE_S` passes after the count.
 
         Raises: `TimeoutError`.
         """
@@ -153,10 +157,11 @@ class OmniServer:
         while True:
             with DIRECT.open(f"{self.url}/metrics", timeout=30) as answer:
                 if AT_WORK.search(answer.read()):
-                    return
+                    break
             if time.monotonic() > until_s:
                 raise TimeoutError(f"the engine got no request in {timeout_s} s")
             time.sleep(0.05)
+        time.sleep(SETTLE_S)
 
     def processes(self) -> list[OneProcess]:
         """The living processes that the server started."""

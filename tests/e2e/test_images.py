@@ -237,6 +237,7 @@ def test_cancelling_a_batch_stops_the_servers_work_and_keeps_what_is_done(
     quick = begin_batch(studio, 2, {**SMALL})
     wait_until_done(studio, quick, 2)
     batch_id = facts(studio, "batch_generate", {"prompts": prompts, "wait_s": 0.5, **LONG})["batch_id"]
+    omni_image_server.wait_until_working()
     begun_s = time.monotonic()
     cancelled = studio.result("cancel_batch", {"batch_id": batch_id})
     assert (cancelled["status"], cancelled["completed"], cancelled["cancelled"]) == ("cancelled", 0, 3)
@@ -265,6 +266,7 @@ def test_cancelled_call_has_no_answer_and_frees_the_server(
 ) -> None:
     request_id = studio.send_call("generate_image", {"prompt": "a", **LONG}, meta={"progressToken": "p"})
     assert studio.read_message()["method"] == "notifications/progress"
+    omni_image_server.wait_until_working()
     begun_s = time.monotonic()
     studio.notify("notifications/cancelled", {"requestId": request_id})
     small_request_s(omni_image_server)
@@ -310,6 +312,7 @@ def test_signal_ends_the_server_at_once_and_frees_the_other(
     studio: ServerProcess, omni_image_server: OmniServer, out: Path, number: signal.Signals
 ) -> None:
     begin_batch(studio, 2, LONG)
+    omni_image_server.wait_until_working()
     begun_s = time.monotonic()
     studio.signal(number)
     studio.assert_ends_promptly(begun_s)
