@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from mcp_protocol.connection import NOWHERE, Connection, Outlet
 from mcp_protocol.jsonrpc import Json, notification_message
+from mcp_protocol.turn import ORDINARY, Turn
 from mcp_protocol.versions import LOG_LEVELS, Revision
 
 Send = Callable[[Json], None]
@@ -54,10 +55,10 @@ class Call:
         wake: Callable[[], None] = lambda: None,
         on_phase: Callable[[], None] = lambda: None,
         answerer: Answerer | None = None,
-        about_jobs: bool = False,
+        turn: Turn = ORDINARY,
     ) -> None:
         self.answerer = answerer
-        self.about_jobs = about_jobs
+        self.turn = turn
         self.hurried: Callable[[], bool] = lambda: False
         """Whether a call about jobs waits behind this one: whoever only waits for a job answers now. The queue sets
         it."""

@@ -16,8 +16,9 @@ from mcp_protocol.log import log, log_failure
 from mcp_protocol.pages import page
 from mcp_protocol.stdio import LineTooLong, ReaderGone
 from mcp_protocol.tools import Toolbox, error_result
+from mcp_protocol.turn import AT_ONCE
 from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished, meta_of
-from mcp_protocol.work_queue import IdleTask, Task, WorkQueue
+from mcp_protocol.work_queue import IdleTask, QueueFull, Task, WorkQueue
 
 if TYPE_CHECKING:
     from mcp_protocol.catalogues import Catalogues
@@ -52,7 +53,8 @@ class Server:
 
     Arguments: who we are; `load_toolbox`, called at the first `tools/list` or `tools/call`;
     `load_catalogues`, called at the first request about resources or prompts, None where there are none; the settings'
-    problems, which every tool call answers while there are any; limits in seconds and bytes; `on_start`, run once by
+    problems, which every tool call answers while there are any; limits in seconds and bytes; how many calls run at a
+    time, and how many may wait; `on_start`, run once by
     the worker after the first sign that a session begins; `wake`, which makes the main loop look again; `idle_task`,
     run by the worker when it is due and nothing else is to be done.
     """
@@ -67,6 +69,8 @@ class Server:
         call_timeout_s: float = 0.0,
         max_line_bytes: int = 64 << 20,
         max_result_bytes: int = 1_000_000,
+        max_concurrent: int = 1,
+        max_queue: int | None = None,
         on_start: Task | None = None,
         wake: Callable[[], None] = lambda: None,
         on_idle: Callable[[], None] = lambda: None,
@@ -84,7 +88,9 @@ class Server:
         self._answers = ToolAnswers(self._server_info, max_result_bytes)
         self._on_start = on_start
         self._wake = wake
-        self.queue = WorkQueue(self._run_call, self._run_task, on_idle, idle_task)
+        self.queue = WorkQueue(
+            self._run_call, self._run_task, on_idle, idle_task, n_workers=max_concurrent, max_waiting=max_queue
+        )
         self._legacy_methods: dict[str, Method] = {
             "initialize": self._initialize,
             "ping": lambda request, exchange: {},
@@ -239,23 +245,26 @@ class Server:
         self, request: Request, exchange: Exchange, name: str, arguments: Json, answerer: Answerer | None = None
     ) -> None:
         meta = meta_of(request.params)
-        self.queue.put(
-            Call(
-                request.id,
-                name,
-                arguments,
-                exchange.revision,
-                connection=exchange.connection,
-                outlet=exchange.outlet,
-                progress_token=_progress_token(meta),
-                log_level=_log_level(meta) if exchange.revision.modern else exchange.connection.log_level,
-                timeout_s=self._call_timeout_s,
-                wake=self._wake,
-                on_phase=self._look_for_changes,
-                answerer=answerer,
-                about_jobs=answerer is None and self._toolbox().is_about_jobs(name),
-            )
+        call = Call(
+            request.id,
+            name,
+            arguments,
+            exchange.revision,
+            connection=exchange.connection,
+            outlet=exchange.outlet,
+            progress_token=_progress_token(meta),
+            log_level=_log_level(meta) if exchange.revision.modern else exchange.connection.log_level,
+            timeout_s=self._call_timeout_s,
+            wake=self._wake,
+            on_phase=self._look_for_changes,
+            answerer=answerer,
+            turn=self._toolbox().turn(name, arguments) if answerer is None else AT_ONCE,
         )
+        try:
+            self.queue.put(call)
+        except QueueFull as full:
+            if call.claim():
+                self.fail(call, str(full))
 
     def _toolbox(self) -> Toolbox:
         if self._loaded_toolbox is None:
@@ -268,7 +277,7 @@ class Server:
 
             catalogues = load_catalogues()
             self._loaded_library = Library(catalogues, self._server_info, self._enqueue)
-            self.queue.put(Task("resources", lambda enter_phase: catalogues.prepare()))
+            self.queue.put(Task("resources", lambda enter_phase: catalogues.prepare(), at_once=True))
         return self._loaded_library
 
     def end_subscriptions(self) -> None:
