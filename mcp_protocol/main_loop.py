@@ -66,7 +66,7 @@ class MainLoop:
             self._serve(server)
             if self._stop_requested:
                 for call in server.queue.stop(STOP_WORK_S):
-                    server.fail(call, "The server is shutting down; this call was not finished.")
+                    server.fail(call, "The server is shutting down; this call was not finished.", "stopped")
             server.end_subscriptions()
         except ReaderGone:
             log.log("INFO", "nobody reads stdout any more")
@@ -98,7 +98,7 @@ class MainLoop:
                     if self._input_ended:
                         poll.unregister(fd)
             for call, text in server.queue.overdue():
-                server.fail(call, text)
+                server.fail(call, text, "timeout")
 
     def _read(self, wire: Wire, server: Server) -> None:
         data = wire.read()
