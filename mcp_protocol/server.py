@@ -74,7 +74,7 @@ class Server:
         wake: Callable[[], None] = lambda: None,
         on_idle: Callable[[], None] = lambda: None,
         idle_task: IdleTask | None = None,
-        observe: Observe = lambda call, outcome: None,
+        observe: Observe | None = None,
     ) -> None:
         self._info = info
         self._server_info = info.as_json()
@@ -88,7 +88,7 @@ class Server:
         self._answers = ToolAnswers(self._server_info, max_result_bytes)
         self._on_start = on_start
         self._wake = wake
-        self._observe = observe
+        self._observe = observe or (lambda call, outcome: None)
         self.queue = WorkQueue(self._run_call, self._run_task, on_idle, idle_task)
         self._legacy_methods: dict[str, Method] = {
             "initialize": self._initialize,
