@@ -69,6 +69,8 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
         call_timeout_s=settings.server.call_timeout_s,
         max_line_bytes=settings.server.max_line_bytes,
         max_result_bytes=settings.server.max_result_bytes,
+        max_concurrent=settings.server.max_concurrent,
+        max_queue=settings.server.max_queue,
         on_start=Task("preload", services.preload) if settings.engine.preload and not problems else None,
         wake=loop.wake,
         on_idle=loop.work_done,

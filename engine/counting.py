@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
 from engine.interface import Completion, Control, Conversation, Engine, EngineStatus, OnPhase
@@ -15,6 +16,7 @@ class CountedEngine:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._lock = threading.Lock()
         self.prompt_tokens = 0
         self.completion_tokens = 0
 
@@ -29,8 +31,9 @@ class CountedEngine:
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """See `Engine`."""
         completions = self._engine.generate(conversations, control)
-        self.prompt_tokens += sum(completion.prompt_tokens for completion in completions)
-        self.completion_tokens += sum(completion.completion_tokens for completion in completions)
+        with self._lock:
+            self.prompt_tokens += sum(completion.prompt_tokens for completion in completions)
+            self.completion_tokens += sum(completion.completion_tokens for completion in completions)
         return completions
 
     def offload(self) -> None:
