@@ -146,5 +146,9 @@ class Call:
         self._send(notification_message("notifications/message", {"level": level, "logger": self.tool, "data": text}))
 
 
+Observe = Callable[[Call, str], None]
+"""Is told of each call that has ended, and how: ok, error, timeout, cancelled or stopped. Any thread may call it."""
+
+
 def _reaches(level: str, threshold: str) -> bool:
     return LOG_LEVELS.index(level) >= LOG_LEVELS.index(threshold)

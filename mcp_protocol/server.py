@@ -9,8 +9,8 @@ import msgspec
 
 from mcp_protocol import jsonrpc, versions
 from mcp_protocol.answers import ToolAnswers
-from mcp_protocol.call import Answerer, Call
-from mcp_protocol.connection import Connection, Exchange, Outlet
+from mcp_protocol.call import Answerer, Call, Observe
+from mcp_protocol.connection import Connection, Exchange, Method, Outlet
 from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request
 from mcp_protocol.log import log, log_failure
 from mcp_protocol.pages import page
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 DISCOVERY_CACHE = Cache(3_600_000)
 LIBRARY_METHODS = ("resources/", "prompts/", "completion/", "subscriptions/")
 """How the methods begin that `Library` answers, which is loaded with the first of them."""
-
-Method = Callable[[Request, Exchange], Json | None]
-"""Answers a request with its result, or returns None when the answer comes later."""
-
-Observe = Callable[[Call, str], None]
-"""Is told of each call that has ended, and how: ok, error, timeout, cancelled or stopped. Any thread may call it."""
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
@@ -57,9 +51,9 @@ class Server:
     Arguments: who we are; `load_toolbox`, called at the first `tools/list` or `tools/call`;
     `load_catalogues`, called at the first request about resources or prompts, None where there are none; the settings'
     problems, which every tool call answers while there are any; limits in seconds and bytes; how many calls run at a
-    time, and how many may wait; `on_start`, run once by
-    the worker after the first sign that a session begins; `wake`, which makes the main loop look again; `idle_task`,
-    run by the worker when it is due and nothing else is to be done; `observe`, told of each call that has ended.
+    time, and how many may wait; `on_start`, run once by the worker after the first sign that a session begins; `wake`,
+    which makes the main loop look again; `idle_task`, run by the worker when it is due and nothing else is to be done;
+    `observe`, told of each call that has ended.
     """
 
     def __init__(
@@ -78,7 +72,7 @@ class Server:
         wake: Callable[[], None] = lambda: None,
         on_idle: Callable[[], None] = lambda: None,
         idle_task: IdleTask | None = None,
-        observe: Observe = lambda call, outcome: None,
+        observe: Observe | None = None,
     ) -> None:
         self._info = info
         self._server_info = info.as_json()
@@ -92,7 +86,7 @@ class Server:
         self._answers = ToolAnswers(self._server_info, max_result_bytes)
         self._on_start = on_start
         self._wake = wake
-        self._observe = observe
+        self._observe = observe or (lambda call, outcome: None)
         self.queue = WorkQueue(
             self._run_call, self._run_task, on_idle, idle_task, n_workers=max_concurrent, max_waiting=max_queue
         )
@@ -242,13 +236,11 @@ class Server:
         name, arguments = request.params.get("name"), request.params.get("arguments")
         if not isinstance(name, str):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: name must be a string")
-        if arguments is None:
-            arguments = {}
-        if not isinstance(arguments, dict):
+        if not isinstance(arguments, dict | None):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: arguments must be an object")
         if name not in self._toolbox():
             raise ProtocolError(jsonrpc.INVALID_PARAMS, f"Unknown tool: {name[:200]}")
-        self._enqueue(request, exchange, name, arguments)
+        self._enqueue(request, exchange, name, arguments or {})
 
     def _enqueue(
         self, request: Request, exchange: Exchange, name: str, arguments: Json, answerer: Answerer | None = None

@@ -104,11 +104,13 @@ class Stream(Outlet):
 class Reply(Stream):
     """What answers one POST; it ends when all answers that it expects are there.
 
-    `with_notifications` tells whether the client takes a stream, which is what notifications need.
+    `with_notifications` tells whether the client takes a stream, which is what notifications need; `on_error` is told
+    the code of each error of the protocol.
     """
 
-    def __init__(self, with_notifications: bool) -> None:
+    def __init__(self, with_notifications: bool, on_error: Callable[[int], None]) -> None:
         super().__init__()
+        self._on_error = on_error
         self._with_notifications = with_notifications
         self.error: ProtocolError | None = None
         """The protocol's error that was answered with, if one was."""
@@ -134,6 +136,7 @@ class Reply(Stream):
     def refuse(self, error: ProtocolError) -> None:
         """Adds an answer and keeps the error, which decides the status of HTTP."""
         self.error = error
+        self._on_error(error.code)
         super().refuse(error)
 
     def end(self) -> None:
