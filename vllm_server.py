@@ -62,7 +62,6 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
     services = Services(settings)
     loop = MainLoop(wire, settings.server.max_line_bytes)
     server = Server(
-        wire,
         ServerInfo(SERVER_NAME, SERVER_TITLE, SERVER_VERSION, SERVER_DESCRIPTION, INSTRUCTIONS),
         services.toolbox,
         services.catalogues,

@@ -11,6 +11,7 @@ from typing import Any
 
 from mcp_protocol import log
 from mcp_protocol.call import Call
+from mcp_protocol.connection import Connection
 
 GRACE_S = 2.0
 """How long past its deadline a running call may take to end by itself before the main thread answers for it."""
@@ -82,16 +83,24 @@ class WorkQueue:
             self._worker = threading.Thread(target=self._work, name="worker", daemon=True)
             self._worker.start()
 
-    def cancel(self, request_id: Any) -> bool:
-        """Cancels the oldest unanswered call with this id; False when there is none.
+    def cancel(self, request_id: Any, connection: Connection | None = None) -> Call | None:
+        """Cancels a client's oldest unanswered call with this id, and returns it; None when there is none.
 
         Ids are compared with their type: 1 and "1" are two calls.
         """
         for call in self._calls():
-            if call.request_id == request_id and type(call.request_id) is type(request_id) and call.claim():
+            same_id = call.request_id == request_id and type(call.request_id) is type(request_id)
+            if same_id and call.connection is connection and call.claim():
                 call.settled = True
-                return True
-        return False
+                return call
+        return None
+
+    def cancel_all(self, connection: Connection) -> list[Call]:
+        """Cancels all unanswered calls of a client, and returns them."""
+        cancelled = [call for call in self._calls() if call.connection is connection and call.claim()]
+        for call in cancelled:
+            call.settled = True
+        return cancelled
 
     @property
     def drained(self) -> bool:
