@@ -16,10 +16,8 @@ def main() -> None:
     """Serves until stdin ends."""
     wire = stdio.guard()
     loop = MainLoop(wire, MAX_LINE_BYTES)
-    loop.run(
-        Server(wire, INFO, toolbox, catalogues, max_line_bytes=MAX_LINE_BYTES, wake=loop.wake, on_idle=loop.work_done),
-        lambda: None,
-    )
+    server = Server(INFO, toolbox, catalogues, max_line_bytes=MAX_LINE_BYTES, wake=loop.wake, on_idle=loop.work_done)
+    loop.run(server, lambda: None)
 
 
 if __name__ == "__main__":
