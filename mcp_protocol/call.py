@@ -21,13 +21,13 @@ PHASE_STEP = 0.001
 
 
 class Answerer(Protocol):
-    """Does the work of calls that are no tool's, and words their answers."""
+    """Does the work of calls that are no tool's."""
 
     def line(self, call: Call) -> bytes:
-        """Does the work, on the worker thread, and returns the answer."""
+        """Does the work, on the worker thread, and returns the answer.
 
-    def failure_line(self, call: Call, text: str) -> bytes:
-        """The answer to a call that could not be done."""
+        Raises: `ProtocolError`.
+        """
 
 
 class Call:

@@ -11,7 +11,7 @@ import msgspec
 
 from mcp_protocol import schema
 from mcp_protocol.call import Call
-from mcp_protocol.jsonrpc import Json, encode
+from mcp_protocol.jsonrpc import Json, ProtocolError, encode
 
 IGNORED_ARGUMENT = "headers"
 """FluidMCP puts its caller's HTTP headers, bearer tokens included, among the arguments; they are dropped unread."""
@@ -103,10 +103,15 @@ class Toolbox:
         return self._tools[name].about_jobs
 
     def run(self, call: Call) -> Json:
-        """Runs one call to its result; whatever goes wrong becomes a result with `isError`."""
+        """Runs one call to its result; whatever goes wrong becomes a result with `isError`.
+
+        Raises: `ProtocolError`, where a handler means one.
+        """
         tool = self._tools[call.tool]
         try:
             return tool.content(tool.handler(validated(call.arguments, tool.arguments), call, self._services))
+        except ProtocolError:
+            raise
         except ArgumentError as error:
             return error_result(str(error))
         except Exception as error:

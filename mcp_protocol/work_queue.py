@@ -109,6 +109,12 @@ class WorkQueue:
             items = [self._current, *self._items]
         return all(item.settled for item in items if isinstance(item, Call))
 
+    @property
+    def n_waiting(self) -> int:
+        """How many calls wait for their turn."""
+        with self._changed:
+            return sum(isinstance(item, Call) and not item.claimed for item in self._items)
+
     def next_deadline_s(self) -> float | None:
         """The moment (`time.monotonic()`) at which `overdue` has something to say: the oldest call's, as it never
         passes that one by."""
