@@ -1,23 +1,30 @@
-"""A server with what the conformance suite wants to find, over the real protocol and its real transports."""
+"""A server with what the conformance suite wants to find, over the real protocol and the real HTTP transport.
+
+    python -m tests.conformance.fixture_server
+
+It prints the address to connect to, and ends with a signal.
+"""
 
 from __future__ import annotations
 
-from mcp_protocol import stdio
+from mcp_protocol.http.options import HttpOptions
+from mcp_protocol.http.service import HttpService
 from mcp_protocol.main_loop import MainLoop
 from mcp_protocol.server import Server, ServerInfo
 from tests.conformance.fixture_library import catalogues
 from tests.conformance.fixture_tools import toolbox
 
 INFO = ServerInfo("conformance-fixtures", "Conformance fixtures", "1.0.0", "For the conformance suite.", "Test me.")
-MAX_LINE_BYTES = 1 << 20
 
 
 def main() -> None:
-    """Serves until stdin ends."""
-    wire = stdio.guard()
-    loop = MainLoop(wire, MAX_LINE_BYTES)
-    server = Server(INFO, toolbox, catalogues, max_line_bytes=MAX_LINE_BYTES, wake=loop.wake, on_idle=loop.work_done)
-    loop.run(server, lambda: None)
+    """Serves until a signal comes."""
+    loop = MainLoop()
+    server = Server(INFO, toolbox, catalogues, wake=loop.wake, on_idle=loop.work_done)
+    service = HttpService(server, HttpOptions(port=0), wake=loop.wake)
+    service.start()
+    print(service.url, flush=True)
+    loop.run(server, service.stop)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,11 @@ def _with_logging(arguments: Nothing, call: Call, services: Any) -> list[Json]:
     return [text_block("Logged three messages.")]
 
 
+def _logging(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    call.log("info", "Tool execution started")  # the suite waits half a second for the end, so there is no pause
+    return [text_block("Logged a message.")]
+
+
 def _with_progress(arguments: Nothing, call: Call, services: Any) -> list[Json]:
     for progress in (1, 50, 100):  # where the suite says 0, which is no progress and so never sent
         call.progress(progress, 100)
@@ -133,9 +138,9 @@ TOOLS = (
     _row("test_embedded_resource", "Returns a resource.", _embedded_resource),
     _row("test_multiple_content_types", "Returns text, a picture and a resource.", _multiple_content_types),
     _row("test_tool_with_logging", "Sends three log messages.", _with_logging),
-    _row("test_logging_tool", "Sends three log messages.", _with_logging),
+    _row("test_logging_tool", "Sends a log message.", _logging),
     _row("test_tool_with_progress", "Sends three progress notifications.", _with_progress),
-    _row("test_streaming_elicitation", "Sends progress and log messages, and asks nothing.", _with_logging),
+    _row("test_streaming_elicitation", "Sends a log message, and asks nothing.", _logging),
     _row("test_error_handling", "Always fails.", _error),
     SchemaTool(
         "json_schema_2020_12_tool",

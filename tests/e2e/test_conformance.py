@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
 
-from tests.conformance.fixture_server import FixtureServer
 from tests.e2e.node_environments import node_environment
-from tests.e2e.server_process import ROOT
+from tests.e2e.server_process import EXIT_S, ROOT
 
 Json = dict[str, Any]
 SUITE = Path("@modelcontextprotocol", "conformance", "dist", "index.js")
@@ -35,6 +36,27 @@ SCENARIOS = {"2025-03-26": 1, "2025-06-18": 27, "2025-11-25": 30, "2026-07-28": 
 AT_FAULT = ("FAILURE", "WARNING")
 
 
+class FixtureServer:
+    """The process of `tests.conformance.fixture_server`, at `url` while it lasts."""
+
+    url: str
+
+    def __enter__(self) -> FixtureServer:
+        command = [sys.executable, "-m", "tests.conformance.fixture_server"]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._process.stdout is not None
+        self._process.terminate()
+        self._process.wait(EXIT_S)
+        self._process.stdout.close()
+
+
 class Outcome:
     """How one run of the suite ended: its exit status, what it printed, and the checks of each scenario."""
 
@@ -46,6 +68,11 @@ class Outcome:
             found = re.fullmatch(r"server-(.+?)-\d{4}-\d\d-\d\dT[-\d]+Z", results.parent.name)
             assert found is not None, results
             self.scenarios[found[1]] = json.loads(results.read_text())
+
+    @property
+    def summary(self) -> str:
+        """The end of what was printed: a line for each scenario, and what was expected or is stale."""
+        return self.printed[self.printed.find("=== SUMMARY") :]
 
     def at_fault(self, scenario: str) -> dict[str, str]:
         """The checks of a scenario that found something, with the text of each."""
@@ -99,7 +126,7 @@ def test_every_scenario_passes(revision: str, conformance: Conformance, subtests
             unexpected = [text for check, text in found.items() if not {scenario, f"{scenario}:{check}"} & expected]
             assert not unexpected, "\n".join(unexpected)
     assert len(outcome.scenarios) >= SCENARIOS[revision], outcome.printed
-    assert outcome.status == 0, outcome.printed
+    assert outcome.status == 0, outcome.summary
 
 
 def test_no_expected_failure_is_stale(conformance: Conformance) -> None:
