@@ -11,7 +11,7 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.messages import FRESH, Stream, encoded, envelope
 from tests.fuzz.run import run
 
-MESSAGES = 3_000
+MESSAGES = 2_500
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,9 @@ def campaign() -> Iterator[Campaign]:
         playing.end()
 
 
-def test_every_message_gets_what_the_protocol_owes_it() -> None:
-    report = run(MESSAGES, seed=1)
+@pytest.mark.parametrize("n_at_once", [1, 4])
+def test_every_message_gets_what_the_protocol_owes_it(n_at_once: int) -> None:
+    report = run(MESSAGES, seed=n_at_once, n_at_once=n_at_once)
     assert report.finding is None, f"\n{report.finding}"
     assert report.tally.n_messages >= MESSAGES
     assert report.tally.peak_growth_bytes is not None

@@ -13,8 +13,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzzes the server over real pipes.")
     parser.add_argument("--messages", type=int, default=200_000, help="how many at least (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="where chance begins (default: %(default)s)")
+    parser.add_argument("--at-once", type=int, default=1, help="calls that run at once (default: %(default)s)")
     options = parser.parse_args()
-    report = run(options.messages, options.seed)
+    report = run(options.messages, options.seed, options.at_once)
     tally = report.tally
     growth = "not measured" if tally.peak_growth_bytes is None else f"{tally.peak_growth_bytes / (1 << 20):.1f} MiB"
     print(

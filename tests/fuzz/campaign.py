@@ -100,7 +100,7 @@ class Conversation:
         """Reads until all is answered. What is answered at once has its answer before the last ping has."""
         waiting = {ping, call}
         while waiting or self.ledger.open():
-            if ping not in waiting and (lost := [due for due in self.ledger.open() if due.when == "now"]):
+            if ping not in waiting and (lost := self.ledger.overdue()):
                 raise Violation("lost", _listed(lost))
             try:
                 waiting.discard(self._take(ANSWER_S if waiting else LATE_S))
@@ -153,9 +153,13 @@ class Conversation:
 
 
 class Campaign:
-    """Streams to one process as long as it keeps its promises, and to another one after it broke one."""
+    """Streams to one process as long as it keeps its promises, and to another one after it broke one.
 
-    def __init__(self) -> None:
+    Arguments: how many calls the process runs at once.
+    """
+
+    def __init__(self, n_at_once: int = 1) -> None:
+        self._n_at_once = n_at_once
         self.tally = Tally()
         self._resources = contextlib.ExitStack()
         self._current: Conversation | None = None
@@ -174,6 +178,7 @@ class Campaign:
             "OMNI_JOB_TTL": "3",
             "OMNI_TIMEOUT": "5",
             "VLLM_MAX_LINE_BYTES": str(MAX_LINE_BYTES),
+            "VLLM_MAX_CONCURRENT": str(self._n_at_once),
             "VLLM_MAX_SESSIONS": "20",
             "VLLM_LOG_LEVEL": "WARNING",
             "VLLM_TOOL_PARSER": "hermes",

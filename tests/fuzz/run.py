@@ -46,11 +46,11 @@ class Report:
     took_s: float
 
 
-def run(n_messages: int, seed: int) -> Report:
-    """Plays at least so many messages, or up to the first broken promise."""
+def run(n_messages: int, seed: int, n_at_once: int = 1) -> Report:
+    """Plays at least so many messages, or up to the first broken promise, with so many calls at once."""
     began_s = time.monotonic()
     finding = None
-    with Campaign() as campaign:
+    with Campaign(n_at_once) as campaign:
         drawn = streams(campaign.tools, campaign.pictures)
         while finding is None and campaign.tally.n_messages < n_messages:
             finding = _round(campaign, drawn, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,37 +43,39 @@ class ScriptedEngine(FakeEngine):
     """Answers each conversation by what its last message says, always the same to the same, and remembers nothing."""
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
-        """Queues an answer for each conversation, then gives them."""
+        """Gives the answers; several threads may ask at once."""
         conversations = list(conversations)
+        self.load(control.on_phase)
+        speaker = FakeEngine(ready=True)
         for conversation in conversations:
-            self._queue_answer(conversation)
+            _queue_answer(speaker, conversation)
         try:
-            return super().generate(conversations, control)
+            return speaker.generate(conversations, control)
         finally:
-            self.batches.clear()
-            self._replies.clear()
+            self.last_used_s = time.monotonic()
 
-    def _queue_answer(self, conversation: Conversation) -> None:
-        asked = conversation.messages[-1].text
-        number = zlib.crc32(asked.encode("utf-8", "surrogatepass"))
-        if asked == HELD:
-            self.enqueue("never", delay_s=HELD_S)
-        elif conversation.choice:
-            self.enqueue(conversation.choice[0], probabilities=(1.0, *(0.0 for _ in conversation.choice[1:])))
-        elif 0 < number % 16 <= len(ERRORS):
-            self.enqueue(raises=ERRORS[number % 16 - 1])
-        elif conversation.tools and number % 2:
-            name = conversation.tools[0]["function"]["name"]
-            self.enqueue("", tool_calls=(ToolCall("call_1", name, "{}"),))
-        else:
-            text = TEXTS[number % len(TEXTS)]
-            asked_for = conversation.sampling.logprobs is not None
-            self.enqueue(
-                tokens=(text[:1], text[1:]),
-                delay_s=SLOW_S if number % 16 > 12 else 0.0,
-                reasoning="because" if number % 8 == 6 else None,
-                logprobs=(TokenLogprob(text[:1], -0.5), TokenLogprob(text[1:], float("-inf"))) if asked_for else None,
-            )
+
+def _queue_answer(speaker: FakeEngine, conversation: Conversation) -> None:
+    asked = conversation.messages[-1].text
+    number = zlib.crc32(asked.encode("utf-8", "surrogatepass"))
+    if asked == HELD:
+        speaker.enqueue("never", delay_s=HELD_S)
+    elif conversation.choice:
+        speaker.enqueue(conversation.choice[0], probabilities=(1.0, *(0.0 for _ in conversation.choice[1:])))
+    elif 0 < number % 16 <= len(ERRORS):
+        speaker.enqueue(raises=ERRORS[number % 16 - 1])
+    elif conversation.tools and number % 2:
+        name = conversation.tools[0]["function"]["name"]
+        speaker.enqueue("", tool_calls=(ToolCall("call_1", name, "{}"),))
+    else:
+        text = TEXTS[number % len(TEXTS)]
+        asked_for = conversation.sampling.logprobs is not None
+        speaker.enqueue(
+            tokens=(text[:1], text[1:]),
+            delay_s=SLOW_S if number % 16 > 12 else 0.0,
+            reasoning="because" if number % 8 == 6 else None,
+            logprobs=(TokenLogprob(text[:1], -0.5), TokenLogprob(text[1:], float("-inf"))) if asked_for else None,
+        )
 
 
 class ScriptedServices(handlers.services.Services):
