@@ -13,6 +13,7 @@ from benchmarks import (
     batch,
     cancel,
     chat,
+    fuzz,
     generation,
     gpu,
     images,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "cancel": cancel,
     "session_turns": session_turns,
     "memory": memory,
+    "fuzz": fuzz,
     "gpu": gpu,
 }
 

@@ -52,7 +52,7 @@ ODD: tuple[Any, ...] = (
     {"__proto__": 1, "type": "text"},
 )
 odd = st.sampled_from(ODD)
-DEPTHS = (5, 60, 300)
+DEPTHS = (5, 60, 300, 800)
 
 PATHS = (
     "/etc/passwd",

@@ -179,8 +179,10 @@ def streams(tools: Sequence[Json], pictures: Sequence[str]) -> st.SearchStrategy
         lines = tuple(_renumbered(line, i * IDS_AN_ITEM) for i, item in enumerate(items) for line in item)
         cuts: tuple[float, ...] | str = ()
         how = draw(st.integers(0, 9))
-        if how > 6 and sum(map(len, lines)) < 4_000:
-            cuts = "bytes" if how == 9 else tuple(sorted(draw(st.lists(st.floats(0, 1), max_size=5))))
+        if how == 9 and sum(map(len, lines)) < 6_000:
+            cuts = "bytes"
+        elif how > 5:
+            cuts = tuple(sorted(draw(st.lists(st.floats(0, 1), min_size=1, max_size=20))))
         return Stream(version, lines, cuts)
 
     return draw_stream()
