@@ -172,10 +172,11 @@ class WorkQueue:
     def _make_room(self, item: Call | Task, max_waiting: int) -> None:
         """Raises `QueueFull` unless there is room when those that were cancelled are not counted."""
         self._lineup.drop_claimed()
-        if isinstance(item, Call) and len(self._lineup.waiting) >= max_waiting:
+        n_waiting = sum(isinstance(item, Call) for item in self._lineup.waiting)
+        if isinstance(item, Call) and n_waiting >= max_waiting:
             raise QueueFull(
-                f"The server is busy: {len(self._lineup.waiting)} calls wait, and VLLM_MAX_QUEUE allows no more. This "
-                "one was not run; send it again when some of the others are answered."
+                f"The server is busy: {n_waiting} calls wait, and VLLM_MAX_QUEUE allows no more. This one was not run; "
+                "send it again when some of the others are answered."
             )
 
     def _calls(self) -> list[Call]:
