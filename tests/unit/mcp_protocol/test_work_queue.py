@@ -342,6 +342,20 @@ def test_call_beyond_the_limit_is_refused_and_the_others_keep_their_order() -> N
     assert bench.done == [0, 1, 3, "task", 5]
 
 
+def test_full_queue_leaves_room_for_what_does_not_wait_in_it() -> None:
+    bench = Bench(n_workers=2, max_waiting=3)
+    begin(bench, "a", "b")
+    for number in range(3):
+        bench.call(number)
+    with pytest.raises(QueueFull):
+        bench.call(3)
+    bench.call("told", turn=AT_ONCE)
+    bench.wait_idle(1)
+    assert bench.done == ["told"]
+    bench.gate.set()
+    bench.wait_idle(5)
+
+
 # Several workers
 
 
