@@ -276,14 +276,12 @@ def test_those_who_need_the_model_at_the_same_time_load_it_once(monkeypatch: pyt
 
     monkeypatch.setattr(LocalEngine, "_load", load)
     engine = LocalEngine(EngineSettings())
+    control = Control(on_phase=told.append, on_ready=lambda: told.append("over"))
     with ThreadPoolExecutor() as pool:
-        asked = [
-            pool.submit(engine.generate, [Conversation((), Sampling(0.0, 1))], Control(on_phase=told.append))
-            for _ in range(4)
-        ]
+        asked = [pool.submit(engine.generate, [Conversation((), Sampling(0.0, 1))], control) for _ in range(4)]
         while len(told) < 4:
             time.sleep(0.001)
         assert not any(future.done() for future in asked)
         gate.set()
         assert [future.result(WAIT_S)[0].text for future in asked] == ["reply"] * 4
-    assert (len(n_loads), told) == (1, ["loading weights"] * 4)
+    assert (len(n_loads), told) == (1, ["loading weights"] * 4 + ["over"] * 4)
