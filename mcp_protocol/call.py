@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from mcp_protocol.connection import NOWHERE, Connection, Outlet
 from mcp_protocol.jsonrpc import Json, notification_message
+from mcp_protocol.turn import ORDINARY, Turn
 from mcp_protocol.versions import LOG_LEVELS, Revision
 
 Send = Callable[[Json], None]
@@ -54,10 +55,10 @@ class Call:
         wake: Callable[[], None] = lambda: None,
         on_phase: Callable[[], None] = lambda: None,
         answerer: Answerer | None = None,
-        about_jobs: bool = False,
+        turn: Turn = ORDINARY,
     ) -> None:
         self.answerer = answerer
-        self.about_jobs = about_jobs
+        self.turn = turn
         self.hurried: Callable[[], bool] = lambda: False
         """Whether a call about jobs waits behind this one: whoever only waits for a job answers now. The queue sets
         it."""
@@ -143,6 +144,10 @@ class Call:
         if self._log_level is None or self._claimed or not _reaches(level, self._log_level):
             return
         self._send(notification_message("notifications/message", {"level": level, "logger": self.tool, "data": text}))
+
+
+Observe = Callable[[Call, str], None]
+"""Is told of each call that has ended, and how: ok, error, timeout, cancelled or stopped. Any thread may call it."""
 
 
 def _reaches(level: str, threshold: str) -> bool:

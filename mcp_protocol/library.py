@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from mcp_protocol import jsonrpc
 from mcp_protocol.call import Answerer, Call
 from mcp_protocol.catalogues import Catalogues, not_found
-from mcp_protocol.connection import Exchange
+from mcp_protocol.connection import Exchange, Method
 from mcp_protocol.jsonrpc import Json, ProtocolError, Request
 from mcp_protocol.resources import ResourceNotFound
 from mcp_protocol.subscriptions import META_SUBSCRIPTION, Subscriptions
 from mcp_protocol.versions import LIST_CACHE, MODERN, Cache, Revision, finished
-
-if TYPE_CHECKING:
-    from mcp_protocol.server import Method
 
 Enqueue = Callable[[Request, Exchange, str, Json, Answerer], None]
 READ = "resources/read"

@@ -9,15 +9,16 @@ import msgspec
 
 from mcp_protocol import jsonrpc, versions
 from mcp_protocol.answers import ToolAnswers
-from mcp_protocol.call import Answerer, Call
-from mcp_protocol.connection import Connection, Exchange, Outlet
+from mcp_protocol.call import Answerer, Call, Observe
+from mcp_protocol.connection import Connection, Exchange, Method, Outlet
 from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request
 from mcp_protocol.log import log, log_failure
 from mcp_protocol.pages import page
 from mcp_protocol.stdio import LineTooLong, ReaderGone
 from mcp_protocol.tools import Toolbox, error_result
+from mcp_protocol.turn import AT_ONCE
 from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished, meta_of
-from mcp_protocol.work_queue import IdleTask, Task, WorkQueue
+from mcp_protocol.work_queue import IdleTask, QueueFull, Task, WorkQueue
 
 if TYPE_CHECKING:
     from mcp_protocol.catalogues import Catalogues
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
 DISCOVERY_CACHE = Cache(3_600_000)
 LIBRARY_METHODS = ("resources/", "prompts/", "completion/", "subscriptions/")
 """How the methods begin that `Library` answers, which is loaded with the first of them."""
-
-Method = Callable[[Request, Exchange], Json | None]
-"""Answers a request with its result, or returns None when the answer comes later."""
-
-Observe = Callable[[Call, str], None]
-"""Is told of each call that has ended, and how: ok, error, timeout, cancelled or stopped. Any thread may call it."""
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
@@ -55,9 +50,10 @@ class Server:
 
     Arguments: who we are; `load_toolbox`, called at the first `tools/list` or `tools/call`;
     `load_catalogues`, called at the first request about resources or prompts, None where there are none; the settings'
-    problems, which every tool call answers while there are any; limits in seconds and bytes; `on_start`, run once by
-    the worker after the first sign that a session begins; `wake`, which makes the main loop look again; `idle_task`,
-    run by the worker when it is due and nothing else is to be done; `observe`, told of each call that has ended.
+    problems, which every tool call answers while there are any; limits in seconds and bytes; how many calls run at a
+    time, and how many may wait; `on_start`, run once by the worker after the first sign that a session begins; `wake`,
+    which makes the main loop look again; `idle_task`, run by the worker when it is due and nothing else is to be done;
+    `observe`, told of each call that has ended.
     """
 
     def __init__(
@@ -70,11 +66,13 @@ class Server:
         call_timeout_s: float = 0.0,
         max_line_bytes: int = 64 << 20,
         max_result_bytes: int = 1_000_000,
+        max_concurrent: int = 1,
+        max_queue: int | None = None,
         on_start: Task | None = None,
         wake: Callable[[], None] = lambda: None,
         on_idle: Callable[[], None] = lambda: None,
         idle_task: IdleTask | None = None,
-        observe: Observe = lambda call, outcome: None,
+        observe: Observe | None = None,
     ) -> None:
         self._info = info
         self._server_info = info.as_json()
@@ -88,8 +86,10 @@ class Server:
         self._answers = ToolAnswers(self._server_info, max_result_bytes)
         self._on_start = on_start
         self._wake = wake
-        self._observe = observe
-        self.queue = WorkQueue(self._run_call, self._run_task, on_idle, idle_task)
+        self._observe = observe or (lambda call, outcome: None)
+        self.queue = WorkQueue(
+            self._run_call, self._run_task, on_idle, idle_task, n_workers=max_concurrent, max_waiting=max_queue
+        )
         self._legacy_methods: dict[str, Method] = {
             "initialize": self._initialize,
             "ping": lambda request, exchange: {},
@@ -236,35 +236,36 @@ class Server:
         name, arguments = request.params.get("name"), request.params.get("arguments")
         if not isinstance(name, str):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: name must be a string")
-        if arguments is None:
-            arguments = {}
-        if not isinstance(arguments, dict):
+        if not isinstance(arguments, dict | None):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: arguments must be an object")
         if name not in self._toolbox():
             raise ProtocolError(jsonrpc.INVALID_PARAMS, f"Unknown tool: {name[:200]}")
-        self._enqueue(request, exchange, name, arguments)
+        self._enqueue(request, exchange, name, arguments or {})
 
     def _enqueue(
         self, request: Request, exchange: Exchange, name: str, arguments: Json, answerer: Answerer | None = None
     ) -> None:
         meta = meta_of(request.params)
-        self.queue.put(
-            Call(
-                request.id,
-                name,
-                arguments,
-                exchange.revision,
-                connection=exchange.connection,
-                outlet=exchange.outlet,
-                progress_token=versions.progress_token_of(meta),
-                log_level=versions.log_level_of(meta) if exchange.revision.modern else exchange.connection.log_level,
-                timeout_s=self._call_timeout_s,
-                wake=self._wake,
-                on_phase=self._look_for_changes,
-                answerer=answerer,
-                about_jobs=answerer is None and self._toolbox().is_about_jobs(name),
-            )
+        call = Call(
+            request.id,
+            name,
+            arguments,
+            exchange.revision,
+            connection=exchange.connection,
+            outlet=exchange.outlet,
+            progress_token=versions.progress_token_of(meta),
+            log_level=versions.log_level_of(meta) if exchange.revision.modern else exchange.connection.log_level,
+            timeout_s=self._call_timeout_s,
+            wake=self._wake,
+            on_phase=self._look_for_changes,
+            answerer=answerer,
+            turn=self._toolbox().turn(name, arguments) if answerer is None else AT_ONCE,
         )
+        try:
+            self.queue.put(call)
+        except QueueFull as full:
+            if call.claim():
+                self.fail(call, str(full))
 
     def _toolbox(self) -> Toolbox:
         if self._loaded_toolbox is None:
@@ -277,7 +278,7 @@ class Server:
 
             catalogues = load_catalogues()
             self._loaded_library = Library(catalogues, self._server_info, self._enqueue)
-            self.queue.put(Task("resources", lambda enter_phase: catalogues.prepare()))
+            self.queue.put(Task("resources", lambda enter_phase: catalogues.prepare(), at_once=True))
         return self._loaded_library
 
     def end_subscriptions(self) -> None:

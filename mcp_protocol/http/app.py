@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -12,8 +12,9 @@ from mcp_protocol import jsonrpc, versions
 from mcp_protocol.connection import Connection
 from mcp_protocol.http import envelope
 from mcp_protocol.http.guard import Guard, Refused
+from mcp_protocol.http.metrics import CONTENT_TYPE, Metrics, Sample
 from mcp_protocol.http.options import HttpOptions
-from mcp_protocol.http.posts import PostResponse, accepted, body_of, error_response, refusal
+from mcp_protocol.http.posts import Accepted, PostResponse, accepted, body_of, error_response, refusal
 from mcp_protocol.http.sessions import Session, Sessions, TooManySessions
 from mcp_protocol.http.streams import EventResponse, Receive, Reply, Send, Stream, event
 from mcp_protocol.jsonrpc import Message, Notification, ProtocolError
@@ -32,10 +33,11 @@ _CORS = {
 
 
 class HttpApp:
-    """Serves /mcp, where wanted /sse and /messages, /health without a token, and /metrics where there are any.
+    """Serves /mcp, where wanted /sse and /messages, /metrics, and without a token /health.
 
     Arguments: the server; the options; whether only this machine can reach us; `wake`, which makes the main loop look
-    at the deadlines; `healthy`, which tells whether calls can be served; `metrics`, which yields Prometheus's text.
+    at the deadlines; `healthy`, which tells whether calls can be served; `metrics`, which count, and are shown with
+    `samples`.
     """
 
     def __init__(
@@ -46,24 +48,25 @@ class HttpApp:
         is_loopback: bool = True,
         wake: Callable[[], None] = lambda: None,
         healthy: Callable[[], bool] = lambda: True,
-        metrics: Callable[[], str] | None = None,
+        metrics: Metrics | None = None,
+        samples: Callable[[], Iterable[Sample]] = lambda: (),
     ) -> None:
         self._server = server
         self._options = options
         self._guard = Guard(options, is_loopback)
         self._wake = wake
         self._healthy = healthy
-        self._metrics = metrics
+        self._metrics = Metrics() if metrics is None else metrics
+        self._samples = samples
         self._sessions = Sessions(options.max_sessions, options.session_idle_s, server.forget)
         self._sse_sessions = Sessions(options.max_sessions, options.session_idle_s, server.forget)
         self._routes: dict[str, dict[str, Callable[[Request, int], Any]]] = {
-            "/mcp": {"POST": self._post, "GET": self._open_stream, "DELETE": self._end_session}
+            "/mcp": {"POST": self._post, "GET": self._open_stream, "DELETE": self._end_session},
+            "/metrics": {"GET": self._show_metrics},
         }
         if options.sse:
             self._routes["/sse"] = {"GET": self._open_sse}
             self._routes["/messages"] = {"POST": self._post_message}
-        if metrics is not None:
-            self._routes["/metrics"] = {"GET": self._show_metrics}
 
     @property
     def n_sessions(self) -> int:
@@ -95,6 +98,8 @@ class HttpApp:
         except Exception:
             log_failure("a request over HTTP")
             response = error_response(ProtocolError(jsonrpc.INTERNAL_ERROR, "Internal error"), 500)
+        path = request.url.path if request.url.path in (*self._routes, "/health") else "other"
+        send = _counting(send, lambda status: self._metrics.request_ended(path, status))
         await response(scope, receive, send if origin is None else _with_cors(send, origin))
 
     async def _routed(self, request: Request) -> Any:
@@ -118,17 +123,18 @@ class HttpApp:
         try:
             message = jsonrpc.parse(body)
             if _is_modern(message, request):
-                return self._post_modern(message, request, takes.events)
+                return self._post_modern(message, request, takes)
         except ProtocolError as error:
-            return error_response(error, 404 if error.code == jsonrpc.METHOD_NOT_FOUND else 400)
+            self._metrics.error(error.code)
+            return error_response(error, 400)
         session, headers = self._session_for(message, request, owner)
-        reply = Reply(with_notifications=takes.events)
+        reply = Reply(takes.json, takes.events, self._metrics.error)
         n_answers = self._handle(message, session.connection, reply)
         if n_answers == 0:
             return Response(None, 202)
         return _Held(session, PostResponse(reply, modern=False, headers=headers))
 
-    def _post_modern(self, message: Message, request: Request, takes_events: bool) -> Any:
+    def _post_modern(self, message: Message, request: Request, takes: Accepted) -> Any:
         """Answers a message that stands alone: nothing of it is left when its response ends.
 
         Raises: `ProtocolError`.
@@ -143,10 +149,10 @@ class HttpApp:
         except ProtocolError as error:
             error.request_id = message.id
             raise
-        if message.method == "subscriptions/listen" and not takes_events:
+        if message.method == "subscriptions/listen" and not takes.events:
             raise Refused(406, "A subscription is a stream; the Accept header does not allow text/event-stream.")
         connection = Connection()
-        reply = Reply(with_notifications=takes_events)
+        reply = Reply(takes.json, takes.events, self._metrics.error)
         self._handle(message, connection, reply)
         return PostResponse(reply, modern=True, gone=lambda: self._server.forget(connection))
 
@@ -234,8 +240,7 @@ class HttpApp:
         return Response(body, 200 if healthy else 503, media_type="application/json")
 
     async def _show_metrics(self, request: Request, owner: int) -> Response:
-        assert self._metrics is not None
-        return Response(self._metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._metrics.text(self._samples()), media_type=CONTENT_TYPE)
 
 
 class _Held:
@@ -253,6 +258,15 @@ class _Held:
 def _is_modern(message: Message, request: Request) -> bool:
     params = message.params if isinstance(message, jsonrpc.Request | Notification) else {}
     return envelope.is_modern(params, request.headers)
+
+
+def _counting(send: Send, count: Callable[[int], None]) -> Send:
+    async def sending(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            count(message["status"])
+        await send(message)
+
+    return sending
 
 
 def _with_cors(send: Send, origin: str) -> Send:

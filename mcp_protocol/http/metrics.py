@@ -99,7 +99,7 @@ def _head(name: str, kind: str, meaning: str) -> tuple[str, str]:
 
 def _line(name: str, value: float, **labels: str) -> str:
     shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
-    return f"{PREFIX}{name}{{{shown}}} {value:g}" if shown else f"{PREFIX}{name} {value:g}"
+    return f"{PREFIX}{name}{{{shown}}} {value}" if shown else f"{PREFIX}{name} {value}"
 
 
 def _escaped(text: str) -> str:

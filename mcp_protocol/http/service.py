@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import uvicorn
 
 from mcp_protocol.http.app import HttpApp
 from mcp_protocol.http.guard import is_loopback
+from mcp_protocol.http.metrics import Metrics, Sample
 from mcp_protocol.http.options import HttpOptions
 from mcp_protocol.log import log
 from mcp_protocol.server import Server
@@ -54,7 +55,9 @@ def listen(options: HttpOptions) -> socket.socket:
 
 
 class HttpService:
-    """A server's application on its socket; the arguments after the options are those of `HttpApp`.
+    """A server's application on its socket.
+
+    Arguments: the server; the options; a socket of `listen`, made now where there is none; the rest as for `HttpApp`.
 
     Raises: `CannotListen`.
     """
@@ -63,12 +66,14 @@ class HttpService:
         self,
         server: Server,
         options: HttpOptions,
+        listener: socket.socket | None = None,
         *,
         wake: Callable[[], None] = lambda: None,
         healthy: Callable[[], bool] = lambda: True,
-        metrics: Callable[[], str] | None = None,
+        metrics: Metrics | None = None,
+        samples: Callable[[], Iterable[Sample]] = lambda: (),
     ) -> None:
-        self._listener = listen(options)
+        self._listener = listen(options) if listener is None else listener
         name = self._listener.getsockname()
         self.address: tuple[str, int] = (name[0], name[1])
         self.app = HttpApp(
@@ -78,6 +83,7 @@ class HttpService:
             wake=wake,
             healthy=healthy,
             metrics=metrics,
+            samples=samples,
         )
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
