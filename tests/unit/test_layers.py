@@ -154,6 +154,7 @@ def test_initialize_is_answered_without_anything_heavy(tmp_path: Path) -> None:
     assert not any(
         module.startswith(("engine", "media", "omni", "handlers.chat", "handlers.resources")) for module in modules
     )
+    assert modules & {"mcp_protocol.http", "uvicorn", "starlette", "http_front"} == set()
     assert modules & {"mcp_protocol.library", "mcp_protocol.catalogues", "mcp_protocol.subscriptions"} == set()
 
 
