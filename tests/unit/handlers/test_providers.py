@@ -54,7 +54,7 @@ def lab() -> Iterator[ScriptedOpenAI]:
 @pytest.fixture
 def counter(server: ScriptedOpenAI, lab: ScriptedOpenAI, tmp_path: Path, make_desk: Callable[..., Desk]) -> Desk:
     """Tools with these two, the engine here, and DashScope without a key."""
-    entry = {"name": "lab", "base_url": lab.url, "api_key_env": "LAB_KEY", "silence_s": 2}
+    entry = {"name": "lab", "base_url": lab.url, "api_key_env": "LAB_KEY"}
     (tmp_path / "config.json").write_text(json.dumps({"providers": [entry]}))
     return make_desk(
         VLLM_CONFIG_FILE=str(tmp_path / "config.json"),
@@ -329,9 +329,12 @@ def test_slow_answer_ends_at_the_deadline(counter: Desk, server: ScriptedOpenAI)
     assert (result.finish_reason, result.text[:3], result.usage) == ("timeout", "on ", None)
 
 
-def test_silent_server_is_given_up(counter: Desk, lab: ScriptedOpenAI) -> None:
+def test_silent_server_is_given_up(lab: ScriptedOpenAI, tmp_path: Path, make_desk: Callable[..., Desk]) -> None:
+    entry = {"name": "lab", "base_url": lab.url, "silence_s": 1}
+    (tmp_path / "config.json").write_text(json.dumps({"providers": [entry]}))
     lab.script(drips)
-    assert "sent nothing of an answer for 2 s" in refusal(counter, model=MODEL)
+    text = refusal(make_desk(VLLM_CONFIG_FILE=str(tmp_path / "config.json")), model=MODEL)
+    assert "sent nothing of an answer for 1 s" in text
 
 
 def test_cancelled_call_stops_there(counter: Desk, server: ScriptedOpenAI) -> None:
