@@ -6,7 +6,7 @@ milliseconds; httpx comes with the first question.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,8 @@ class Listing:
 class ModelServer:
     """The connections to one server. Its methods may be called from any thread, its coroutines run on the loop.
 
-    Arguments: the server; the loop; seconds without a piece of an answer until it is given up, and for a question.
+    Arguments: the server; the loop; seconds without a piece of an answer until it is given up, and for a question; how
+    many generations there may be at a time.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class ModelServer:
         loop: LoopThread,
         silence_s: float = SILENCE_S,
         ask_timeout_s: float = ASK_TIMEOUT_S,
+        n_callers: int = 1,
     ) -> None:
         self.server = server
         self._loop = loop
         self._silence_s = silence_s
         self._ask_timeout_s = ask_timeout_s
+        self._max_connections = AT_ONCE + n_callers - 1  # a large batch never keeps the others waiting
         self._opened: OpenAIClient | None = None
 
     def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
@@ -147,7 +150,7 @@ class ModelServer:
             return EngineUnavailable(f"{refusal} Check that the model {name} is one for chat.")
         return InvalidGeneration(self.no_such_model(name, [model.id for model in models], hint))
 
-    def no_such_model(self, name: str, ids: list[str], hint: str) -> str:
+    def no_such_model(self, name: str, ids: Iterable[str], hint: str) -> str:
         """That a model is not there, and which are."""
         names = [self.server.plain(id) for id in ids]
         listed = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" * (len(names) > MOST_NAMES))
@@ -163,5 +166,5 @@ class ModelServer:
         if self._opened is None:
             from engine.openai_client import OpenAIClient
 
-            self._opened = OpenAIClient(self.server, AT_ONCE, self._silence_s, self._ask_timeout_s)
+            self._opened = OpenAIClient(self.server, self._max_connections, self._silence_s, self._ask_timeout_s)
         return self._opened

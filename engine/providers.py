@@ -35,16 +35,17 @@ OTHER_MODEL = "list_available_providers names those of all providers."
 class Provider:
     """One service. Any thread may use it.
 
-    Arguments: what the settings say of it; the loop that its connections live on.
+    Arguments: what the settings say of it; the loop that its connections live on; how many generations there may be at
+    a time.
     """
 
-    def __init__(self, facts: RemoteProvider, loop: LoopThread) -> None:
+    def __init__(self, facts: RemoteProvider, loop: LoopThread, n_callers: int = 1) -> None:
         self.facts = facts
         server = server_of(
             facts.base_url, facts.api_key, address_setting=facts.address_setting, key_setting=facts.key_setting
         )
         self.url = server.url
-        self._server = ModelServer(server, loop, facts.silence_s, facts.ask_timeout_s)
+        self._server = ModelServer(server, loop, facts.silence_s, facts.ask_timeout_s, n_callers)
         self._known: tuple[float, Listing] | None = None
 
     @property
@@ -165,9 +166,9 @@ class Provider:
 class Providers:
     """All remote providers in their order, on one loop. Any thread may use them."""
 
-    def __init__(self, facts: Iterable[RemoteProvider]) -> None:
+    def __init__(self, facts: Iterable[RemoteProvider], n_callers: int = 1) -> None:
         self._loop = LoopThread("providers")
-        self.all = tuple(Provider(each, self._loop) for each in facts)
+        self.all = tuple(Provider(each, self._loop, n_callers) for each in facts)
 
     def named(self, name: str) -> Provider | None:
         """The provider of that name."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import time
+import threading
 from collections.abc import Iterable
+from typing import Any
 
 from engine import structured
 from engine.arguments import is_bundled
 from engine.errors import EngineError, EngineUnavailable, OffloadUnsupported
 from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
 from engine.lifecycle import Lifecycle
+from engine.loading import SharedLoad
 from engine.loop_thread import LoopThread
 from engine.model_server import SILENCE_S, Listing, ModelServer
 from engine.openai_requests import Endpoint, OpenAIRequests
@@ -34,15 +36,15 @@ OTHER_MODEL = "Set VLLM_MODEL_NAME to one of them, or leave it empty for the fir
 class RemoteEngine:
     """An engine of `engine.interface` over a server's OpenAI API.
 
-    One thread owns it: `load`, `generate`, `offload` and `release` are called from there alone; `status`,
-    `process_ids` and `close` from any thread.
+    Any thread may call any method; generations go on side by side.
 
     Arguments:
         settings: the server's address and key, and the model's name there.
         silence_s: seconds without a piece of an answer until it is given up.
+        n_callers: how many generations there may be at a time.
     """
 
-    def __init__(self, settings: EngineSettings, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, settings: EngineSettings, silence_s: float = SILENCE_S, n_callers: int = 1) -> None:
         server = server_of(settings.base_url or "", settings.remote_api_key)
         self._settings = settings
         self._name = None if is_bundled(settings) else settings.model_name
@@ -56,8 +58,11 @@ class RemoteEngine:
             )
         )
         self._loop = LoopThread("remote engine")
-        self._models = ModelServer(server, self._loop, silence_s)
+        self._models = ModelServer(server, self._loop, silence_s, n_callers=n_callers)
         self._requests: OpenAIRequests | None = None
+        self._shared_load = SharedLoad()
+        self._moving = threading.Lock()
+        """Held while the state and what goes with it change together."""
 
     def status(self) -> EngineStatus:
         """What is known now; asks nobody; safe from any thread.
@@ -68,22 +73,7 @@ class RemoteEngine:
 
     def load(self, on_phase: OnPhase | None = None) -> float:
         """Finds out which models the server has; see `Engine.load`."""
-        if self._requests is not None:
-            return 0.0
-        started = time.monotonic()
-        self._lifecycle.move(EngineState.LOADING)
-        try:
-            if on_phase is not None:
-                on_phase("asking the model server")
-            endpoint = self._found()
-        except EngineError as error:
-            self._lifecycle.move(EngineState.FAILED, error=str(error))
-            raise
-        except BaseException as error:
-            self._lifecycle.move(EngineState.FAILED, error=type(error).__name__)
-            raise
-        self._requests = OpenAIRequests(endpoint, self._settings.max_images_per_prompt)
-        return time.monotonic() - started
+        return 0.0 if self._requests is not None else self._shared_load.run(self._ask_for_models, on_phase)
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations side by side; see `Engine.generate`."""
@@ -91,10 +81,11 @@ class RemoteEngine:
         first = next(conversations, None)
         if first is None:
             return []
-        self.load(control.on_phase)
+        while (requests := self._requests) is None:
+            self.load(control.on_phase)
 
         def prepare(conversation: Conversation) -> Asked:
-            return self._asked(conversation, control.deadline_s)
+            return self._asked(conversation, requests, control.deadline_s)
 
         def each() -> Iterable[Conversation]:
             yield first
@@ -105,7 +96,7 @@ class RemoteEngine:
             completions = generation.run()
         finally:
             if generation.unavailable is not None and not self._loop.is_closed:
-                self._forget(EngineState.FAILED, str(generation.unavailable))
+                self._forget(requests, EngineState.FAILED, str(generation.unavailable))
         return structured.checked(generation.conversations, completions)
 
     def offload(self) -> None:
@@ -117,8 +108,10 @@ class RemoteEngine:
 
     def release(self) -> None:
         """Forgets what is known of the server, which keeps its model; the next call asks again."""
-        if self._lifecycle.state is not EngineState.UNLOADED:
-            self._forget(EngineState.UNLOADED)
+        with self._moving:
+            if self._lifecycle.state in (EngineState.READY, EngineState.FAILED):
+                self._requests = None
+                self._lifecycle.move(EngineState.UNLOADED)
 
     def process_ids(self) -> list[int]:
         """Only this process."""
@@ -128,23 +121,39 @@ class RemoteEngine:
         """Closes all connections, which stops what the server still works on."""
         self._loop.close(self._models.hang_up)
 
-    def _found(self) -> Endpoint:
-        """The server's model to use, which goes into the status too."""
+    def _ask_for_models(self, on_phase: OnPhase) -> None:
+        with self._moving:
+            if self._requests is not None:
+                return
+            self._lifecycle.move(EngineState.LOADING)
+        try:
+            on_phase("asking the model server")
+            endpoint, facts = self._found()
+        except BaseException as error:
+            told = str(error) if isinstance(error, EngineError) else type(error).__name__
+            with self._moving:
+                self._lifecycle.move(EngineState.FAILED, error=told)
+            raise
+        with self._moving:
+            self._lifecycle.move(EngineState.READY, **facts)
+            self._requests = OpenAIRequests(endpoint, self._settings.max_images_per_prompt)
+
+    def _found(self) -> tuple[Endpoint, dict[str, Any]]:
+        """The server's model to use, and what the status tells of it."""
         url, name = self._models.server.url, self._name
         listing: Listing = self._models.submit(self._models.listing()).result()
         if name is None:
             name = self._first(listing)
         if listing.ids and listing.model(name) is None:
-            raise EngineUnavailable(self._models.no_such_model(name, list(listing.ids), OTHER_MODEL))
+            raise EngineUnavailable(self._models.no_such_model(name, listing.ids, OTHER_MODEL))
         endpoint = listing.endpoint(url, name)
-        self._lifecycle.move(
-            EngineState.READY,
-            model_name=name,
-            max_model_len=endpoint.max_model_len,
-            vllm_version=listing.version if endpoint.is_vllm else None,
-            served_models=listing.ids[:MOST_LISTED],
-        )
-        return endpoint
+        facts = {
+            "model_name": name,
+            "max_model_len": endpoint.max_model_len,
+            "vllm_version": listing.version if endpoint.is_vllm else None,
+            "served_models": listing.ids[:MOST_LISTED],
+        }
+        return endpoint, facts
 
     def _first(self, listing: Listing) -> str:
         url = self._models.server.url
@@ -157,16 +166,17 @@ class RemoteEngine:
             raise EngineUnavailable(f"The server at {url} has no model. Start it with one.")
         return listing.models[0].id
 
-    def _asked(self, conversation: Conversation, deadline_s: float | None) -> Asked:
-        assert self._requests is not None
-
+    def _asked(self, conversation: Conversation, requests: OpenAIRequests, deadline_s: float | None) -> Asked:
         async def not_found(refusal: EngineError) -> EngineError:
             name = conversation.lora or self._lifecycle.status.model_name
             error = await self._models.gone(name, refusal, OTHER_MODEL)
             return error if conversation.lora else EngineUnavailable(str(error))
 
-        return self._models.asked(self._requests, conversation, deadline_s, not_found)
+        return self._models.asked(requests, conversation, deadline_s, not_found)
 
-    def _forget(self, state: EngineState, error: str | None = None) -> None:
-        self._requests = None
-        self._lifecycle.move(state, error=error)
+    def _forget(self, requests: OpenAIRequests, state: EngineState, error: str) -> None:
+        """Notes that a server cannot be used, unless somebody has noted that, or found it again, meanwhile."""
+        with self._moving:
+            if self._requests is requests:
+                self._requests = None
+                self._lifecycle.move(state, error=error)

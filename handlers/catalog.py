@@ -24,6 +24,9 @@ from mcp_protocol.tools import Tool, Toolbox
 if TYPE_CHECKING:
     from handlers.services import Services
 
+SESSIONS = ("session_id", "fork_session_id")
+"""Arguments that name a conversation, whose turns come one after another."""
+
 TOOLS = (
     Tool(
         name="chat_completion",
@@ -46,6 +49,7 @@ TOOLS = (
         text=chat.text_of,
         read_only=False,
         open_world=True,
+        serial_by=SESSIONS,
     ),
     Tool(
         name="chat_completion_batch",
@@ -73,6 +77,7 @@ TOOLS = (
         handler=model.model_info,
         result=model.ModelInfo,
         idempotent=True,
+        at_once=True,
     ),
     Tool(
         name="list_sessions",
@@ -86,6 +91,7 @@ TOOLS = (
         handler=sessions.list_sessions,
         result=sessions.SessionList,
         idempotent=True,
+        at_once=True,
     ),
     Tool(
         name="get_session",
@@ -99,6 +105,8 @@ TOOLS = (
         handler=sessions.get_session,
         result=sessions.SessionContent,
         idempotent=True,
+        at_once=True,
+        serial_by=SESSIONS,
     ),
     Tool(
         name="delete_session",
@@ -111,6 +119,8 @@ TOOLS = (
         read_only=False,
         destructive=True,
         idempotent=True,
+        at_once=True,
+        serial_by=SESSIONS,
     ),
     Tool(
         name="analyze_images_with_query",
@@ -170,6 +180,7 @@ TOOLS = (
         handler=vision.get_model_status,
         result=vision.ModelStatus,
         idempotent=True,
+        at_once=True,
     ),
     Tool(
         name="get_gpu_status",
@@ -184,6 +195,7 @@ TOOLS = (
         arguments=model.NoArguments,
         handler=gpu.get_gpu_status,
         result=gpu.GpuStatus,
+        at_once=True,
     ),
     Tool(
         name="offload_gpu",
@@ -199,6 +211,7 @@ TOOLS = (
         result=gpu.MemoryGivenBack,
         read_only=False,
         idempotent=True,
+        exclusive=True,
     ),
     Tool(
         name="release_gpu",
@@ -213,6 +226,7 @@ TOOLS = (
         result=gpu.MemoryGivenBack,
         read_only=False,
         idempotent=True,
+        exclusive=True,
     ),
     Tool(
         name="update_gpu_timeout",
@@ -227,6 +241,7 @@ TOOLS = (
         result=gpu.TimeoutUpdated,
         read_only=False,
         idempotent=True,
+        exclusive=True,
     ),
     Tool(
         name="list_available_models",
@@ -244,6 +259,7 @@ TOOLS = (
         result=gpu.ModelList,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="generate_image",
@@ -294,6 +310,7 @@ TOOLS = (
         destructive=True,
         idempotent=True,
         about_jobs=True,
+        at_once=True,
     ),
     Tool(
         name="job_status",
@@ -308,6 +325,7 @@ TOOLS = (
         handler=jobs.job_status,
         idempotent=True,
         about_jobs=True,
+        at_once=True,
     ),
     Tool(
         name="list_jobs",
@@ -320,6 +338,7 @@ TOOLS = (
         result=jobs.JobList,
         idempotent=True,
         about_jobs=True,
+        at_once=True,
     ),
     Tool(
         name="get_model_info",
@@ -334,6 +353,7 @@ TOOLS = (
         result=image_server.ImageModelInfo,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="gpu_status",
@@ -349,6 +369,7 @@ TOOLS = (
         result=image_server.ImageServerGpu,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="list_presets",
@@ -362,6 +383,7 @@ TOOLS = (
         result=image_server.Presets,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="server_health",
@@ -376,6 +398,7 @@ TOOLS = (
         result=image_server.ServerHealth,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="estimate_generation",
@@ -390,6 +413,7 @@ TOOLS = (
         result=image_server.Estimate,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="process_image_to_video",
@@ -456,6 +480,7 @@ TOOLS = (
         result=providers.ProviderList,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="validate_multimodal_request",
@@ -472,6 +497,7 @@ TOOLS = (
         result=provider_validation.Validation,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
 )
 
