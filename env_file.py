@@ -8,7 +8,9 @@
 A value in quotes may go over several lines. `$NAME` is no reference to another variable: keys may have a `$` in them.
 """
 
+import os
 import re
+from collections.abc import Mapping
 
 from setting_file import SettingFileError, text_of
 
@@ -22,16 +24,21 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "$": "$", "\n": ""}
 
 
-def read_env_file(path: str) -> dict[str, str]:
-    """The variables of the file; one that comes twice has its last value.
+def added_variables(values: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """What the file that `VLLM_ENV_FILE` names adds: the variables that are not set otherwise.
 
-    Raises: `SettingFileError`.
+    A file that cannot be used adds nothing, and a sentence to `problems`.
     """
-    return parsed(text_of(path))
+    try:
+        found = parsed(text_of(os.path.expanduser(values["VLLM_ENV_FILE"].strip())))
+    except SettingFileError as error:
+        problems.append(f"The file that VLLM_ENV_FILE names {error}.")
+        return {}
+    return {name: value for name, value in found.items() if not values.get(name, "").strip()}
 
 
 def parsed(text: str) -> dict[str, str]:
-    """The variables in the text of such a file.
+    """The variables in the text of such a file; one that comes twice has its last value.
 
     Raises: `SettingFileError`, which names the line and nothing of what is on it: it may be a key.
     """

@@ -26,7 +26,7 @@ class FileFacts:
     n_bytes: int
 
 
-def recognised(path: str, allowed_dirs: Sequence[str], max_bytes: int) -> FileFacts:
+def recognised(path: str, allowed_dirs: Sequence[str] | None, max_bytes: int) -> FileFacts:
     """Looks at a file's first bytes, and into the containers that hold sound and film alike.
 
     Arguments: the path and the folders as for `open_regular_file`; how large such a container may be.

@@ -17,7 +17,7 @@ class TextReader:
     Arguments: the folders; unlike for pictures, none means that nothing is read. `max_bytes`, of one file.
     """
 
-    def __init__(self, allowed_dirs: Sequence[str], max_bytes: int) -> None:
+    def __init__(self, allowed_dirs: Sequence[str] | None, max_bytes: int) -> None:
         self._allowed_dirs = allowed_dirs
         self._max_bytes = max_bytes
 
