@@ -28,6 +28,8 @@ LOOK_S = 0.05
 """How often cancelling and the deadline are looked at while services are asked."""
 MOST_MEDIA_BYTES = 48 << 20
 """Of sound and film in one request; in base64 a third more, and services take less."""
+MOST_NAME_CHARACTERS = 256
+"""Of a model; what is longer is no name."""
 DASHSCOPE_HOSTS = ".aliyuncs.com"
 OTHER_MODEL = "list_available_providers names those of all providers."
 
@@ -79,7 +81,11 @@ class Provider:
     def models(self, listing: Listing) -> tuple[KnownModel, ...]:
         """The models on offer: those that the settings name, else those that the service has."""
         if not self.facts.models:
-            return tuple(KnownModel(model.id, model.modalities, model.context) for model in listing.models or ())
+            return tuple(
+                KnownModel(model.id, model.modalities, model.context)
+                for model in listing.models or ()
+                if len(model.id) <= MOST_NAME_CHARACTERS and model.id.isprintable()
+            )
         offered = []
         for entry in self.facts.models:
             told = listing.model(entry.id)
@@ -242,6 +248,8 @@ def _result(
             future.cancel()
             return EngineUnavailable(f"The provider {name} did not tell its models in time.")
         wait((future,), LOOK_S)
+    if future.cancelled():
+        return EngineUnavailable("The server is shutting down.")
     error = future.exception()
     if error is None:
         return future.result()

@@ -15,6 +15,8 @@ from tests.e2e.model_server import ModelServer
 from tests.e2e.pictures import as_data_url, drawn, png
 from tests.e2e.server_process import LOAD_S, Json, ServerProcess
 from tests.scripted_openai import (
+    CHAT,
+    MODEL,
     MODELS,
     Route,
     ScriptedOpenAI,
@@ -224,6 +226,21 @@ def test_failures_are_told_store_nothing_and_show_no_key(tmp_path: Path) -> None
             assert server.wait() == 0
             assert KEY not in server.stderr + b"".join(server.raw_lines).decode()
         assert set(scripted.keys) == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize("phase", ["asking", "generating"])
+def test_signal_ends_the_server_promptly_whatever_a_service_does(phase: str) -> None:
+    with ScriptedOpenAI() as scripted, ServerProcess({"OPENAI_BASE_URL": scripted.url}) as server:
+        scripted.script(goes_on, path=MODELS if phase == "asking" else CHAT)
+        server.initialize()
+        server.send_call(TOOL, {"prompt": "Hello", "model": MODEL}, meta={"progressToken": 1})
+        until_s = time.monotonic() + 30
+        while scripted.seen[-1:] == [] or (phase == "generating" and not scripted.chats()):
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
+        signalled_s = time.monotonic()
+        server.signal()
+        server.assert_ends_promptly(signalled_s)
 
 
 def test_key_does_not_follow_a_redirect() -> None:

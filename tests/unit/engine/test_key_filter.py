@@ -27,3 +27,8 @@ def test_key_is_hidden_wherever_the_stream_is_cut(text: str, n: int) -> None:
 def test_without_a_key_nothing_is_hidden_or_held_back(key: str | None) -> None:
     keys = KeyFilter(key)
     assert (keys.next("abc"), keys.whole("abc")) == ("abc", "abc")
+
+
+def test_key_that_the_end_cuts_off_is_hidden() -> None:
+    assert KeyFilter(KEY).whole(f"it is {KEY[:-1]}") == "it is …"
+    assert KeyFilter(KEY).whole(f"it is {KEY[:4]}") == f"it is {KEY[:4]}"
