@@ -43,6 +43,8 @@ class SleepyLLM:
 class Loop:
     """Answers every conversation alike."""
 
+    broken: BaseException | None = None
+
     def run(self, conversations: Any, control: Control) -> list[Completion]:
         return [Completion("reply") for _ in conversations]
 
