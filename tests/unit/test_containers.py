@@ -1,4 +1,5 @@
-"""The Dockerfile, the Compose files and nginx's configuration say what the code does, and keep what they promise."""
+"""The Dockerfile, the Compose files and the configurations of nginx and systemd say what the code does, and keep what
+they promise."""
 
 from __future__ import annotations
 
@@ -184,3 +185,22 @@ def test_nginx_takes_its_configuration(tmp_path: Path) -> None:
         [nginx, "-t", "-p", tmp_path, "-e", "stderr", "-c", tmp_path / "nginx.conf"], capture_output=True, text=True
     )
     assert tried.returncode == 0, tried.stderr
+
+
+# systemd
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "vllm-mcp-server.service"
+    unit.write_text((ROOT / "deploy" / unit.name).read_text().replace("/opt/vllm-mcp-server", str(ROOT)))
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("this machine has no systemd")
+    tried = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    assert tried.returncode == 0, tried.stderr
+    assert str(unit) not in tried.stderr
+
+
+def test_variables_of_the_unit_are_settings() -> None:
+    text = (ROOT / "deploy" / "vllm-mcp-server.service").read_text()
+    names = set(re.findall(r"^Environment=([A-Z_]+)=", text, re.MULTILINE))
+    assert names <= VARIABLES | {"HOME", "VLLM_ENV_FILE"}
