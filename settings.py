@@ -22,6 +22,7 @@ from setting_kinds import (
     POSITIVE,
     SWITCH,
     TEXT,
+    TOKENS,
     TOP_K,
     WEB_SERVER,
     Kind,
@@ -38,10 +39,17 @@ SERVER_DESCRIPTION = (
     "Chat with a vision-language model that runs on this machine, in a vLLM engine inside the server; pictures from a "
     "vLLM-Omni server."
 )
+SERVER_INSTRUCTIONS = (
+    "chat_completion answers messages with text and pictures; give a session_id to hold a conversation. "
+    "analyze_images_with_query looks at up to 64 pictures at once. Pictures are given by absolute path, URL or base64. "
+    "The first call loads the model: if told that it still loads, ask again. release_gpu gives its memory back. "
+    "generate_image makes pictures: status 'running' means that job_status has the result later."
+)
 SERVER_VERSION = "0.1.0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 DEMO_MODEL = os.path.join(ROOT, "models", "demo-vlm")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+TRANSPORTS = ("stdio", "http", "sse")
 TOOL_FAMILIES = ("chat", "vision", "gpu", "images", "video")
 MAX_IDLE_TIMEOUT_S = 30 * 24 * 3600
 
@@ -81,7 +89,10 @@ class ServerSettings(msgspec.Struct, frozen=True):
         int, Setting("VLLM_MAX_QUEUE", whole(1, 1_000_000), "Calls that may wait; one more is told that all is busy.")
     ] = 2_000
     max_line_bytes: Annotated[
-        int, Setting("VLLM_MAX_LINE_BYTES", whole(1_024, 1 << 30), "Longest message read from stdin.", "64 MiB")
+        int,
+        Setting(
+            "VLLM_MAX_LINE_BYTES", whole(1_024, 1 << 30), "Longest message read from stdin or over HTTP.", "64 MiB"
+        ),
     ] = 64 << 20
     max_result_bytes: Annotated[
         int,
@@ -94,6 +105,55 @@ class ServerSettings(msgspec.Struct, frozen=True):
     def offers(self, *families: str) -> bool:
         """Whether tools of one of these families are offered."""
         return not self.toolsets or not set(families).isdisjoint(self.toolsets)
+
+
+class HttpSettings(msgspec.Struct, frozen=True):
+    """Whether clients come over stdin and stdout or over HTTP, and whom to let in there."""
+
+    transport: Annotated[
+        str,
+        Setting(
+            "VLLM_TRANSPORT",
+            choice(*TRANSPORTS),
+            "How clients come (`--transport`); sse: over HTTP, and over the older HTTP+SSE transport too.",
+        ),
+    ] = "stdio"
+    host: Annotated[
+        str, Setting("VLLM_HTTP_HOST", TEXT, "Address to listen on (`--host`); others than this machine's need tokens.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Setting("VLLM_HTTP_PORT", whole(0, 65_535), "Port to listen on (`--port`); 0: any that is free.")
+    ] = 8080
+    tokens: Annotated[
+        tuple[str, ...],
+        Setting(
+            "VLLM_HTTP_TOKENS", TOKENS, "Secrets, one of which each request must carry as its bearer token.", "none"
+        ),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Setting("VLLM_HTTP_ALLOWED_HOSTS", NAMES, "More names by which clients may call the server.", "none"),
+    ] = ()
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Setting(
+            "VLLM_HTTP_ALLOWED_ORIGINS",
+            NAMES,
+            "Web pages that may call the server, e.g. https://example.com, beside those of this machine.",
+            "none",
+        ),
+    ] = ()
+    max_sessions: Annotated[
+        int, Setting("VLLM_HTTP_MAX_SESSIONS", POSITIVE, "Clients with a session at a time; the idlest goes first.")
+    ] = 100
+    session_idle_s: Annotated[
+        float,
+        Setting(
+            "VLLM_HTTP_SESSION_IDLE",
+            number(0, 30 * 86_400, exclusive_minimum=True),
+            "Seconds until the session of a silent client ends.",
+        ),
+    ] = 3600.0
 
 
 class EngineSettings(msgspec.Struct, frozen=True):
@@ -262,9 +322,14 @@ class MediaSettings(msgspec.Struct, frozen=True):
     """Which pictures, audio and videos are read, from where, and how large."""
 
     allowed_dirs: Annotated[
-        tuple[str, ...],
-        Setting("VLLM_ALLOWED_MEDIA_DIRS", FOLDERS, "Media files are read only below these folders.", "every folder"),
-    ] = ()
+        tuple[str, ...] | None,
+        Setting(
+            "VLLM_ALLOWED_MEDIA_DIRS",
+            FOLDERS,
+            "Media files are read only below these folders.",
+            "every folder, or over HTTP none",
+        ),
+    ] = None
     allowed_hosts: Annotated[
         tuple[str, ...],
         Setting("VLLM_ALLOWED_MEDIA_HOSTS", NAMES, "Hosts that may have a private address in URLs of media.", "none"),
@@ -381,6 +446,7 @@ class OmniSettings(msgspec.Struct, frozen=True):
 
 SECTIONS: dict[str, type[Any]] = {
     "server": ServerSettings,
+    "http": HttpSettings,
     "engine": EngineSettings,
     "sampling": SamplingSettings,
     "sessions": SessionSettings,
@@ -393,6 +459,7 @@ class Settings(msgspec.Struct, frozen=True):
     """All sections, and a sentence for each value that could not be used."""
 
     server: ServerSettings
+    http: HttpSettings
     engine: EngineSettings
     sampling: SamplingSettings
     sessions: SessionSettings
@@ -438,6 +505,8 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
         values["HF_HUB_CACHE"] = _hf_hub_cache(values)
     problems: list[str] = []
     sections = {name: cls(**_section_values(cls, values, problems)) for name, cls in SECTIONS.items()}
+    if sections["http"].transport != "stdio" and sections["media"].allowed_dirs is None:
+        sections["media"] = msgspec.structs.replace(sections["media"], allowed_dirs=())
     return Settings(**sections, problems=tuple(problems))
 
 
@@ -459,7 +528,8 @@ def _section_values(cls: type[Any], values: Mapping[str, str], problems: list[st
         try:
             found[name] = entry.kind.parse(text)
         except (ValueError, OverflowError):
-            problems.append(f"The setting {entry.variable} is {_quoted(text)}; allowed: {entry.kind.allowed}.")
+            shown = "not shown" if entry.kind.secret else _quoted(text)
+            problems.append(f"The setting {entry.variable} is {shown}; allowed: {entry.kind.allowed}.")
     return found
 
 

@@ -78,7 +78,10 @@ def _session_file(path: str) -> Finding:
 def media_folders(services: Services) -> list[Finding]:
     """The folders that pictures and sound may be read from."""
     folders = services.settings.media.allowed_dirs
-    if not folders:
+    if folders == ():
+        text = "No files are read over HTTP: clients send base64 or URLs. VLLM_ALLOWED_MEDIA_DIRS allows some."
+        return [ok("media folders", text)]
+    if folders is None:
         return [ok("media folders", "Any file that this user may read. VLLM_ALLOWED_MEDIA_DIRS confines that.")]
     findings = []
     for folder in folders:

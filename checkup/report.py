@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from checkup import folders, machine, model, servers
 from checkup.findings import Finding, State, problem, row, summary
+from checkup.transport import transport
 from command_line import LOAD
 from handlers.errors import explain
 from handlers.services import Services
@@ -52,6 +53,7 @@ def checks(tell: Tell | None) -> tuple[tuple[str, Check], ...]:
         ("output folder", folders.output_folder),
         ("sessions", folders.sessions),
         ("media folders", folders.media_folders),
+        ("transport", transport),
         ("log", folders.log_file),
     )
 

@@ -11,7 +11,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from engine.idle import IdleTimeout
-    from engine.interface import Engine
+    from engine.interface import Engine, EngineState
     from engine.memory import MemoryUse
     from engine.sessions import SessionStore
     from handlers.files import ResourceRoot
@@ -52,6 +52,13 @@ class PublishedSession(msgspec.Struct, frozen=True):
     updated_s: float
 
 
+class TokenCounts(msgspec.Struct, frozen=True):
+    """How many tokens all answers so far took, in their prompts and in themselves."""
+
+    prompt: int
+    completion: int
+
+
 class Services:
     """The engine, the sessions and the pictures behind the tools.
 
@@ -69,7 +76,14 @@ class Services:
     @made_once
     def engine(self) -> Engine:
         """The vLLM engine of this process, or the server that has the model; nothing is loaded or asked before it is
-        wanted."""
+        wanted. Over HTTP, where somebody may watch, its tokens are counted."""
+        if self.settings.http.transport == "stdio":
+            return self._bare_engine()
+        from engine.counting import CountedEngine
+
+        return CountedEngine(self._bare_engine())
+
+    def _bare_engine(self) -> Engine:
         if self.settings.engine.base_url is not None:
             from engine.remote import RemoteEngine
 
@@ -191,6 +205,17 @@ class Services:
     def give_back_memory(self, enter_phase: Callable[[str | None], None]) -> None:
         """Offloads or releases the model because nobody uses it."""
         self.idle_timeout.give_back(self.engine)
+
+    def engine_state(self) -> EngineState:
+        """Where the model is; safe from any thread."""
+        from engine.interface import EngineState
+
+        return self.engine.status().state if "engine" in self.__dict__ else EngineState.UNLOADED
+
+    def token_counts(self) -> TokenCounts:
+        """The tokens so far, as far as they are counted; safe from any thread."""
+        counted = self.__dict__.get("engine")
+        return TokenCounts(getattr(counted, "prompt_tokens", 0), getattr(counted, "completion_tokens", 0))
 
     def memory_use(self) -> MemoryUse:
         """What the server and its engine hold of this machine's memory now, as the system and the driver report it."""

@@ -135,6 +135,12 @@ class WorkQueue:
         with self._changed:
             return all(item.settled for item in self._lineup if isinstance(item, Call))
 
+    @property
+    def n_waiting(self) -> int:
+        """How many calls wait for their turn."""
+        with self._changed:
+            return sum(isinstance(item, Call) and not item.claimed for item in self._lineup.waiting)
+
     def next_deadline_s(self) -> float | None:
         """The moment (`time.monotonic()`) at which `overdue` has something to say: with one worker the oldest call's,
         as it never passes that one by."""

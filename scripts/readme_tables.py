@@ -18,6 +18,7 @@ from handlers.catalog import TOOLS  # noqa: E402
 
 SECTION_TITLES = {
     "server": "Server",
+    "http": "HTTP",
     "engine": "Model and engine",
     "sampling": "Sampling defaults",
     "sessions": "Sessions",

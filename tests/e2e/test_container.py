@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +24,9 @@ import pytest
 
 from tests.containers import ROOT, Context, Instruction, Stage, built_from, interpolated, stages
 from tests.e2e.environments import python_environment
-from tests.e2e.server_process import LOAD_S, client_environment, parsed
+from tests.e2e.server_process import ANSWER_S, EXIT_S, LOAD_S, client_environment, parsed
 
+TOKEN = "a-token-of-the-test"
 INITIALIZE = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}
 
 
@@ -108,6 +114,90 @@ def test_image_serves_over_stdin_when_it_gets_other_options(image: Image) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert parsed(done.stdout.encode())["result"]["serverInfo"]["name"] == "vllm-mcp-server"
+
+
+class Container:
+    """The image's own command, at any free port in place of 8080, until the end of a `with`."""
+
+    def __init__(self, image: Image, **environment: str) -> None:
+        stage = stages()["server"]
+        command = image.command(stage.last("ENTRYPOINT"), stage.last("CMD"), **{"8080": "0"})
+        self._log = image.root / "log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=image.app,
+                env=client_environment({**image.environment(stage), **environment}),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    @property
+    def log(self) -> str:
+        """What it wrote to stderr so far."""
+        return self._log.read_text()
+
+    def port(self) -> str:
+        """The port that it took; waits until it listens."""
+        until_s = time.monotonic() + LOAD_S
+        while self.process.poll() is None and time.monotonic() < until_s:
+            if found := re.search(r"listening at http://0\.0\.0\.0:(\d+)/mcp", self.log):
+                return found[1]
+            time.sleep(0.02)
+        raise AssertionError(self.log)
+
+
+def ask(port: str, **headers: str) -> tuple[int, bytes]:
+    """Sends `initialize` over HTTP; the status and the answer."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/mcp",
+        json.dumps(INITIALIZE).encode(),
+        {"Content-Type": "application/json", "Accept": "application/json, text/event-stream", **headers},
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=ANSWER_S) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code, refusal.read()
+
+
+def test_image_serves_over_http_to_whoever_has_a_token_and_ends_with_a_signal(image: Image) -> None:
+    with Container(image, VLLM_HTTP_TOKENS=TOKEN) as container:
+        port = container.port()
+        status, answer = ask(port, Authorization=f"Bearer {TOKEN}")
+        assert status == 200
+        assert b"vllm-mcp-server" in answer
+        assert ask(port)[0] == 401
+        container.process.send_signal(signal.SIGTERM)
+        assert container.process.wait(EXIT_S) == 0
+        assert TOKEN not in container.log
+
+
+def test_health_check_of_the_image_tells_whether_the_server_answers(image: Image) -> None:
+    text = stages()["server"].last("HEALTHCHECK").text.removeprefix("CMD ")
+    with Container(image, VLLM_HTTP_TOKENS=TOKEN) as container:
+        port = container.port()
+        command = image.command(Instruction("CMD", {}, text), **{"8080": port})
+        assert subprocess.run(command, env={}, capture_output=True, timeout=LOAD_S).returncode == 0
+        container.process.kill()
+        container.process.wait(EXIT_S)
+        assert subprocess.run(command, env={}, capture_output=True, timeout=LOAD_S).returncode == 1
+
+
+def test_image_does_not_start_without_a_token_and_says_why(image: Image) -> None:
+    with Container(image) as container:
+        assert container.process.wait(LOAD_S) == 2
+        assert "Set VLLM_HTTP_TOKENS" in container.log
 
 
 def test_dockerfile_is_as_its_linter_wants_it() -> None:

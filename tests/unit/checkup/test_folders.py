@@ -104,7 +104,8 @@ def test_session_file_that_cannot_be(make_services: MakeServices, tmp_path: Path
 
 
 def test_media_folders(make_services: MakeServices, tmp_path: Path) -> None:
-    assert only(folders.media_folders(make_services())).state is State.OK
+    assert "Any file" in only(folders.media_folders(make_services())).text
+    assert "No files are read over HTTP" in only(folders.media_folders(make_services(VLLM_TRANSPORT="http"))).text
     both = os.pathsep.join((str(tmp_path), str(tmp_path / "none")))
     found = folders.media_folders(make_services(VLLM_ALLOWED_MEDIA_DIRS=both))
     assert [finding.state for finding in found] == [State.OK, State.PROBLEM]
