@@ -24,6 +24,8 @@ SECRETS = {
     "HUGGING_FACE_HUB_TOKEN": "hf_c0ffee33",
     "HF_TOKEN": "hf_c0ffee44",
     "OMNI_API_KEY": "omni-c0ffee55",
+    "OPENAI_API_KEY": "sk-c0ffee88",
+    "DASHSCOPE_API_KEY": "sk-c0ffee99",
     "AWS_SECRET_ACCESS_KEY": "aws-c0ffee66",
     "DATABASE_URL": "postgres://user:c0ffee77@db/",
 }
@@ -96,6 +98,8 @@ LEAST: dict[str, Json] = {
     "batch_generate": {"prompts": ["a dog"], "width": 64, "height": 64},
     "cancel_batch": {"batch_id": "image_1"},
     "job_status": {"job_id": "image_1"},
+    "generate_multimodal_response": {"prompt": "Hello"},
+    "validate_multimodal_request": {"prompt": "Hello"},
     "process_image_to_video": {"image_path": "/nowhere.png", "audio_path": "/nowhere.wav", "wait_s": 0},
     "process_video_to_video": {"video_path": "/nowhere.mp4", "audio_path": "/nowhere.wav", "wait_s": 0},
 }
@@ -114,7 +118,12 @@ OTHER_METHODS: tuple[tuple[str, str], ...] = (
 @pytest.fixture(params=["scripted engine", "nothing in reach"])
 def secretive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
     """A server that knows secrets, and tells all it does to its log."""
-    environment = {**SECRETS, "VLLM_LOG_LEVEL": "DEBUG", "OMNI_URL": CLOSED, "OMNI_OUTPUT_DIR": str(tmp_path)}
+    environment = {
+        **SECRETS,
+        **dict.fromkeys(("OMNI_URL", "OPENAI_BASE_URL", "DASHSCOPE_BASE_URL"), CLOSED),
+        "OMNI_OUTPUT_DIR": str(tmp_path),
+        "VLLM_LOG_LEVEL": "DEBUG",
+    }
     if request.param == "scripted engine":
         with ServerProcess(environment, program=PROGRAM) as server:
             yield server

@@ -175,6 +175,7 @@ class Campaign:
         self._environment = {
             **SECRETS,
             "OMNI_URL": omni.url,
+            "OPENAI_BASE_URL": "http://127.0.0.1:9",
             "OMNI_OUTPUT_DIR": str(self._output_folder),
             "OMNI_JOB_TTL": "3",
             "OMNI_TIMEOUT": "5",
