@@ -165,7 +165,7 @@ class Oracle:
         if method.endswith("/list"):
             return [RESULT] if params.get("cursor") is None else [RESULT, PARAMS]
         if method == "resources/read" or "subscribe" in method:
-            return [RESULT, PARAMS, NOT_FOUND, REQUEST] if isinstance(params.get("uri"), str) else [PARAMS]
+            return [RESULT, PARAMS, NOT_FOUND, REQUEST] if isinstance(params.get("uri"), str) else [PARAMS, REQUEST]
         return [RESULT, PARAMS] if method != "subscriptions/listen" else [RESULT, PARAMS, REQUEST]
 
     def _follow(self, due: Due, params: Json, meta: Json) -> None:
