@@ -263,7 +263,10 @@ class Author:
 
     def _call(self) -> Json:
         name = self._pick(*self._arguments, "chat_completion", "chat_completion")
-        return self._message("tools/call", {"name": name, "arguments": self._draw(self._arguments[name])})
+        arguments = self._draw(self._arguments[name])
+        if name == "chat_completion" and self._draw(st.booleans()):
+            arguments = {"session_id": self._pick("s", "t", "u"), **arguments}
+        return self._message("tools/call", {"name": name, "arguments": arguments})
 
     def _message(self, method: str, params: Json) -> Json:
         request_id, meta = self._id(), self._meta()

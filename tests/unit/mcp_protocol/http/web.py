@@ -75,7 +75,8 @@ class Web:
         head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
         with socket.create_connection(self.service.address) as connection:
             connection.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body)
-            assert self.gates.running.wait(WAIT_S)
+            if not self.gates.running.wait(WAIT_S):
+                raise TimeoutError("the tool was not called")
 
     def in_background(self, message: Any, headers: Mapping[str, str] | None = None) -> Background:
         """Posts one message on a thread of its own."""
