@@ -12,7 +12,7 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.messages import FRESH, Stream, encoded, envelope
 from tests.fuzz.run import run
 
-MESSAGES = 2_500
+MESSAGES = 2_400
 
 
 @pytest.fixture(scope="module")

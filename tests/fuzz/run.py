@@ -13,7 +13,7 @@ from tests.fuzz.campaign import Campaign, Tally
 from tests.fuzz.ledger import Violation
 from tests.fuzz.messages import Stream, streams
 
-STREAMS_A_ROUND = 100
+STREAMS_A_ROUND = 50
 """Hypothesis remembers all it has drawn in a round."""
 SHRINK_S = 60.0
 """How long a stream is made smaller: where an answer is lost, each try takes seconds."""
