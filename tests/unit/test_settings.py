@@ -83,6 +83,16 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("omni", "OMNI_VIDEO_MODELS", '{"my model": "http://a:1/"}', {"my model": "http://a:1"}),
     ("omni", "OMNI_VIDEO_TIMEOUT", "604800", 604_800.0),
     ("omni", "OMNI_JOB_TTL", "60", 60.0),
+    ("providers", "OPENAI_API_KEY", "sk-x", "sk-x"),
+    ("providers", "OPENAI_BASE_URL", "http://localhost:8000/v1/", "http://localhost:8000/v1"),
+    ("providers", "DASHSCOPE_API_KEY", "sk-x", "sk-x"),
+    (
+        "providers",
+        "DASHSCOPE_BASE_URL",
+        "https://dashscope-intl.aliyuncs.com/x",
+        "https://dashscope-intl.aliyuncs.com/x",
+    ),
+    ("providers", "VLLM_MAX_TEXT_BYTES", "1000", 1000),
 ]
 NAMED_FOLDERS = (
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}'
@@ -150,6 +160,9 @@ def test_value_is_read_into_its_section(section: str, variable: str, text: str, 
         ("VLLM_MAX_VIDEO_BYTES", "1073741825", "a whole number from 1000 to 1073741824"),
         ("OMNI_MAX_AUDIO_S", "0", "a number above 0 and up to 3600"),
         ("OMNI_MAX_AUDIO_S", "nan", "a number above 0 and up to 3600"),
+        ("VLLM_MAX_TEXT_BYTES", "999", "a whole number from 1000 to 67108864"),
+        ("VLLM_CONFIG_FILE", "/folder/", "a file's path"),
+        ("DASHSCOPE_BASE_URL", "dashscope", "an http or https URL without user name, query or fragment"),
     ],
 )
 def test_wrong_value_is_a_problem_with_name_value_and_what_is_allowed(variable: str, text: str, allowed: str) -> None:
