@@ -38,7 +38,9 @@ def main() -> None:
     import settings
     from mcp_protocol import stdio
 
-    serve(stdio.guard(), settings.read(os.environ, options.overrides))
+    wire, configured = stdio.guard(), settings.read(os.environ, options.overrides)
+    os.environ.update(configured.from_env_file)
+    serve(wire, configured)
 
 
 def serve(wire: Wire, settings: Settings) -> NoReturn:
