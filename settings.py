@@ -69,6 +69,17 @@ class ServerSettings(msgspec.Struct, frozen=True):
         float,
         Setting("VLLM_CALL_TIMEOUT", number(0, 86_400), "Seconds until a call is answered in any case; 0: no limit."),
     ] = 0.0
+    max_concurrent: Annotated[
+        int,
+        Setting(
+            "VLLM_MAX_CONCURRENT",
+            whole(1, 256),
+            "Calls that run at once, in one batch of the engine; above 1 replies come as they are ready, not in order.",
+        ),
+    ] = 1
+    max_queue: Annotated[
+        int, Setting("VLLM_MAX_QUEUE", whole(1, 1_000_000), "Calls that may wait; one more is told that all is busy.")
+    ] = 2_000
     max_line_bytes: Annotated[
         int, Setting("VLLM_MAX_LINE_BYTES", whole(1_024, 1 << 30), "Longest message read from stdin.", "64 MiB")
     ] = 64 << 20

@@ -62,7 +62,6 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
     services = Services(settings)
     loop = MainLoop(wire, settings.server.max_line_bytes)
     server = Server(
-        wire,
         ServerInfo(SERVER_NAME, SERVER_TITLE, SERVER_VERSION, SERVER_DESCRIPTION, INSTRUCTIONS),
         services.toolbox,
         services.catalogues,
@@ -70,6 +69,8 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
         call_timeout_s=settings.server.call_timeout_s,
         max_line_bytes=settings.server.max_line_bytes,
         max_result_bytes=settings.server.max_result_bytes,
+        max_concurrent=settings.server.max_concurrent,
+        max_queue=settings.server.max_queue,
         on_start=Task("preload", services.preload) if settings.engine.preload and not problems else None,
         wake=loop.wake,
         on_idle=loop.work_done,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from engine.parsers import PlainReader
 from engine.stepped_llm import Accepted
 
 if TYPE_CHECKING:
+    from engine.shared_steps import Seat
     from engine.step_loop import StepLoop
 
 _FINISHED = {"stop": FinishReason.STOP, "repetition": FinishReason.STOP, "length": FinishReason.LENGTH}
@@ -58,7 +59,8 @@ class Generation:
     """The state of one `StepLoop.run`.
 
     Arguments: the loop; the conversations to be answered as one batch; how they are watched and stopped.
-    `conversations` are those taken so far, all of them at the end.
+    `conversations` are those taken so far, all of them at the end. It belongs to one thread; others only call
+    `note_first_tokens`, which holds the engine's lock as all do that change what it looks at.
     """
 
     def __init__(self, loop: StepLoop, conversations: Iterable[Conversation], control: Control) -> None:
@@ -73,43 +75,57 @@ class Generation:
         self._waiting_for_first: list[Answer] = []
         self._refusal: EngineError | None = None
 
-    def run(self) -> list[Completion]:
-        """Adds the requests and steps until all are answered, refused or late; see `Engine.generate`."""
+    @property
+    def unfinished(self) -> Collection[Answer]:
+        """The answers that the engine still works on, or has outputs of that are not taken yet."""
+        return self._unfinished.values()
+
+    def run(self, seat: Seat) -> list[Completion]:
+        """Adds the requests and waits until all are answered, refused or late; see `Engine.generate`."""
         for index, conversation in enumerate(self._source):
             self.conversations.append(conversation)
             self._stop_if_cancelled()
             if index and self._is_late():  # preparing a picture takes its time
                 self._completions[index] = Completion(finish_reason=FinishReason.TIMEOUT)
                 continue
-            self._add(index)
-        while self._loop.has_unfinished():
+            self._add(index, seat)
+        while self._unfinished:
             self._stop_if_cancelled()
             if self._is_late():
-                self._end_unfinished()
+                self._end_unfinished(seat)
                 break
-            if not self._loop.is_ready():
-                continue
-            outputs = self._loop.step()
-            if self._waiting_for_first:
-                self._note_first_tokens()
-            for output in outputs:
-                self._take(output)
-        if self._unfinished:
-            raise GenerationFailed("The engine lost a request. Send it again.")
+            for output in self._loop.steps.outputs(seat):
+                self._take(output, seat)
         refusal, self._refusal = self._refusal, None
         if refusal is not None and len(self.conversations) == 1:
             raise refusal
         return [self._completions[index] for index in range(len(self.conversations))]
 
-    def _add(self, index: int, retried: bool = False) -> None:
+    def note_first_tokens(self) -> None:
+        """Called after each step: notes when answers began."""
+        if not self._waiting_for_first:
+            return
+        now_ms = (time.monotonic() - self._started_s) * 1e3
+        waiting = []
+        for answer in self._waiting_for_first:
+            if self._loop.has_begun(answer.accepted):
+                answer.first_token_ms = now_ms
+            else:
+                waiting.append(answer)
+        self._waiting_for_first = waiting
+
+    def _add(self, index: int, seat: Seat, retried: bool = False) -> None:
+        conversation = self.conversations[index]
         try:
-            accepted, reader = self._loop.add(self.conversations[index], self._output_kind)
+            messages = self._loop.chat_messages(conversation)
+            with self._loop.steps.engine_lock:
+                accepted, reader = self._loop.add(conversation, messages, self._output_kind)
+                answer = Answer(index, accepted, reader, conversation.sampling.logprobs, retried)
+                self._unfinished[accepted.request_id] = answer
+                self._waiting_for_first.append(answer)
+                self._loop.steps.own(accepted.request_id, seat)
         except EngineError as error:
             self._fail(index, error)
-            return
-        answer = Answer(index, accepted, reader, self.conversations[index].sampling.logprobs, retried)
-        self._unfinished[accepted.request_id] = answer
-        self._waiting_for_first.append(answer)
 
     def _fail(self, index: int, error: EngineError) -> None:
         if index == 0:
@@ -123,23 +139,13 @@ class Generation:
     def _is_late(self) -> bool:
         return self._control.deadline_s is not None and time.monotonic() >= self._control.deadline_s
 
-    def _note_first_tokens(self) -> None:
-        now_ms = (time.monotonic() - self._started_s) * 1e3
-        waiting = []
-        for answer in self._waiting_for_first:
-            if self._loop.has_begun(answer.accepted):
-                answer.first_token_ms = now_ms
-            else:
-                waiting.append(answer)
-        self._waiting_for_first = waiting
-
-    def _take(self, output: Any) -> None:
+    def _take(self, output: Any, seat: Seat) -> None:
         answer = self._unfinished.get(output.request_id)
         if answer is None:
             return
         new = output.outputs[0]
         if output.finished and new.finish_reason not in _FINISHED:
-            self._take_failed(answer)
+            self._take_failed(answer, seat)
             return
         if answer.n_logprobs is not None:
             answer.logprobs += new.logprobs or ()
@@ -153,11 +159,11 @@ class Generation:
             del self._unfinished[output.request_id]
             self._finish(answer, text, _FINISHED[new.finish_reason], output.num_cached_tokens, new.logprobs)
 
-    def _take_failed(self, answer: Answer) -> None:
+    def _take_failed(self, answer: Answer, seat: Seat) -> None:
         """A request that vLLM gave up, typically over pictures that its caches lost: worth a second try."""
         del self._unfinished[answer.accepted.request_id]
-        if not answer.retried and not answer.pieces:
-            self._add(answer.index, retried=True)
+        if not answer.retried and not answer.pieces and not self._is_late():
+            self._add(answer.index, seat, retried=True)
         else:
             self._fail(answer.index, GenerationFailed("The engine gave this request up. Send it again."))
 
@@ -165,7 +171,8 @@ class Generation:
         answer.token_ids.extend(token_ids)
         shown = ""
         if self._control.on_text is not None:
-            shown = answer.reader.new_answer_text(text, token_ids, answer.accepted.prompt_token_ids)
+            with self._loop.reading(answer.reader):
+                shown = answer.reader.new_answer_text(text, token_ids, answer.accepted.prompt_token_ids)
         if text:
             answer.pieces.append(text)
         if text or shown:
@@ -185,7 +192,8 @@ class Generation:
         last_logprobs: Any = None,
     ) -> None:
         """Notes a completion, and shows a listener what its reader kept back until the whole output was there."""
-        completion = answer.completion(text, finish_reason, cached_tokens)
+        with self._loop.reading(answer.reader):
+            completion = answer.completion(text, finish_reason, cached_tokens)
         completion = self._loop.choices.decide(completion, self.conversations[answer.index].choice, last_logprobs)
         told = "".join(answer.told)
         if self._control.on_text is not None and completion.text.startswith(told) and completion.text != told:
@@ -197,15 +205,14 @@ class Generation:
         if self._control.on_finished is not None:
             self._control.on_finished(index)
 
-    def _end_unfinished(self) -> None:
+    def _end_unfinished(self, seat: Seat) -> None:
         """Ends every unfinished answer at the deadline with the text that it has."""
-        for answer in self._drain():
-            answer.logprobs = self._loop.logprobs_so_far(answer)
-            rest, token_ids, cached_tokens = self._loop.so_far(answer)
-            self._tell(answer, rest, token_ids[len(answer.token_ids) :])
-            self._finish(answer, "".join(answer.pieces), FinishReason.TIMEOUT, cached_tokens)
-        self._loop.abort_all()
-
-    def _drain(self) -> Iterator[Answer]:
-        while self._unfinished:
-            yield self._unfinished.pop(next(iter(self._unfinished)))
+        outputs, rests = self._loop.end(self, seat)
+        for output in outputs:
+            self._take(output, seat)
+        for answer, rest in rests:
+            if rest.logprobs is not None:
+                answer.logprobs = rest.logprobs
+            self._tell(answer, rest.text, (rest.token_ids or ())[len(answer.token_ids) :])
+            del self._unfinished[answer.accepted.request_id]
+            self._finish(answer, "".join(answer.pieces), FinishReason.TIMEOUT, rest.cached_tokens)

@@ -6,31 +6,34 @@ Importing this module costs milliseconds; vLLM and what it brings are imported b
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import inspect
 import itertools
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
-from engine import adapters, arguments, failures, memory, parsers, sleep
+from engine import adapters, arguments, failures, memory, model_facts, parsers, sleep
 from engine.adapters import Adapters
-from engine.errors import EngineUnavailable, OffloadUnsupported
+from engine.errors import EngineError, EngineUnavailable, OffloadUnsupported
 from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
 from engine.lifecycle import Lifecycle
+from engine.loading import SharedLoad
 from engine.processes import ChildProcesses
-from engine.rendering import PLAIN_STOP, SPACE, WORD_JOINER, Renderer, TokenBreaker, plain_template
-from engine.step_loop import EngineBroken, StepLoop
+from engine.rendering import PLAIN_STOP, Renderer, plain_template
+from engine.shared_steps import EngineBroken
+from engine.step_loop import StepLoop
 from engine.stepped_llm import stepped_llm_class
+from engine.turns import SharedUse
 from settings import EngineSettings
 
 log = logging.getLogger("engine")
 
-# How long `close` waits for the owner thread to leave the engine, and vLLM for its processes.
+# How long `close` waits for other threads to leave the engine, and vLLM for its processes.
 CLOSE_WAIT_S = 0.2
 SHUTDOWN_WAIT_S = 0.5
 
@@ -38,8 +41,8 @@ SHUTDOWN_WAIT_S = 0.5
 class LocalEngine:
     """An engine of `engine.interface` over `vllm.LLM`.
 
-    One thread owns it: `load`, `generate`, `offload` and `release` are called from there alone. `status`,
-    `process_ids` and `close` may be called from any thread, `close` also while the owner is stuck inside vLLM.
+    Any thread may call any method. Generations run side by side; what changes the engine as a whole (`load`, `offload`,
+    `release`) waits for those in flight, and later ones wait for it. `close` does so for a moment only.
 
     Arguments:
         settings: the model and how to run it.
@@ -55,10 +58,13 @@ class LocalEngine:
             )
         )
         self._children = ChildProcesses()
-        self._working = threading.RLock()
+        self._use = SharedUse()
+        self._shared_load = SharedLoad()
         self._closed = False
         self._llm: Any = None
         self._loop: StepLoop | None = None
+        self._n_loads = 0
+        self._last_failure: EngineError | None = None
 
     def status(self) -> EngineStatus:
         """What is known now; never loads anything; safe from any thread."""
@@ -66,30 +72,9 @@ class LocalEngine:
 
     def load(self, on_phase: OnPhase | None = None) -> float:
         """Makes the model ready; see `Engine.load`."""
-        with self._working:
-            if self._closed:
-                raise EngineUnavailable("The server is shutting down.")
-            started = time.monotonic()
-            if self._lifecycle.state is EngineState.OFFLOADED:
-                self._wake_up(on_phase or (lambda phase: None))
-                return time.monotonic() - started
-            if self._loop is not None:
-                return 0.0
-            failed_before = self._lifecycle.state is EngineState.FAILED
-            self._lifecycle.move(EngineState.LOADING)
-            try:
-                self._load(on_phase or (lambda phase: None), started, failed_before)
-            except BaseException as error:
-                failure = failures.load_failure(error, self._settings)
-                failures.forget_frames(error)
-                self._forget()
-                _clean_up_distributed()
-                memory.give_back_memory()
-                self._lifecycle.move(EngineState.FAILED, error=str(failure))
-                if not isinstance(error, Exception):
-                    raise
-                raise failure from None
-            return time.monotonic() - started
+        if self._closed:
+            raise EngineUnavailable("The server is shutting down.")
+        return 0.0 if self._is_ready else self._shared_load.run(self._make_ready, on_phase)
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations as one batch; see `Engine.generate`."""
@@ -97,23 +82,24 @@ class LocalEngine:
         first = next(conversations, None)
         if first is None:
             return []
-        with self._working:
+        while True:
             self.load(control.on_phase)
-            assert self._loop is not None
-            try:
-                return self._loop.run(itertools.chain((first,), conversations), control)
-            except EngineBroken as broken:
-                cause = broken.__cause__ or broken
-                failure = failures.step_failure(cause, self._settings)
-                failures.forget_frames(broken)
-            finally:
-                self._lifecycle.touch()
-            self._drop(EngineState.FAILED, str(failure))
-            raise failure
+            with self._use.shared():
+                if not self._is_ready or self._loop is None:
+                    continue  # another thread has released it meanwhile
+                number = self._n_loads
+                try:
+                    return self._loop.run(itertools.chain((first,), conversations), control)
+                except EngineBroken as broken:
+                    cause = broken.__cause__ or broken
+                    failures.forget_frames(broken)
+                finally:
+                    self._lifecycle.touch()
+            raise self._failure(number, cause)
 
     def offload(self) -> None:
         """Moves the model into the host's memory; see `Engine.offload`."""
-        with self._working:
+        with self._use.alone():
             if self._lifecycle.state is not EngineState.READY:
                 return
             if not self.status().can_offload:
@@ -123,7 +109,7 @@ class LocalEngine:
 
     def release(self) -> None:
         """Drops the model and gives its memory back."""
-        with self._working:
+        with self._use.alone():
             if self._lifecycle.state is EngineState.FAILED:
                 self._lifecycle.move(EngineState.UNLOADED)
             elif self._loop is not None:
@@ -136,19 +122,69 @@ class LocalEngine:
     def close(self) -> None:
         """Ends the engine and every process it started.
 
-        From another thread, while the owner is inside vLLM, it only kills the processes: the owner's engine then
-        breaks or hangs, and the caller is expected to end this process. The guard stays for what is started meanwhile.
+        While other threads are inside vLLM, it only kills the processes: their engine then breaks or hangs, and the
+        caller is expected to end this process. The guard stays for what is started meanwhile.
         """
         self._closed = True
-        if self._working.acquire(timeout=CLOSE_WAIT_S):
+        if self._use.acquire(CLOSE_WAIT_S):
             try:
                 self._shut_down()
                 self._children.kill()
                 self._children.end_guard()
             finally:
-                self._working.release()
+                self._use.release()
         else:
             self._children.kill()
+
+    @property
+    def _is_ready(self) -> bool:
+        loop = self._loop
+        return loop is not None and loop.broken is None and self._lifecycle.state is EngineState.READY
+
+    def _make_ready(self, on_phase: OnPhase) -> None:
+        """Loads the model or wakes it up, alone; see `Engine.load`."""
+        with self._use.alone():
+            if self._closed:
+                raise EngineUnavailable("The server is shutting down.")
+            if self._lifecycle.state is EngineState.OFFLOADED:
+                self._wake_up(on_phase)
+                return
+            self._drop_broken()
+            if self._loop is not None:
+                return
+            started = time.monotonic()
+            failed_before = self._lifecycle.state is EngineState.FAILED
+            self._lifecycle.move(EngineState.LOADING)
+            try:
+                self._load(on_phase, started, failed_before)
+            except BaseException as error:
+                failure = failures.load_failure(error, self._settings)
+                failures.forget_frames(error)
+                self._forget()
+                _clean_up_distributed()
+                memory.give_back_memory()
+                self._lifecycle.move(EngineState.FAILED, error=str(failure))
+                if not isinstance(error, Exception):
+                    raise
+                raise failure from None
+            self._n_loads += 1
+
+    def _failure(self, number: int, cause: BaseException) -> EngineError:
+        """What a generation is told whose engine broke, the one of that load; the first to ask drops the engine."""
+        with self._use.alone():
+            if number == self._n_loads:
+                self._drop_broken()
+            if self._last_failure is None:
+                self._last_failure = failures.step_failure(cause, self._settings)
+            return copy.copy(self._last_failure)
+
+    def _drop_broken(self) -> None:
+        cause = self._loop.broken if self._loop is not None else None
+        if cause is None:
+            return
+        self._last_failure = failures.step_failure(cause, self._settings)
+        failures.forget_frames(cause)
+        self._drop(EngineState.FAILED, str(self._last_failure))
 
     def _wake_up(self, on_phase: OnPhase) -> None:
         on_phase("bringing the model back to the GPU")
@@ -225,8 +261,8 @@ class LocalEngine:
         return {
             "dtype": str(config.dtype).removeprefix("torch."),
             "max_model_len": config.max_model_len,
-            "supports_images": _supports_images(self._llm),
-            "has_chat_template": _has_chat_template(self._llm),
+            "supports_images": model_facts.supports_images(self._llm),
+            "has_chat_template": model_facts.has_chat_template(self._llm),
             "quantization": config.quantization,
             "can_offload": bool(getattr(config, "enable_sleep_mode", False)),
         }
@@ -236,12 +272,12 @@ class LocalEngine:
             arguments.shown_name(self._settings),
             supports_images=supports_images,
             max_images=self._settings.max_images_per_prompt,
-            break_tokens=_token_breaker(self._llm, self._settings.max_images_per_prompt),
+            break_tokens=model_facts.token_breaker(self._llm, self._settings.max_images_per_prompt),
         )
         output_parsers = parsers.OutputParsers(self._llm, self._settings.tool_parser, self._settings.reasoning_parser)
         if has_chat_template:
             return StepLoop(self._llm, renderer, known_adapters, output_parsers)
-        template = plain_template(_begins_with_bos(self._llm))
+        template = plain_template(model_facts.begins_with_bos(self._llm))
         return StepLoop(self._llm, renderer, known_adapters, output_parsers, template, (PLAIN_STOP,))
 
     def _drop(self, state: EngineState, error: str | None = None) -> None:
@@ -287,60 +323,3 @@ def _clean_up_distributed() -> None:
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
         cleanup_dist_env_and_memory()
-
-
-def _supports_images(llm: Any) -> bool:
-    if not llm.llm_engine.model_config.is_multimodal_model:
-        return False
-    try:
-        return "image" in llm.llm_engine.renderer.get_mm_processor().info.supported_mm_limits
-    except AttributeError:  # another vLLM; then the first picture shows it
-        return True
-
-
-def _has_chat_template(llm: Any) -> bool:
-    tokenizer = llm.get_tokenizer()
-    if not hasattr(tokenizer, "apply_chat_template") or not hasattr(tokenizer, "chat_template"):
-        return True  # Mistral's own tokenizers carry their format in code
-    try:
-        from vllm.renderers.hf import resolve_chat_template
-
-        found = resolve_chat_template(tokenizer, None, None, model_config=llm.llm_engine.model_config)
-    except Exception:
-        found = tokenizer.chat_template
-    return found is not None
-
-
-def _begins_with_bos(llm: Any) -> bool:
-    tokenizer = llm.get_tokenizer()
-    bos = getattr(tokenizer, "bos_token_id", None)
-    return bos is not None and tokenizer.encode("a")[:1] == [bos]
-
-
-def _token_breaker(llm: Any, max_images: int) -> TokenBreaker:
-    """A breaker for this model's tokens, with a plain space where its tokenizer drops the invisible joiner."""
-    tokenizer = llm.get_tokenizer()
-    special = set(_special_tokens(tokenizer))
-    tokens = special | set(_placeholders(llm, max_images))
-    breaker = TokenBreaker(tokens, WORD_JOINER)
-    ids = {tokenizer.convert_tokens_to_ids(token) for token in special if len(token) > 1}
-    if ids.intersection(tokenizer.encode(" ".join(map(breaker, sorted(special))), add_special_tokens=False)):
-        return TokenBreaker(tokens, SPACE)
-    return breaker
-
-
-def _special_tokens(tokenizer: Any) -> Iterable[str]:
-    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
-    return {*getattr(tokenizer, "all_special_tokens", ()), *(str(token) for token in added.values() if token.special)}
-
-
-def _placeholders(llm: Any, max_images: int) -> Iterable[str]:
-    """The texts that stand for pictures in this model's prompts; some are no tokens of their own."""
-    try:
-        from vllm.model_executor.model_loader import get_model_cls
-
-        model_class = get_model_cls(llm.llm_engine.model_config)
-        found = {model_class.get_placeholder_str("image", number) for number in range(1, max_images + 1)}
-    except Exception:
-        return ()
-    return {placeholder for placeholder in found if placeholder}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def unchanged(text: str) -> str:
 
 
 class OpenAIMessages:
-    """Turns messages into those of a request. Used by one thread.
+    """Turns messages into those of a request.
 
     Arguments: `break_tokens`, applied to every text.
     """
@@ -93,22 +94,27 @@ class OpenAIMessages:
 
 
 class DataUrls:
-    """Pictures as data URLs; those used last are kept."""
+    """Pictures as data URLs; those used last are kept. Any thread may call it."""
 
     def __init__(self, most_kept_bytes: int = MOST_KEPT_BYTES) -> None:
         self._most_kept_bytes = most_kept_bytes
         self._kept: OrderedDict[str, str] = OrderedDict()
         self._n_bytes = 0
+        self._lock = threading.Lock()
 
     def of(self, part: ImagePart) -> str:
         """The picture's data URL."""
-        url = self._kept.pop(part.digest, None)
-        if url is None:
-            url = data_url(digestible(part.image))
-            self._n_bytes += len(url)
-        self._kept[part.digest] = url
-        while self._n_bytes > self._most_kept_bytes:
-            self._n_bytes -= len(self._kept.popitem(last=False)[1])
+        with self._lock:
+            if part.digest in self._kept:
+                self._kept.move_to_end(part.digest)
+                return self._kept[part.digest]
+        url = data_url(digestible(part.image))
+        with self._lock:
+            if part.digest not in self._kept:
+                self._kept[part.digest] = url
+                self._n_bytes += len(url)
+            while self._n_bytes > self._most_kept_bytes:
+                self._n_bytes -= len(self._kept.popitem(last=False)[1])
         return url
 
 

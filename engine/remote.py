@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import time
+import threading
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from engine.arguments import is_bundled
 from engine.errors import EngineError, EngineUnavailable, InvalidGeneration, OffloadUnsupported, PromptTooLong
 from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
 from engine.lifecycle import Lifecycle
+from engine.loading import SharedLoad
 from engine.loop_thread import LoopThread
 from engine.openai_requests import Endpoint, OpenAIRequests, max_answer_bytes
 from engine.remote_failures import RemoteServer
@@ -43,20 +44,21 @@ VLLM = "vllm"
 class RemoteEngine:
     """An engine of `engine.interface` over a server's OpenAI API.
 
-    One thread owns it: `load`, `generate`, `offload` and `release` are called from there alone; `status`,
-    `process_ids` and `close` from any thread.
+    Any thread may call any method; generations go on side by side.
 
     Arguments:
         settings: the server's address and key, and the model's name there.
         silence_s: seconds without a piece of an answer until it is given up.
+        n_callers: how many generations there may be at a time.
     """
 
-    def __init__(self, settings: EngineSettings, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, settings: EngineSettings, silence_s: float = SILENCE_S, n_callers: int = 1) -> None:
         url = (settings.base_url or "").rstrip("/").removesuffix("/v1")
         self._settings = settings
         self._name = None if is_bundled(settings) else settings.model_name
         self._server = RemoteServer(url, (settings.remote_api_key or "").strip() or None)
         self._silence_s = silence_s
+        self._max_connections = AT_ONCE + n_callers - 1  # a large batch never keeps the others waiting
         self._lifecycle = Lifecycle(
             EngineStatus(
                 EngineState.UNLOADED,
@@ -69,6 +71,9 @@ class RemoteEngine:
         self._loop = LoopThread("remote engine")
         self._opened: OpenAIClient | None = None
         self._requests: OpenAIRequests | None = None
+        self._shared_load = SharedLoad()
+        self._moving = threading.Lock()
+        """Held while the state and what goes with it change together."""
 
     def status(self) -> EngineStatus:
         """What is known now; asks nobody; safe from any thread.
@@ -79,22 +84,7 @@ class RemoteEngine:
 
     def load(self, on_phase: OnPhase | None = None) -> float:
         """Finds out which models the server has; see `Engine.load`."""
-        if self._requests is not None:
-            return 0.0
-        started = time.monotonic()
-        self._lifecycle.move(EngineState.LOADING)
-        try:
-            if on_phase is not None:
-                on_phase("asking the model server")
-            endpoint = self._found()
-        except EngineError as error:
-            self._lifecycle.move(EngineState.FAILED, error=str(error))
-            raise
-        except BaseException as error:
-            self._lifecycle.move(EngineState.FAILED, error=type(error).__name__)
-            raise
-        self._requests = OpenAIRequests(endpoint, self._settings.max_images_per_prompt)
-        return time.monotonic() - started
+        return 0.0 if self._requests is not None else self._shared_load.run(self._ask_for_models, on_phase)
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations side by side; see `Engine.generate`."""
@@ -102,10 +92,11 @@ class RemoteEngine:
         first = next(conversations, None)
         if first is None:
             return []
-        self.load(control.on_phase)
+        while (requests := self._requests) is None:
+            self.load(control.on_phase)
 
         def prepare(conversation: Conversation) -> Asked:
-            return self._asked(conversation, control.deadline_s)
+            return self._asked(conversation, requests, control.deadline_s)
 
         def each() -> Iterable[Conversation]:
             yield first
@@ -116,7 +107,7 @@ class RemoteEngine:
             completions = generation.run()
         finally:
             if generation.unavailable is not None and not self._loop.is_closed:
-                self._forget(EngineState.FAILED, str(generation.unavailable))
+                self._forget(requests, EngineState.FAILED, str(generation.unavailable))
         return structured.checked(generation.conversations, completions)
 
     def offload(self) -> None:
@@ -128,8 +119,10 @@ class RemoteEngine:
 
     def release(self) -> None:
         """Forgets what is known of the server, which keeps its model; the next call asks again."""
-        if self._lifecycle.state is not EngineState.UNLOADED:
-            self._forget(EngineState.UNLOADED)
+        with self._moving:
+            if self._lifecycle.state in (EngineState.READY, EngineState.FAILED):
+                self._requests = None
+                self._lifecycle.move(EngineState.UNLOADED)
 
     def process_ids(self) -> list[int]:
         """Only this process."""
@@ -139,8 +132,25 @@ class RemoteEngine:
         """Closes all connections, which stops what the server still works on."""
         self._loop.close(self._hang_up)
 
-    def _found(self) -> Endpoint:
-        """The server's model to use, which goes into the status too."""
+    def _ask_for_models(self, on_phase: OnPhase) -> None:
+        with self._moving:
+            if self._requests is not None:
+                return
+            self._lifecycle.move(EngineState.LOADING)
+        try:
+            on_phase("asking the model server")
+            endpoint, facts = self._found()
+        except BaseException as error:
+            told = str(error) if isinstance(error, EngineError) else type(error).__name__
+            with self._moving:
+                self._lifecycle.move(EngineState.FAILED, error=told)
+            raise
+        with self._moving:
+            self._lifecycle.move(EngineState.READY, **facts)
+            self._requests = OpenAIRequests(endpoint, self._settings.max_images_per_prompt)
+
+    def _found(self) -> tuple[Endpoint, dict[str, Any]]:
+        """The server's model to use, and what the status tells of it."""
         models, version = self._submit(self._ask()).result()
         name = self._name
         if name is None:
@@ -154,14 +164,13 @@ class RemoteEngine:
         if model is not None and model.owned_by is None and version is not None:
             is_vllm = True  # a router in front of vLLM that leaves the owner out
         limit = model.max_model_len if model is not None else None
-        self._lifecycle.move(
-            EngineState.READY,
-            model_name=name,
-            max_model_len=limit,
-            vllm_version=version if is_vllm else None,
-            served_models=tuple(model.id for model in models[:MOST_LISTED]),
-        )
-        return Endpoint(self._server.url, name, is_vllm, limit)
+        facts = {
+            "model_name": name,
+            "max_model_len": limit,
+            "vllm_version": version if is_vllm else None,
+            "served_models": tuple(model.id for model in models[:MOST_LISTED]),
+        }
+        return Endpoint(self._server.url, name, is_vllm, limit), facts
 
     async def _ask(self) -> tuple[list[ServedModel], str | None]:
         """The server's models, none where it does not list them but the settings name one; vLLM's version."""
@@ -184,9 +193,8 @@ class RemoteEngine:
         foreign = any(model.owned_by not in (VLLM, None) for model in models)
         return models, None if foreign else await client.version()
 
-    def _asked(self, conversation: Conversation, deadline_s: float | None) -> Asked:
-        assert self._requests is not None
-        requests, body = self._requests, self._requests.body(conversation)
+    def _asked(self, conversation: Conversation, requests: OpenAIRequests, deadline_s: float | None) -> Asked:
+        body = requests.body(conversation)
         max_bytes = max_answer_bytes(conversation)
 
         async def stream(on_chunk: OnChunk) -> None:
@@ -231,7 +239,7 @@ class RemoteEngine:
             key = self._server.key or ""
             if not (key.isascii() and key.isprintable()) or " " in key:
                 raise EngineUnavailable("VLLM_REMOTE_API_KEY holds characters that no key has. Set it anew.")
-            self._opened = OpenAIClient(self._server, AT_ONCE, self._silence_s)
+            self._opened = OpenAIClient(self._server, self._max_connections, self._silence_s)
         return self._opened
 
     async def _hang_up(self) -> None:
@@ -241,6 +249,9 @@ class RemoteEngine:
     def _submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         return self._loop.submit(coroutine)
 
-    def _forget(self, state: EngineState, error: str | None = None) -> None:
-        self._requests = None
-        self._lifecycle.move(state, error=error)
+    def _forget(self, requests: OpenAIRequests, state: EngineState, error: str) -> None:
+        """Notes that a server cannot be used, unless somebody has noted that, or found it again, meanwhile."""
+        with self._moving:
+            if self._requests is requests:
+                self._requests = None
+                self._lifecycle.move(state, error=error)

@@ -8,7 +8,7 @@ from engine.session import Session, SessionRow, row_of
 
 
 class Keeper(Protocol):
-    """Keeps sessions for `SessionStore`; one thread owns it."""
+    """Keeps sessions for `SessionStore`, which asks it for one thing at a time."""
 
     def rows(self) -> list[SessionRow]:
         """All sessions, oldest created first."""

@@ -1,7 +1,8 @@
 """Conversations that are remembered between calls: what is sent of them, and what is added to them.
 
 A session is immutable and `commit` replaces it, so a call that fails or is cancelled changes nothing. `plan` says what
-to send, `commit` stores it with the answer. Where sessions are kept is the keeper's matter. One thread owns the store.
+to send, `commit` stores it with the answer. Where sessions are kept is the keeper's matter. Any thread may use the
+store; two turns of one session have to come one after another, else the later commit replaces the earlier one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -91,20 +93,23 @@ class SessionStore:
         self._settings = settings
         self._clock = clock
         self._keeper = keeper if keeper is not None else SessionMemory(settings.max_sessions)
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._keeper.rows())
+        return len(self.list())
 
     def list(self) -> tuple[SessionRow, ...]:
         """What there is to tell of all sessions, oldest created first."""
-        return tuple(self._keeper.rows())
+        with self._lock:
+            return tuple(self._keeper.rows())
 
     def get(self, session_id: str) -> Session:
         """The session of that id.
 
         Raises: `UnknownSession`.
         """
-        found = self._keeper.find(session_id) if _is_id(session_id) else None
+        with self._lock:
+            found = self._keeper.find(session_id) if _is_id(session_id) else None
         if found is None:
             raise UnknownSession(session_id)
         return found
@@ -114,11 +119,13 @@ class SessionStore:
 
         Raises: `StoreUnavailable` when it cannot be forgotten now.
         """
-        return _is_id(session_id) and self._keeper.delete(session_id)
+        with self._lock:
+            return _is_id(session_id) and self._keeper.delete(session_id)
 
     def problem(self) -> str | None:
         """What is wrong with how the sessions are kept; `None` when all is well."""
-        return self._keeper.problem()
+        with self._lock:
+            return self._keeper.problem()
 
     def close(self) -> None:
         """Lets go of what the keeper has open; called once, at the end of the server, from any thread."""
@@ -145,12 +152,13 @@ class SessionStore:
         there is nothing to copy.
         """
         check_id(session_id)
-        known = self._keeper.find(session_id)
         target = session_id
-        if fork:
-            if known is None:
-                raise UnknownSession(session_id)
-            target = self._name_of_copy(session_id, fork_id)
+        with self._lock:
+            known = self._keeper.find(session_id)
+            if fork:
+                if known is None:
+                    raise UnknownSession(session_id)
+                target = self._name_of_copy(session_id, fork_id)
         shared = {image.digest: image for image in known.images} if known else {}
         new = tuple(_sharing(message, shared) for message in new_messages)
         system = tuple(message for message in new if message.role == "system") or (known.system if known else ())
@@ -178,7 +186,8 @@ class SessionStore:
             plan.system,
             (*plan.turns, *_turns((*plan.new, answer))),
         )
-        self._keeper.save(session, plan.base)
+        with self._lock:
+            self._keeper.save(session, plan.base)
         return SessionInfo(session.n_messages, plan.dropped_messages)
 
     def _name_of_copy(self, session_id: str, wanted: str | None) -> str:

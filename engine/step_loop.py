@@ -2,6 +2,7 @@
 
 `vllm.LLM` can be stopped only from inside its step loop, and what an interrupted loop leaves is answered to the next
 caller. So the loop is ours: between two steps it sends new text, asks whether it is cancelled and looks at the clock.
+Several threads may run generations at a time, which then share the steps; vLLM itself is used by one at a time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine import failures, structured
@@ -19,6 +22,7 @@ from engine.generation import Generation
 from engine.interface import Completion, Control, Conversation
 from engine.parsers import OutputParsers, PlainReader
 from engine.rendering import Renderer
+from engine.shared_steps import EngineBroken, Seat, SharedSteps
 from engine.stepped_llm import Accepted
 
 if TYPE_CHECKING:
@@ -32,12 +36,19 @@ MOST_CHARACTERS_COUNTED = 200_000
 CORE_WAIT_S = 0.1
 
 
-class EngineBroken(Exception):
-    """The engine raised in the middle of a step, or said that it is gone; the cause tells why."""
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What vLLM knows of an unfinished answer: the text that was not handed out yet, and of all its tokens the ids and
+    log-probabilities; `None` where it does not say."""
+
+    text: str
+    token_ids: list[int] | None
+    cached_tokens: int | None
+    logprobs: list[Any] | None
 
 
 class StepLoop:
-    """Runs generations on one loaded engine, one after another.
+    """Runs generations on one loaded engine, side by side in as many threads as call `run`.
 
     Arguments:
         llm: a `SteppedLLM`.
@@ -65,24 +76,52 @@ class StepLoop:
         self._plain_stop = plain_stop
         self._parsers = parsers
         self.choices = Choices(llm)
+        self.steps = SharedSteps(self)
+
+    @property
+    def broken(self) -> BaseException | None:
+        """What made the engine unusable, `None` while it is well."""
+        return self.steps.broken
 
     def run(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations as one batch; see `Engine.generate`.
 
         Raises: `EngineBroken` and those errors of `Engine.generate` that concern the requests.
         """
-        try:
-            generation = Generation(self, conversations, control)
-            completions = generation.run()
-            return structured.checked(generation.conversations, completions)
-        except BaseException:
-            self.abort_all()
-            raise
+        generation = Generation(self, conversations, control)
+        with self.steps.seat(generation.note_first_tokens) as seat:
+            try:
+                completions = generation.run(seat)
+                return structured.checked(generation.conversations, completions)
+            except BaseException:
+                with self.steps.engine_lock:
+                    self._abort(generation, seat)
+                raise
 
-    def abort_all(self) -> None:
-        """Stops whatever the engine still works on, so that nothing of it reaches the next caller."""
+    def end(self, generation: Generation, seat: Seat) -> tuple[list[Any], list[tuple[Answer, Rest]]]:
+        """Stops a generation's requests; returns the outputs that it has not taken yet, and what else there is of each
+        answer that these do not finish."""
+        with self.steps.engine_lock:
+            outputs = seat.taken()
+            finished = {output.request_id for output in outputs if output.finished}
+            begun = {output.request_id for output in outputs if output.outputs[0].text}
+            unfinished = [answer for answer in generation.unfinished if answer.accepted.request_id not in finished]
+            rests = [
+                (answer, self._rest(answer, bool(answer.pieces) or answer.accepted.request_id in begun))
+                for answer in unfinished
+            ]
+            self._abort(generation, seat)
+            return outputs, rests
+
+    def _abort(self, generation: Generation, seat: Seat) -> None:
+        """Stops what the engine still works on for this generation, so that nothing of it reaches the next caller."""
+        self.steps.disown(seat)
         try:
-            if left := list(self._states()):
+            left = list(self._states())
+            if not self.steps.is_alone(seat):
+                own = {answer.accepted.internal_id for answer in generation.unfinished}
+                left = [internal_id for internal_id in left if internal_id in own]
+            if left:
                 self._engine.abort_request(left, internal=True)
         except Exception:
             log.warning("The engine could not be told to stop.", exc_info=True)
@@ -97,12 +136,19 @@ class StepLoop:
         unreadable = control.deadline_s is not None and not hasattr(self._engine.output_processor, "request_states")
         return RequestOutputKind.DELTA if control.on_text or unreadable else RequestOutputKind.FINAL_ONLY
 
-    def add(self, conversation: Conversation, output_kind: Any) -> tuple[Accepted, PlainReader]:
-        """Renders one conversation and adds it to the engine; returns also the reader of its output.
+    def chat_messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """The messages as vLLM takes them, which needs no engine; raises an `EngineError` for a refusal."""
+        return self._renderer.chat_messages(conversation.messages)
 
+    def add(
+        self, conversation: Conversation, messages: list[dict[str, Any]], output_kind: Any
+    ) -> tuple[Accepted, PlainReader]:
+        """Adds one conversation to the engine, whose lock is held; returns also the reader of its output.
+
+        Arguments: `messages`, what `chat_messages` made of it.
         Raises: an `EngineError` for a refusal, `EngineBroken` when the engine is gone.
         """
-        messages = self._renderer.chat_messages(conversation.messages)
+        self.steps.check()
         options = self._parsers.chat_options(conversation, self._renderer.chat_tools(conversation.tools))
         try:
             params = self._sampling_params(conversation, output_kind)
@@ -118,6 +164,7 @@ class StepLoop:
                 return self._enqueue(messages, params, options), reader  # `SteppedLLM` made vLLM forget the pictures
         except Exception as error:
             if failures.is_fatal(error):
+                self.steps.fail(error)
                 raise EngineBroken from error
             if not isinstance(error, PromptTooLong) and failures.is_too_long(error):
                 raise PromptTooLong(
@@ -157,19 +204,19 @@ class StepLoop:
         """Whether a request has got its first token; True also when it is finished or vLLM does not say."""
         return not getattr(self._states().get(accepted.internal_id), "is_prefilling", False)
 
-    def so_far(self, answer: Answer) -> tuple[str, list[int], int | None]:
-        """An unfinished answer's new text (all of it when nobody listened), and its tokens: all of them, cached."""
+    def reading(self, reader: PlainReader) -> AbstractContextManager[None]:
+        """To be held while a reader works: vLLM's parsers use the engine's tokenizer."""
+        return nullcontext() if type(reader) is PlainReader else self.steps.engine_lock
+
+    def _rest(self, answer: Answer, has_begun: bool) -> Rest:
+        """What there is of an unfinished answer; all of its text when nobody has got any."""
         state = self._states().get(answer.accepted.internal_id)
         detokenizer = getattr(state, "detokenizer", None)
+        logprobs = list(getattr(getattr(state, "logprobs_processor", None), "logprobs", None) or ()) or None
         if state is None or detokenizer is None:
-            return "", answer.token_ids, None
-        rest = detokenizer.get_next_output_text(True, bool(answer.pieces))
-        return rest, list(detokenizer.output_token_ids), getattr(state, "num_cached_tokens", None)
-
-    def logprobs_so_far(self, answer: Answer) -> list[Any]:
-        """All log-probabilities of an unfinished answer's tokens."""
-        processor = getattr(self._states().get(answer.accepted.internal_id), "logprobs_processor", None)
-        return list(getattr(processor, "logprobs", None) or answer.logprobs)
+            return Rest("", None, None, logprobs)
+        text = detokenizer.get_next_output_text(True, has_begun)
+        return Rest(text, list(detokenizer.output_token_ids), getattr(state, "num_cached_tokens", None), logprobs)
 
     def _states(self) -> dict[str, Any]:
         states: dict[str, Any] = getattr(self._engine.output_processor, "request_states", {})

@@ -11,6 +11,9 @@ from mcp_protocol.tools import Tool, Toolbox
 if TYPE_CHECKING:
     from handlers.services import Services
 
+SESSIONS = ("session_id", "fork_session_id")
+"""Arguments that name a conversation, whose turns come one after another."""
+
 TOOLS = (
     Tool(
         name="chat_completion",
@@ -33,6 +36,7 @@ TOOLS = (
         text=chat.text_of,
         read_only=False,
         open_world=True,
+        serial_by=SESSIONS,
     ),
     Tool(
         name="chat_completion_batch",
@@ -60,6 +64,7 @@ TOOLS = (
         handler=model.model_info,
         result=model.ModelInfo,
         idempotent=True,
+        at_once=True,
     ),
     Tool(
         name="list_sessions",
@@ -73,6 +78,7 @@ TOOLS = (
         handler=sessions.list_sessions,
         result=sessions.SessionList,
         idempotent=True,
+        at_once=True,
     ),
     Tool(
         name="get_session",
@@ -86,6 +92,8 @@ TOOLS = (
         handler=sessions.get_session,
         result=sessions.SessionContent,
         idempotent=True,
+        at_once=True,
+        serial_by=SESSIONS,
     ),
     Tool(
         name="delete_session",
@@ -98,6 +106,8 @@ TOOLS = (
         read_only=False,
         destructive=True,
         idempotent=True,
+        at_once=True,
+        serial_by=SESSIONS,
     ),
     Tool(
         name="analyze_images_with_query",
@@ -157,6 +167,7 @@ TOOLS = (
         handler=vision.get_model_status,
         result=vision.ModelStatus,
         idempotent=True,
+        at_once=True,
     ),
     Tool(
         name="get_gpu_status",
@@ -171,6 +182,7 @@ TOOLS = (
         arguments=model.NoArguments,
         handler=gpu.get_gpu_status,
         result=gpu.GpuStatus,
+        at_once=True,
     ),
     Tool(
         name="offload_gpu",
@@ -186,6 +198,7 @@ TOOLS = (
         result=gpu.MemoryGivenBack,
         read_only=False,
         idempotent=True,
+        exclusive=True,
     ),
     Tool(
         name="release_gpu",
@@ -200,6 +213,7 @@ TOOLS = (
         result=gpu.MemoryGivenBack,
         read_only=False,
         idempotent=True,
+        exclusive=True,
     ),
     Tool(
         name="update_gpu_timeout",
@@ -214,6 +228,7 @@ TOOLS = (
         result=gpu.TimeoutUpdated,
         read_only=False,
         idempotent=True,
+        exclusive=True,
     ),
     Tool(
         name="list_available_models",
@@ -231,6 +246,7 @@ TOOLS = (
         result=gpu.ModelList,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="generate_image",
@@ -281,6 +297,7 @@ TOOLS = (
         destructive=True,
         idempotent=True,
         about_jobs=True,
+        at_once=True,
     ),
     Tool(
         name="job_status",
@@ -295,6 +312,7 @@ TOOLS = (
         handler=jobs.job_status,
         idempotent=True,
         about_jobs=True,
+        at_once=True,
     ),
     Tool(
         name="list_jobs",
@@ -307,6 +325,7 @@ TOOLS = (
         result=jobs.JobList,
         idempotent=True,
         about_jobs=True,
+        at_once=True,
     ),
     Tool(
         name="get_model_info",
@@ -321,6 +340,7 @@ TOOLS = (
         result=image_server.ImageModelInfo,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="gpu_status",
@@ -336,6 +356,7 @@ TOOLS = (
         result=image_server.ImageServerGpu,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="list_presets",
@@ -349,6 +370,7 @@ TOOLS = (
         result=image_server.Presets,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="server_health",
@@ -363,6 +385,7 @@ TOOLS = (
         result=image_server.ServerHealth,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="estimate_generation",
@@ -377,6 +400,7 @@ TOOLS = (
         result=image_server.Estimate,
         idempotent=True,
         open_world=True,
+        at_once=True,
     ),
     Tool(
         name="process_image_to_video",

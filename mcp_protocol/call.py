@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from mcp_protocol.connection import NOWHERE, Connection, Outlet
 from mcp_protocol.jsonrpc import Json, notification_message
+from mcp_protocol.turn import ORDINARY, Turn
 from mcp_protocol.versions import LOG_LEVELS, Revision
 
 Send = Callable[[Json], None]
@@ -33,7 +35,8 @@ class Call:
     """A request for the worker, most often a `tools/call`, from its arrival to its answer.
 
     Whoever `claim`s a call answers it: the worker when the handler is done, or the main thread when the deadline
-    passed or the server ends. A cancelled call is claimed by the cancellation, so that nothing answers it.
+    passed or the server ends. A cancelled call is claimed by the cancellation, so that nothing answers it. The answer
+    goes to `outlet`, and so does what is sent before it unless `send` is given.
     """
 
     def __init__(
@@ -46,17 +49,21 @@ class Call:
         progress_token: Any = None,
         log_level: str | None = None,
         timeout_s: float = 0.0,
-        send: Send,
+        connection: Connection | None = None,
+        outlet: Outlet = NOWHERE,
+        send: Send | None = None,
         wake: Callable[[], None] = lambda: None,
         on_phase: Callable[[], None] = lambda: None,
         answerer: Answerer | None = None,
-        about_jobs: bool = False,
+        turn: Turn = ORDINARY,
     ) -> None:
         self.answerer = answerer
-        self.about_jobs = about_jobs
+        self.turn = turn
         self.hurried: Callable[[], bool] = lambda: False
         """Whether a call about jobs waits behind this one: whoever only waits for a job answers now. The queue sets
         it."""
+        self.connection = connection
+        self.outlet = outlet
         self.request_id = request_id
         self.tool = tool
         self.arguments = arguments
@@ -68,7 +75,7 @@ class Call:
         self._progress_token = progress_token
         self._progress = 0.0
         self._log_level = log_level
-        self._send = send
+        self._send = outlet.send if send is None else send
         self._wake = wake
         self._on_phase = on_phase
         self._lock = threading.Lock()

@@ -54,11 +54,14 @@ class Batch(msgspec.Struct, frozen=True):
     items: list[Any]
 
 
+Message = Request | Notification | Batch | None
+"""What a line says; None for a client's answer, which this server never asked for."""
+
 _BOM = b"\xef\xbb\xbf"
 
 
-def parse(line: bytes) -> Request | Notification | Batch | None:
-    """Reads one line; None for a client's answer, which this server never asked for.
+def parse(line: bytes) -> Message:
+    """Reads one line.
 
     Raises: `ProtocolError` with the code and, where one could be read, the id to answer with.
     """

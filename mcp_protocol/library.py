@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mcp_protocol import jsonrpc
 from mcp_protocol.call import Answerer, Call
 from mcp_protocol.catalogues import Catalogues, not_found
+from mcp_protocol.connection import Exchange
 from mcp_protocol.jsonrpc import Json, ProtocolError, Request
 from mcp_protocol.resources import ResourceNotFound
 from mcp_protocol.subscriptions import META_SUBSCRIPTION, Subscriptions
@@ -16,7 +17,7 @@ from mcp_protocol.versions import LIST_CACHE, MODERN, Cache, Revision, finished
 if TYPE_CHECKING:
     from mcp_protocol.server import Method
 
-Enqueue = Callable[[Request, Revision, str, Json, Answerer], None]
+Enqueue = Callable[[Request, Exchange, str, Json, Answerer], None]
 READ = "resources/read"
 RESOURCES_CACHE = Cache(0, "private")
 """The list of resources names sessions: it changes at any time, and is nobody else's business."""
@@ -25,24 +26,14 @@ RESOURCES_CACHE = Cache(0, "private")
 class Library:
     """Answers what a catalogue can answer.
 
-    Arguments: the catalogues; our `serverInfo`; `send`, which writes one message; `enqueue`, which puts a request
-    into the queue of calls; `initialized`, which tells whether a legacy session has begun.
+    Arguments: the catalogues; our `serverInfo`; `enqueue`, which puts a request into the queue of calls.
     """
 
-    def __init__(
-        self,
-        catalogues: Catalogues,
-        server_info: Json,
-        send: Callable[[Json], None],
-        enqueue: Enqueue,
-        initialized: Callable[[], bool],
-    ) -> None:
+    def __init__(self, catalogues: Catalogues, server_info: Json, enqueue: Enqueue) -> None:
         self._catalogues = catalogues
         self._server_info = server_info
-        self._send = send
         self._enqueue = enqueue
-        self._initialized = initialized
-        self.subscriptions = Subscriptions(catalogues, send)
+        self.subscriptions = Subscriptions(catalogues)
         self._methods: dict[str, Method] = {
             "resources/list": self._answering(catalogues.resources, RESOURCES_CACHE),
             "resources/templates/list": self._answering(catalogues.templates, LIST_CACHE),
@@ -80,35 +71,36 @@ class Library:
 
     def end_subscriptions(self) -> None:
         """Ends all streams in good order, which is when their requests are answered."""
-        for request_id in self.subscriptions.end():
+        for request_id, outlet in self.subscriptions.end():
             result = finished({"_meta": {META_SUBSCRIPTION: request_id}}, Revision(MODERN[0]), self._server_info)
-            self._send(jsonrpc.result_message(request_id, result))
+            outlet.answer(jsonrpc.encode(jsonrpc.result_message(request_id, result)))
 
     def _answering(self, answer: Callable[[Json], Json], cache: Cache | None) -> Method:
-        return lambda request, revision: finished(answer(request.params), revision, self._server_info, cache)
+        return lambda request, exchange: finished(answer(request.params), exchange.revision, self._server_info, cache)
 
-    def _read(self, request: Request, revision: Revision) -> Json | None:
+    def _read(self, request: Request, exchange: Exchange) -> Json | None:
+        revision = exchange.revision
         uri, kind = self._catalogues.kind(request.params, revision)
         if kind.on_worker:
-            self._enqueue(request, revision, READ, {"uri": uri}, self)
+            self._enqueue(request, exchange, READ, {"uri": uri}, self)
             return None
         return finished(self._catalogues.read(uri, kind, revision), revision, self._server_info, kind.cache)
 
-    def _subscribe(self, request: Request, revision: Revision) -> Json:
-        if not self._initialized():
+    def _subscribe(self, request: Request, exchange: Exchange) -> Json:
+        if not exchange.connection.initialized:
             text = "Invalid Request: send initialize first; before it nobody is told of changes"
             raise ProtocolError(jsonrpc.INVALID_REQUEST, text)
-        uri, _ = self._catalogues.kind(request.params, revision)
+        uri, _ = self._catalogues.kind(request.params, exchange.revision)
         try:
-            self.subscriptions.subscribe(uri)
+            self.subscriptions.subscribe(uri, exchange.connection)
         except ResourceNotFound:
-            raise not_found(uri, revision) from None
+            raise not_found(uri, exchange.revision) from None
         return {}
 
-    def _unsubscribe(self, request: Request, revision: Revision) -> Json:
-        uri, _ = self._catalogues.kind(request.params, revision)
-        self.subscriptions.unsubscribe(uri)
+    def _unsubscribe(self, request: Request, exchange: Exchange) -> Json:
+        uri, _ = self._catalogues.kind(request.params, exchange.revision)
+        self.subscriptions.unsubscribe(uri, exchange.connection)
         return {}
 
-    def _listen(self, request: Request, revision: Revision) -> None:
-        self.subscriptions.listen(request.id, request.params.get("notifications"))
+    def _listen(self, request: Request, exchange: Exchange) -> None:
+        self.subscriptions.listen(request.id, request.params.get("notifications"), exchange)

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from mcp_protocol import log
+from mcp_protocol.connection import Connection
 from mcp_protocol.server import Server
 from mcp_protocol.stdio import LineSplitter, ReaderGone, Wire
 
@@ -33,6 +34,7 @@ class MainLoop:
 
     def __init__(self, wire: Wire, max_line_bytes: int) -> None:
         self._wire = wire
+        self._connection = Connection(wire)
         self._splitter = LineSplitter(max_line_bytes)
         self._stop_requested = False
         self._input_ended = False
@@ -101,7 +103,7 @@ class MainLoop:
             return
         lines = self._splitter.feed(data) if data else self._splitter.finish()
         for line in lines:
-            server.receive(line)
+            server.receive(line, self._connection)
             if self._stop_requested:
                 return
         self._input_ended = not data

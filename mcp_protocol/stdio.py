@@ -13,6 +13,8 @@ import select
 import threading
 from collections.abc import Iterator
 
+from mcp_protocol.connection import Outlet
+
 READ_BYTES = 1 << 16
 
 
@@ -27,7 +29,7 @@ class LineTooLong:
         self.no_memory = no_memory
 
 
-class Wire:
+class Wire(Outlet):
     """The two ends of the conversation with the host."""
 
     def __init__(self, in_fd: int, out_fd: int) -> None:

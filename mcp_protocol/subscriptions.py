@@ -7,12 +7,13 @@ comparing versions whenever the worker has done something, so nothing that chang
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from mcp_protocol.catalogues import Catalogues
+from mcp_protocol.connection import Connection, Exchange, Outlet
 from mcp_protocol.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, Json, ProtocolError, notification_message
 from mcp_protocol.log import log_failure
 from mcp_protocol.resources import ResourceNotFound
@@ -20,6 +21,9 @@ from mcp_protocol.resources import ResourceNotFound
 MAX_SUBSCRIPTIONS = 1_000
 """Resources that are watched for one client; each is looked at after every call."""
 MAX_LISTENS = 100
+"""Streams that one client may have open."""
+MAX_ALL_LISTENS = 1_000
+"""Streams that all clients may have open, however many each opens."""
 META_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 
 _UPDATED = "notifications/resources/updated"
@@ -31,10 +35,16 @@ _THE_LIST = object()
 
 
 class _Listen(msgspec.Struct, frozen=True):
-    """An open stream: the id of its request, and what it asked for."""
+    """An open stream: the id of its request, who opened it, where it goes, and what it asked for."""
 
     request_id: Any
+    connection: Connection
+    outlet: Outlet
     watched: tuple[Any, ...]
+
+    @property
+    def key(self) -> Any:
+        return _listen_key(self.request_id, self.connection)
 
     def meta(self) -> Json:
         return {META_SUBSCRIPTION: self.request_id}
@@ -46,39 +56,39 @@ class Subscriptions:
     Messages go out while the lock is held, so none can follow the end of its subscription.
     """
 
-    def __init__(self, catalogues: Catalogues, send: Callable[[Json], None]) -> None:
+    def __init__(self, catalogues: Catalogues) -> None:
         self._catalogues = catalogues
-        self._send = send
         self._lock = threading.Lock()
-        self._legacy: set[str] = set()
-        self._listens: dict[tuple[type, Any], _Listen] = {}
+        self._legacy: dict[Connection, set[str]] = {}
+        self._listens: dict[Any, _Listen] = {}
         self._seen: dict[Any, object] = {}
 
-    def subscribe(self, uri: str) -> None:
-        """Tells the legacy client of changes of one resource, from now on.
+    def subscribe(self, uri: str, connection: Connection) -> None:
+        """Tells a legacy client of changes of one resource, from now on.
 
         Raises: `ResourceNotFound`; `ProtocolError` when there are too many.
         """
         version = self._version(uri)
         with self._lock:
-            if uri not in self._legacy and len(self._legacy) >= MAX_SUBSCRIPTIONS:
+            uris = self._legacy.setdefault(connection, set())
+            if uri not in uris and len(uris) >= MAX_SUBSCRIPTIONS:
                 raise ProtocolError(INVALID_PARAMS, f"Invalid params: at most {MAX_SUBSCRIPTIONS} subscriptions")
-            self._legacy.add(uri)
+            uris.add(uri)
             self._seen.setdefault(uri, version)
 
-    def unsubscribe(self, uri: str) -> None:
-        """No longer tells the legacy client of that resource."""
+    def unsubscribe(self, uri: str, connection: Connection) -> None:
+        """No longer tells a legacy client of that resource."""
         with self._lock:
-            self._legacy.discard(uri)
+            self._legacy.get(connection, set()).discard(uri)
             self._forget_unwatched()
 
-    def forget_legacy(self) -> None:
+    def forget_legacy(self, connection: Connection) -> None:
         """Ends what a legacy client subscribed to: another session begins."""
         with self._lock:
-            self._legacy.clear()
+            self._legacy.pop(connection, None)
             self._forget_unwatched()
 
-    def listen(self, request_id: Any, wanted: Any) -> None:
+    def listen(self, request_id: Any, wanted: Any, exchange: Exchange) -> None:
         """Opens a stream and says which of the wanted notifications it will carry; the rest is left out.
 
         Raises: `ProtocolError`.
@@ -90,27 +100,38 @@ class Subscriptions:
             honoured["resourcesListChanged"] = True
             watched[_THE_LIST] = self._version(_THE_LIST)
         with self._lock:
-            listen = self._opened(_Listen(request_id, tuple(watched)))
+            listen = self._opened(_Listen(request_id, exchange.connection, exchange.outlet, tuple(watched)))
             for key, version in watched.items():
                 self._seen.setdefault(key, version)
             params = {"_meta": listen.meta(), "notifications": honoured}
-            self._send(notification_message(_ACKNOWLEDGED, params))
+            listen.outlet.send(notification_message(_ACKNOWLEDGED, params))
 
-    def cancel(self, request_id: Any) -> None:
-        """Ends the stream with that id without another word; an unknown id is passed over."""
+    def cancel(self, request_id: Any, connection: Connection) -> None:
+        """Ends a client's stream with that id without another word; an unknown id is passed over."""
         if isinstance(request_id, list | dict):
             return
         with self._lock:
-            if self._listens.pop((type(request_id), request_id), None) is not None:
+            listen = self._listens.pop(_listen_key(request_id, connection), None)
+            if listen is not None:
                 self._forget_unwatched()
+                listen.outlet.end()
 
-    def end(self) -> list[Any]:
-        """Ends all streams; returns the ids of their requests, which are still to be answered."""
+    def forget(self, connection: Connection) -> None:
+        """Ends all that a client, which is gone, was told of."""
+        with self._lock:
+            self._legacy.pop(connection, None)
+            for listen in [listen for listen in self._listens.values() if listen.connection is connection]:
+                del self._listens[listen.key]
+                listen.outlet.end()
+            self._forget_unwatched()
+
+    def end(self) -> list[tuple[Any, Outlet]]:
+        """Ends all streams; returns the ids of their requests, which are still to be answered, and where to."""
         with self._lock:
             open_listens, self._listens = list(self._listens.values()), {}
             self._legacy.clear()
             self._seen.clear()
-        return [listen.request_id for listen in open_listens]
+        return [(listen.request_id, listen.outlet) for listen in open_listens]
 
     def look(self) -> None:
         """Looks for changes and tells those who asked for them."""
@@ -120,21 +141,22 @@ class Subscriptions:
             now = {key: version for key in self._seen for version in self._versions(key)}
             changed = {key for key, version in now.items() if version != self._seen[key]}
             self._seen |= now
-            for uri in sorted(self._legacy & changed):
-                self._send(notification_message(_UPDATED, {"uri": uri}))
+            for connection, uris in self._legacy.items():
+                for uri in sorted(uris & changed):
+                    connection.outlet.send(notification_message(_UPDATED, {"uri": uri}))
             for listen in self._listens.values():
                 for key in listen.watched:
                     if key in changed:
-                        self._send(_message(key, listen))
+                        listen.outlet.send(_message(key, listen))
 
     def _opened(self, listen: _Listen) -> _Listen:
-        key = (type(listen.request_id), listen.request_id)
-        if listen.request_id is None or key in self._listens:
+        if listen.request_id is None or listen.key in self._listens:
             text = "Invalid Request: subscriptions/listen needs an id of its own"
             raise ProtocolError(INVALID_REQUEST, text)
-        if len(self._listens) >= MAX_LISTENS:
+        n_own = sum(other.connection is listen.connection for other in self._listens.values())
+        if n_own >= MAX_LISTENS or len(self._listens) >= MAX_ALL_LISTENS:
             raise ProtocolError(INVALID_PARAMS, f"Invalid params: at most {MAX_LISTENS} streams; cancel one")
-        self._listens[key] = listen
+        self._listens[listen.key] = listen
         return listen
 
     def _version(self, key: Any) -> object:
@@ -151,8 +173,13 @@ class Subscriptions:
             return []
 
     def _forget_unwatched(self) -> None:
-        watched = self._legacy.union(*(listen.watched for listen in self._listens.values()))
+        watched = set().union(*self._legacy.values(), *(listen.watched for listen in self._listens.values()))
         self._seen = {key: version for key, version in self._seen.items() if key in watched}
+
+
+def _listen_key(request_id: Any, connection: Connection) -> Any:
+    """Ids are compared with their type: 1 and "1" are two streams."""
+    return connection, type(request_id), request_id
 
 
 def _wanted_uris(wanted: Any) -> list[str]:

@@ -12,6 +12,7 @@ import msgspec
 from mcp_protocol import schema
 from mcp_protocol.call import Call
 from mcp_protocol.jsonrpc import Json, encode
+from mcp_protocol.turn import Turn
 
 IGNORED_ARGUMENT = "headers"
 """FluidMCP puts its caller's HTTP headers, bearer tokens included, among the arguments; they are dropped unread."""
@@ -26,8 +27,10 @@ class Tool(msgspec.Struct, frozen=True):
 
     `arguments` is the Struct that yields the input schema and validates; `result`, where there is one, yields the
     output schema, and `text` then gives the text block (the result's JSON where it is None). A handler without a
-    result Struct returns content blocks. A call of a tool that is `about_jobs` ends the waiting of the call before it,
-    so that a running job can always be asked about and cancelled.
+    result Struct returns content blocks.
+
+    `at_once`, `exclusive` and `about_jobs` say when its calls may run beside others, `serial_by` which arguments name
+    something that calls have to themselves; see `Turn`.
     """
 
     name: str
@@ -44,6 +47,9 @@ class Tool(msgspec.Struct, frozen=True):
     open_world: bool = False
     also_family: str | None = None
     about_jobs: bool = False
+    at_once: bool = False
+    exclusive: bool = False
+    serial_by: tuple[str, ...] = ()
 
     def listing(self) -> Json:
         """The tool as `tools/list` shows it."""
@@ -63,6 +69,11 @@ class Tool(msgspec.Struct, frozen=True):
             "openWorldHint": self.open_world,
         }
         return shown
+
+    def turn(self, arguments: Json) -> Turn:
+        """The place of a call with these arguments, which are not validated yet, among others."""
+        keys = frozenset(value for name in self.serial_by if isinstance(value := arguments.get(name), str))
+        return Turn(keys, self.at_once, self.exclusive, self.about_jobs)
 
     def is_in(self, families: Collection[str]) -> bool:
         """Whether the tool belongs to one of these families."""
@@ -98,9 +109,9 @@ class Toolbox:
     def __contains__(self, name: str) -> bool:
         return name in self._tools
 
-    def is_about_jobs(self, name: str) -> bool:
-        """Whether calls of this tool, which must be on offer, end the waiting of a call before them."""
-        return self._tools[name].about_jobs
+    def turn(self, name: str, arguments: Json) -> Turn:
+        """The place of a call of this tool, which must be on offer, among others."""
+        return self._tools[name].turn(arguments)
 
     def run(self, call: Call) -> Json:
         """Runs one call to its result; whatever goes wrong becomes a result with `isError`."""

@@ -1,26 +1,41 @@
-"""One queue, one worker: tool calls and the server's own engine work run one after another in order of arrival."""
+"""One queue for tool calls and the server's own engine work: in order of arrival with one worker, which is the default,
+and side by side with several."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from mcp_protocol import log
 from mcp_protocol.call import Call
+from mcp_protocol.connection import Connection
+from mcp_protocol.lineup import Lineup
+from mcp_protocol.turn import Turn
 
 GRACE_S = 2.0
 """How long past its deadline a running call may take to end by itself before the main thread answers for it."""
 
 
-class Task:
-    """Work of the server itself, such as loading the model early; it has no caller."""
+class QueueFull(Exception):
+    """So many calls wait already that one more is refused; `str()` says how many."""
 
-    def __init__(self, name: str, run: Callable[[Callable[[str | None], None]], None]) -> None:
+
+class Task:
+    """Work of the server itself, such as loading the model early; it has no caller.
+
+    Arguments: its name; what to do; whether it leaves the engine alone, so that it need not wait for its turn.
+    """
+
+    claimed = False
+
+    def __init__(
+        self, name: str, run: Callable[[Callable[[str | None], None]], None], *, at_once: bool = False
+    ) -> None:
         self.name = name
+        self.turn = Turn(at_once=at_once, exclusive=not at_once)
         self.phase: str | None = None
         self.phase_since_s = time.monotonic()
         self._run = run
@@ -48,11 +63,12 @@ class IdleTask:
 
 
 class WorkQueue:
-    """The queue and its worker thread, which starts with the first item.
+    """The queue and its worker threads, which start as items come.
 
-    Arguments: `run_call` answers one call, `run_task` runs one task (neither may raise); `on_idle` is called by the
-    worker after each item, so that the main thread can look whether all is done; `idle_task` is run by the worker
-    when it is due and no item waits.
+    Arguments: `run_call` answers one call, `run_task` runs one task (neither may raise); `on_idle` is called by a
+    worker after each item, so that the main thread can look whether all is done; `idle_task` is run by a worker when
+    it is due and nothing else runs or waits; `n_workers`, how many calls run at a time, not counting those that are
+    `at_once`; `max_waiting`, how many calls may wait.
     """
 
     def __init__(
@@ -61,84 +77,129 @@ class WorkQueue:
         run_task: Callable[[Task], None],
         on_idle: Callable[[], None],
         idle_task: IdleTask | None = None,
+        *,
+        n_workers: int = 1,
+        max_waiting: int | None = None,
     ) -> None:
         self._run_call = run_call
         self._run_task = run_task
         self._on_idle = on_idle
         self._idle_task = idle_task
-        self._items: deque[Call | Task] = deque()
-        self._current: Call | Task | None = None
+        self._in_order = n_workers == 1
+        self._max_waiting = max_waiting
+        self._lineup: Lineup[Call | Task] = Lineup(n_workers)
+        self._rested = False
+        """Whether the idle task has run since the last item."""
         self._changed = threading.Condition()
         self._ready: queue.SimpleQueue[None] = queue.SimpleQueue()
         """One entry per item put; its wait costs a third of a condition's, and every call pays for it."""
-        self._worker: threading.Thread | None = None
+        self._n_threads = 0
 
     def put(self, item: Call | Task) -> None:
-        """Adds an item at the end."""
-        with self._changed:
-            self._items.append(item)
-        self._ready.put(None)
-        if self._worker is None:
-            self._worker = threading.Thread(target=self._work, name="worker", daemon=True)
-            self._worker.start()
+        """Adds an item at the end.
 
-    def cancel(self, request_id: Any) -> bool:
-        """Cancels the oldest unanswered call with this id; False when there is none.
+        Raises: `QueueFull` for a call when too many wait.
+        """
+        with self._changed:
+            if self._max_waiting is not None and len(self._lineup.waiting) >= self._max_waiting:
+                self._make_room(item, self._max_waiting)
+            self._lineup.add(item)
+            more = self._n_threads < self._lineup.n_useful_threads
+            self._n_threads += more
+        self._ready.put(None)
+        if more:
+            self._start_thread(item)
+
+    def cancel(self, request_id: Any, connection: Connection | None = None) -> Call | None:
+        """Cancels a client's oldest unanswered call with this id, and returns it; None when there is none.
 
         Ids are compared with their type: 1 and "1" are two calls.
         """
         for call in self._calls():
-            if call.request_id == request_id and type(call.request_id) is type(request_id) and call.claim():
+            same_id = call.request_id == request_id and type(call.request_id) is type(request_id)
+            if same_id and call.connection is connection and call.claim():
                 call.settled = True
-                return True
-        return False
+                return call
+        return None
+
+    def cancel_all(self, connection: Connection) -> list[Call]:
+        """Cancels all unanswered calls of a client, and returns them."""
+        cancelled = [call for call in self._calls() if call.connection is connection and call.claim()]
+        for call in cancelled:
+            call.settled = True
+        return cancelled
 
     @property
     def drained(self) -> bool:
         """Whether every call has its answer written; tasks do not count."""
         with self._changed:
-            items = [self._current, *self._items]
-        return all(item.settled for item in items if isinstance(item, Call))
+            return all(item.settled for item in self._lineup if isinstance(item, Call))
 
     def next_deadline_s(self) -> float | None:
-        """The moment (`time.monotonic()`) at which `overdue` has something to say: the oldest call's, as it never
-        passes that one by."""
-        oldest = next(iter(self._calls()), None)
-        return None if oldest is None else self._overdue_at_s(oldest)
+        """The moment (`time.monotonic()`) at which `overdue` has something to say: with one worker the oldest call's,
+        as it never passes that one by."""
+        calls = self._calls()
+        moments = [self._overdue_at_s(call) for call in (calls[:1] if self._in_order else calls)]
+        return min((moment_s for moment_s in moments if moment_s is not None), default=None)
 
     def overdue(self) -> Iterator[tuple[Call, str]]:
         """Claims the calls whose deadline passed while nothing could be done for them, with a text for the caller.
 
-        In order of arrival, and never past a call that is still being worked on: replies stay in order.
+        With one worker in order of arrival, and never past a call that is still being worked on: replies stay in order.
         """
         now_s = time.monotonic()
         for call in self._calls():
             overdue_at_s = self._overdue_at_s(call)
             if overdue_at_s is None or now_s < overdue_at_s:
-                return
-            waits = self._waits(call)
-            text = self._waiting_text(now_s) if waits else "The call did not end at its deadline and was given up."
+                if self._in_order:
+                    return
+                continue
+            text = self._waiting_text(call, now_s) if self._waits(call) else _GIVEN_UP
             if call.claim():
                 yield call, text
 
     def stop(self, timeout_s: float) -> list[Call]:
-        """Ends the work: asks the running call to stop, waits for it so long, and claims all that is left."""
+        """Ends the work: asks the running calls to stop, waits for them so long, and claims all that is left."""
         with self._changed:
-            waiting = [item for item in self._items if isinstance(item, Call)]
-            self._items.clear()
-            current = self._current
-            if isinstance(current, Call):
-                current.stop()
-                if current.phase is None:  # nothing can hurry a load
-                    self._changed.wait_for(lambda: self._current is not current, timeout_s)
-                waiting.insert(0, current)
-        return [call for call in waiting if call.claim()]
+            waiting = self._lineup.clear()
+            running = [item for item in self._lineup.running if isinstance(item, Call)]
+            for call in running:
+                call.stop()
+            hurried = [call for call in running if call.phase is None]  # nothing can hurry a load
+            self._changed.wait_for(lambda: not any(call in self._lineup.running for call in hurried), timeout_s)
+        return [call for call in (*running, *waiting) if isinstance(call, Call) and call.claim()]
+
+    def _start_thread(self, item: Call | Task) -> None:
+        """Starts one more thread for an item; where the system gives none, those that are there have to do.
+
+        Raises: `RuntimeError` when there are none; then the item, if it is a call, is not run.
+        """
+        try:
+            threading.Thread(target=self._work, name="worker", daemon=True).start()
+        except RuntimeError:
+            with self._changed:
+                self._n_threads -= 1
+                served = self._n_threads > 0
+            if served:
+                return
+            if isinstance(item, Call):
+                item.settled = item.claim()
+            raise
+
+    def _make_room(self, item: Call | Task, max_waiting: int) -> None:
+        """Raises `QueueFull` unless there is room when those that were cancelled are not counted."""
+        self._lineup.drop_claimed()
+        if isinstance(item, Call) and len(self._lineup.waiting) >= max_waiting:
+            raise QueueFull(
+                f"The server is busy: {len(self._lineup.waiting)} calls wait, and VLLM_MAX_QUEUE allows no more. This "
+                "one was not run; send it again when some of the others are answered."
+            )
 
     def _calls(self) -> list[Call]:
-        """The unanswered calls, the running one first."""
+        """The unanswered calls, oldest first."""
         with self._changed:
-            items = [self._current, *self._items]
-        return [item for item in items if isinstance(item, Call) and not item.claimed]
+            calls = [item for item in self._lineup if isinstance(item, Call) and not item.claimed]
+        return calls if self._in_order else sorted(calls, key=lambda call: call.arrived_s)
 
     def _overdue_at_s(self, call: Call) -> float | None:
         if call.deadline_s is None:
@@ -146,51 +207,79 @@ class WorkQueue:
         return call.deadline_s if self._waits(call) else call.deadline_s + GRACE_S
 
     def _waits(self, call: Call) -> bool:
-        return call is not self._current or call.phase is not None
+        return call.phase is not None or call not in self._lineup.running
 
-    def _waiting_text(self, now_s: float) -> str:
-        current = self._current
-        if current is not None and current.phase is not None:
-            seconds = round(now_s - current.phase_since_s)
-            return f"The model is still loading: {current.phase}, {seconds} s so far; ask again in a moment."
+    def _waiting_text(self, call: Call, now_s: float) -> str:
+        with self._changed:
+            loading = [item for item in (call, *self._lineup.running) if item.phase is not None]
+        if loading:
+            seconds = round(now_s - loading[0].phase_since_s)
+            return f"The model is still loading: {loading[0].phase}, {seconds} s so far; ask again in a moment."
         return "The server is busy with an earlier call; this one was not run. Ask again."
 
     def _work(self) -> None:
         log.configure_logging()
-        rested = False
         while True:
-            rested = not self._wait_for_item(None if rested else self._idle_wait_s())
-            with self._changed:
-                if rested and self._idle_task is not None:
-                    item: Call | Task = self._idle_task.task
-                elif self._items:
-                    item = self._items.popleft()
-                else:  # `stop` took them
-                    continue
-                self._current = item
-                if isinstance(item, Call):
-                    item.hurried = self._call_about_jobs_waits
+            item = self._next_item()
             if isinstance(item, Task):
                 self._run_task(item)
             elif not item.claimed:
                 self._run_call(item)
             with self._changed:
-                self._current = None
+                self._lineup.end(item)
                 self._changed.notify_all()
             self._on_idle()
 
+    def _next_item(self) -> Call | Task:
+        """Waits for what this thread is to do."""
+        while True:
+            if not self._in_order and (item := self._taken()) is not None:  # what has just ended may have held it up
+                return item
+            is_time_up = self._wait_for_item(self._idle_wait_s())
+            item = self._taken(may_rest=is_time_up)
+            if item is not None:
+                return item
+
+    def _taken(self, may_rest: bool = False) -> Call | Task | None:
+        """The next item that may run, which begins; the idle task when there is none and it is its time."""
+        with self._changed:
+            item = self._lineup.begin_next()
+            if item is None:
+                return self._begun_idle_task() if may_rest and self._lineup.is_empty else None
+            self._rested = False
+            if isinstance(item, Call):
+                item.hurried = self._call_about_jobs_waits
+            if not self._in_order and self._lineup.waiting:
+                self._ready.put(None)  # the next one may be free to run as well: another thread is to look
+            return item
+
+    def _begun_idle_task(self) -> Task | None:
+        if self._rested or self._idle_task is None:
+            return None
+        due_s = self._idle_task.due_s()  # again: other threads have worked since this one began to wait
+        if due_s is None or time.monotonic() < due_s:
+            return None
+        self._rested = True
+        self._lineup.begin(self._idle_task.task)
+        return self._idle_task.task
+
     def _call_about_jobs_waits(self) -> bool:
         with self._changed:
-            return any(isinstance(item, Call) and item.about_jobs and not item.claimed for item in self._items)
+            return any(item.turn.about_jobs and not item.claimed for item in self._lineup.waiting)
 
     def _wait_for_item(self, timeout_s: float | None) -> bool:
-        """Waits for the next item; False when the time was up first. An item that is there goes first at any time."""
+        """Waits for the next item; True when the time was up first. An item that is there goes first at any time."""
         try:
             self._ready.get(timeout=timeout_s)
         except queue.Empty:
-            return False
-        return True
+            return True
+        return False
 
     def _idle_wait_s(self) -> float | None:
-        due_s = self._idle_task.due_s() if self._idle_task is not None else None
+        if self._idle_task is None or self._rested or self._lineup.running:
+            return None
+        due_s = self._idle_task.due_s()
         return None if due_s is None else max(0.0, due_s - time.monotonic())
+
+
+_GIVEN_UP = "The call did not end at its deadline and was given up."

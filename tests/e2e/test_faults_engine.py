@@ -1,4 +1,4 @@
-"""The engine breaks in the middle of its work, or memory runs out: the call that met it is told, the next one is served."""
+"""The engine breaks in its work, or the system gives no more: the call that met it is told, the next one is served."""
 
 from __future__ import annotations
 
@@ -145,16 +145,38 @@ def test_message_that_is_too_large_for_the_memory_is_refused_and_the_next_is_ser
         server.assert_serves()
 
 
-def test_too_many_open_files_fail_the_calls_that_need_one_and_no_other(tmp_path: Path) -> None:
+def test_first_call_without_a_thread_to_run_it_is_told_and_the_next_is_served() -> None:
+    with ServerProcess() as server:
+        server.request("tools/list")
+        with short_of_memory(server, 2 * MIB):  # less than a thread's stack
+            assert server.call("model_info")["error"]["message"] == "Internal error"
+            server.assert_serves()
+        assert not server.call("model_info")["result"]["isError"]
+
+
+def n_open_files(server: ServerProcess) -> int:
+    return len(os.listdir(f"/proc/{server.pid}/fd"))
+
+
+def test_too_many_open_files_end_no_thread_of_the_server(tmp_path: Path) -> None:
+    look = {"image_path": str(tmp_path / "none.png"), "query": "What?"}
+    with ServerProcess({"VLLM_MODEL_NAME": str(tmp_path)}) as server:
+        server.call("list_sessions")
+        with limited(server, resource.RLIMIT_NOFILE, n_open_files(server)):
+            for _ in range(3):
+                assert server.call("analyze_single_image", look)["result"]["isError"]
+                assert not server.call("list_sessions")["result"]["isError"]
+        assert "no config.json" in text_of(server.call("analyze_single_image", look))
+
+
+def test_too_many_open_files_fail_a_call_that_needs_one(server: ServerProcess, tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     drawn().save(path)
-    look = {"image_path": str(path), "query": "What?"}
-    with ServerProcess({"VLLM_MODEL_NAME": str(tmp_path)}) as server:
-        server.call("analyze_single_image", look)
-        n_open = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
-        with limited(server, resource.RLIMIT_NOFILE, n_open):
-            answer = server.call("analyze_single_image", look)
-            assert answer["result"]["isError"]
-            assert "Too many open files" in text_of(answer) or "open files" in text_of(answer), text_of(answer)
-            assert not server.call("model_info")["result"]["isError"]
-        assert "open files" not in text_of(server.call("analyze_single_image", look))
+    look = {"image_path": str(path), "query": "What is in this image?", "temperature": 0}
+    said = server.result("analyze_single_image", look)["text"]
+    with limited(server, resource.RLIMIT_NOFILE, n_open_files(server)):
+        answer = server.call("analyze_single_image", look)
+        assert answer["result"]["isError"]
+        assert "open files" in text_of(answer), text_of(answer)
+        assert server.result("chat_completion", HELLO)["text"]
+    assert server.result("analyze_single_image", look)["text"] == said

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.e2e.media_answers import content, error, facts
 from tests.e2e.omni_server import OmniServer
 from tests.e2e.pictures import drawn, png
 from tests.e2e.server_process import ServerProcess
@@ -39,28 +40,6 @@ def studio(omni_image_server: OmniServer, out: Path) -> Iterator[ServerProcess]:
     with ServerProcess({"OMNI_URL": omni_image_server.url, "OMNI_OUTPUT_DIR": str(out)}) as process:
         process.initialize()
         yield process
-
-
-def content(server: ServerProcess, tool: str, arguments: Json) -> list[Json]:
-    """The content of a call that succeeds."""
-    answer = server.call(tool, arguments)
-    assert not answer["result"]["isError"], answer
-    assert "structuredContent" not in answer["result"]
-    found: list[Json] = answer["result"]["content"]
-    return found
-
-
-def facts(server: ServerProcess, tool: str, arguments: Json) -> Json:
-    """The JSON in the text of a call that succeeds."""
-    found: Json = json.loads(content(server, tool, arguments)[0]["text"])
-    return found
-
-
-def error(server: ServerProcess, tool: str, arguments: Json) -> str:
-    """The text of a call that fails."""
-    answer = server.call(tool, arguments)
-    assert answer["result"]["isError"], answer
-    return str(answer["result"]["content"][0]["text"])
 
 
 def pixels(path: str) -> bytes:

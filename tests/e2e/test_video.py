@@ -18,6 +18,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.e2e.media_answers import content, error, facts
 from tests.e2e.omni_server import OmniServer
 from tests.e2e.pictures import drawn, png
 from tests.e2e.server_process import ServerProcess
@@ -58,27 +59,6 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for name, data in made.items():
         (folder / name).write_bytes(data)
     return {name: str(folder / name) for name in made}
-
-
-def content(server: ServerProcess, tool: str, arguments: Json) -> list[Json]:
-    """The content of a call that succeeds."""
-    answer = server.call(tool, arguments)
-    assert not answer["result"]["isError"], answer
-    found: list[Json] = answer["result"]["content"]
-    return found
-
-
-def facts(server: ServerProcess, tool: str, arguments: Json) -> Json:
-    """The JSON in the text of a call that succeeds."""
-    found: Json = json.loads(content(server, tool, arguments)[0]["text"])
-    return found
-
-
-def error(server: ServerProcess, tool: str, arguments: Json) -> str:
-    """The text of a call that fails."""
-    answer = server.call(tool, arguments)
-    assert answer["result"]["isError"], answer
-    return str(answer["result"]["content"][0]["text"])
 
 
 def pixels(path: str) -> list[bytes]:

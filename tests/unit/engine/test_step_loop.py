@@ -24,7 +24,8 @@ from engine.interface import (
 )
 from engine.parsers import Output, OutputParsers, PlainReader
 from engine.rendering import Renderer, TokenBreaker
-from engine.step_loop import EngineBroken, StepLoop
+from engine.shared_steps import EngineBroken
+from engine.step_loop import StepLoop
 from tests.unit.engine.fake_llm import FakeLLM, OutputKind
 
 

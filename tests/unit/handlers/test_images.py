@@ -20,6 +20,7 @@ from mcp_protocol.versions import Revision
 from omni.job import State
 from tests.scripted_omni import ScriptedOmni, refuses
 from tests.unit.handlers.conftest import Desk, picture
+from tests.unit.handlers.media_answers import blocks, facts
 
 Json = dict[str, Any]
 GB = 1 << 30
@@ -37,21 +38,6 @@ def omni() -> Iterator[ScriptedOmni]:
 def studio(make_desk: Callable[..., Desk], omni: ScriptedOmni, tmp_path: Path) -> Desk:
     """A desk whose pictures come from the scripted server and go into `out`."""
     return make_desk(OMNI_URL=omni.url, OMNI_OUTPUT_DIR=str(tmp_path / "out"))
-
-
-def blocks(desk: Desk, tool: str, arguments: Json, **options: Any) -> list[Json]:
-    """The content of a call that succeeds without structured content."""
-    result = desk.run(tool, arguments, **options)
-    assert not result["isError"], result
-    assert "structuredContent" not in result
-    content: list[Json] = result["content"]
-    return content
-
-
-def facts(desk: Desk, tool: str, arguments: Json, **options: Any) -> Json:
-    """The JSON in the text of a call that succeeds without structured content."""
-    found: Json = json.loads(blocks(desk, tool, arguments, **options)[0]["text"])
-    return found
 
 
 def measure(desk: Desk, monkeypatch: pytest.MonkeyPatch, free_gb: float | None) -> None:

@@ -19,6 +19,7 @@ from tests.scripted_omni import MODEL as IMAGE_MODEL
 from tests.scripted_omni import ScriptedOmni
 from tests.scripted_video import ScriptedVideoServer, failed
 from tests.unit.handlers.conftest import Desk
+from tests.unit.handlers.media_answers import blocks, facts
 from tests.unit.media.recordings import film, pcm, raw_wav, recording, tone
 
 Json = dict[str, Any]
@@ -57,21 +58,6 @@ def media(tmp_path: Path) -> Json:
         "process_image_to_video": {"image_path": paths["face.png"], "audio_path": paths["voice.wav"], **SMALL},
         "process_video_to_video": {"video_path": paths["clip.mp4"], "audio_path": paths["voice.wav"], **SMALL},
     }
-
-
-def blocks(desk: Desk, tool: str, arguments: Json, **options: Any) -> list[Json]:
-    """The content of a call that succeeds without structured content."""
-    result = desk.run(tool, arguments, **options)
-    assert not result["isError"], result
-    assert "structuredContent" not in result
-    content: list[Json] = result["content"]
-    return content
-
-
-def facts(desk: Desk, tool: str, arguments: Json, **options: Any) -> Json:
-    """The JSON in the text of such a call."""
-    found: Json = json.loads(blocks(desk, tool, arguments, **options)[0]["text"])
-    return found
 
 
 def written(tmp_path: Path) -> list[str]:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from mcp_protocol.call import Call
+from mcp_protocol.connection import Connection
 from mcp_protocol.server import Server, ServerInfo
 from mcp_protocol.stdio import LineTooLong, Wire
 from mcp_protocol.tools import Tool, Toolbox, text_block
@@ -138,7 +139,8 @@ class Host:
         self.wire = RecordingWire()
         self.gates = Gates()
         self.n_toolbox_loads = 0
-        self.server = Server(self.wire, INFO, self._toolbox, **options)
+        self.connection = Connection(self.wire)
+        self.server = Server(INFO, self._toolbox, **options)
 
     def _toolbox(self) -> Toolbox:
         self.n_toolbox_loads += 1
@@ -146,7 +148,7 @@ class Host:
 
     def line(self, line: bytes | LineTooLong) -> None:
         """Gives the server one line."""
-        self.server.receive(line)
+        self.server.receive(line, self.connection)
 
     def send(self, method: str, params: Any = None, request_id: Any = 1) -> None:
         """Sends a request; `NO_ID` as its id leaves the member out."""

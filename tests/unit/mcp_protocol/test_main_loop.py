@@ -19,7 +19,7 @@ from mcp_protocol.work_queue import WorkQueue
 class Server:
     queue = WorkQueue(lambda call: None, lambda task: None, lambda: None)
 
-    def receive(self, line):
+    def receive(self, line, connection):
         if line == b"fail":
             raise OSError("a defect")
         os.write(1, line + b"\\n")

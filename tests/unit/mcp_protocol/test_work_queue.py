@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mcp_protocol.call import Call
+from mcp_protocol.turn import Turn
 from mcp_protocol.versions import Revision
 from mcp_protocol.work_queue import GRACE_S, IdleTask, Task, WorkQueue
 
@@ -86,11 +87,11 @@ def test_call_is_hurried_as_long_as_one_about_jobs_waits_behind_it(bench: Bench)
     assert bench.running.wait(WAIT_S)
     bench.call(2)
     assert not waiting.hurried()
-    about_jobs = bench.call(3, about_jobs=True)
+    about_jobs = bench.call(3, turn=Turn(about_jobs=True))
     assert waiting.hurried()
     about_jobs.claim()  # it was cancelled
     assert not waiting.hurried()
-    bench.call(4, about_jobs=True)
+    bench.call(4, turn=Turn(about_jobs=True))
     assert waiting.hurried()
     bench.gate.set()
     bench.wait_idle(4)
