@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from settings import LOG_LEVELS, SERVER_NAME, SERVER_VERSION, rows
+from settings import LOG_LEVELS, SERVER_NAME, SERVER_VERSION, TRANSPORTS, rows
 
 OPTIONS = {
+    "--transport": ("VLLM_TRANSPORT", "|".join(TRANSPORTS), "how clients come"),
+    "--host": ("VLLM_HTTP_HOST", "ADDRESS", "address to listen on for HTTP"),
+    "--port": ("VLLM_HTTP_PORT", "N", "port to listen on for HTTP"),
     "--vllm-url": ("OMNI_URL", "URL", "address of the vLLM-Omni server that makes pictures"),
     "--output-dir": ("OMNI_OUTPUT_DIR", "FOLDER", "folder of what is generated"),
     "--max-concurrent": ("OMNI_MAX_CONCURRENT", "N", "pictures generated at once, or auto"),
@@ -36,7 +39,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
 
     parser = argparse.ArgumentParser(
         prog=os.path.basename(sys.argv[0]),
-        description="An MCP server on stdin and stdout over a vLLM engine. Its settings are environment variables:",
+        description="An MCP server over a vLLM engine, on stdio or over HTTP. Its settings are environment variables:",
         epilog="\n".join(f"{row.variable}\n    {row.meaning} Default: {row.default or 'none'}." for row in rows()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -8,10 +8,11 @@ import msgspec
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """How a setting's text becomes a value; `allowed` completes the sentence "allowed: ..."."""
+    """How a setting's text becomes a value; `allowed` completes the sentence "allowed: ...". Secrets are not shown."""
 
     allowed: str
     parse: Callable[[str], Any]
+    secret: bool = False
 
 
 def whole(minimum: int, maximum: int | None = None, also: str = "") -> Kind:
@@ -70,6 +71,13 @@ def _json_object(text: str) -> dict[str, Any]:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _tokens(text: str) -> tuple[str, ...]:
+    tokens = _names(text)
+    if not tokens or not all(33 <= ord(char) <= 126 for token in tokens for char in token):
+        raise ValueError("a token has characters that a header cannot carry")
+    return tokens
 
 
 def some_of(*names: str) -> Kind:
@@ -147,6 +155,7 @@ TEXT = Kind("any text", str)
 SWITCH = Kind("1 or 0", _switch)
 JSON_OBJECT = Kind('a JSON object, for example {"key": 1}', _json_object)
 NAMES = Kind("names separated by commas", _names)
+TOKENS = Kind("visible ASCII characters, tokens separated by commas", _tokens, secret=True)
 FOLDERS = Kind(f"absolute folders separated by '{os.pathsep}'", _folders)
 NAMED_FOLDERS = Kind(
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}',

@@ -7,7 +7,7 @@ setting is mended. Empty values count as not set, since some hosts pass them for
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -22,6 +22,7 @@ from setting_kinds import (
     POSITIVE,
     SWITCH,
     TEXT,
+    TOKENS,
     TOP_K,
     WEB_SERVER,
     Kind,
@@ -32,17 +33,27 @@ from setting_kinds import (
     whole,
 )
 
+if TYPE_CHECKING:
+    from provider_settings import RemoteProvider
+
 SERVER_NAME = "vllm-mcp-server"
 SERVER_TITLE = "vLLM"
 SERVER_DESCRIPTION = (
     "Chat with a vision-language model that runs on this machine, in a vLLM engine inside the server; pictures from a "
     "vLLM-Omni server."
 )
+SERVER_INSTRUCTIONS = (
+    "chat_completion answers messages with text and pictures; give a session_id to hold a conversation. "
+    "analyze_images_with_query looks at up to 64 pictures at once. Pictures are given by absolute path, URL or base64. "
+    "The first call loads the model: if told that it still loads, ask again. release_gpu gives its memory back. "
+    "generate_image makes pictures: status 'running' means that job_status has the result later."
+)
 SERVER_VERSION = "0.1.0"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 DEMO_MODEL = os.path.join(ROOT, "models", "demo-vlm")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-TOOL_FAMILIES = ("chat", "vision", "gpu", "images", "video")
+TRANSPORTS = ("stdio", "http", "sse")
+TOOL_FAMILIES = ("chat", "vision", "gpu", "images", "video", "providers")
 MAX_IDLE_TIMEOUT_S = 30 * 24 * 3600
 
 
@@ -81,7 +92,10 @@ class ServerSettings(msgspec.Struct, frozen=True):
         int, Setting("VLLM_MAX_QUEUE", whole(1, 1_000_000), "Calls that may wait; one more is told that all is busy.")
     ] = 2_000
     max_line_bytes: Annotated[
-        int, Setting("VLLM_MAX_LINE_BYTES", whole(1_024, 1 << 30), "Longest message read from stdin.", "64 MiB")
+        int,
+        Setting(
+            "VLLM_MAX_LINE_BYTES", whole(1_024, 1 << 30), "Longest message read from stdin or over HTTP.", "64 MiB"
+        ),
     ] = 64 << 20
     max_result_bytes: Annotated[
         int,
@@ -90,6 +104,55 @@ class ServerSettings(msgspec.Struct, frozen=True):
     toolsets: Annotated[
         tuple[str, ...], Setting("VLLM_TOOLSETS", some_of(*TOOL_FAMILIES), "Families of tools to offer.", "all")
     ] = ()
+
+
+class HttpSettings(msgspec.Struct, frozen=True):
+    """Whether clients come over stdin and stdout or over HTTP, and whom to let in there."""
+
+    transport: Annotated[
+        str,
+        Setting(
+            "VLLM_TRANSPORT",
+            choice(*TRANSPORTS),
+            "How clients come (`--transport`); sse: over HTTP, and over the older HTTP+SSE transport too.",
+        ),
+    ] = "stdio"
+    host: Annotated[
+        str, Setting("VLLM_HTTP_HOST", TEXT, "Address to listen on (`--host`); others than this machine's need tokens.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Setting("VLLM_HTTP_PORT", whole(0, 65_535), "Port to listen on (`--port`); 0: any that is free.")
+    ] = 8080
+    tokens: Annotated[
+        tuple[str, ...],
+        Setting(
+            "VLLM_HTTP_TOKENS", TOKENS, "Secrets, one of which each request must carry as its bearer token.", "none"
+        ),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Setting("VLLM_HTTP_ALLOWED_HOSTS", NAMES, "More names by which clients may call the server.", "none"),
+    ] = ()
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        Setting(
+            "VLLM_HTTP_ALLOWED_ORIGINS",
+            NAMES,
+            "Web pages that may call the server, e.g. https://example.com, beside those of this machine.",
+            "none",
+        ),
+    ] = ()
+    max_sessions: Annotated[
+        int, Setting("VLLM_HTTP_MAX_SESSIONS", POSITIVE, "Clients with a session at a time; the idlest goes first.")
+    ] = 100
+    session_idle_s: Annotated[
+        float,
+        Setting(
+            "VLLM_HTTP_SESSION_IDLE",
+            number(0, 30 * 86_400, exclusive_minimum=True),
+            "Seconds until the session of a silent client ends.",
+        ),
+    ] = 3600.0
 
 
 class EngineSettings(msgspec.Struct, frozen=True):
@@ -258,9 +321,14 @@ class MediaSettings(msgspec.Struct, frozen=True):
     """Which pictures, audio and videos are read, from where, and how large."""
 
     allowed_dirs: Annotated[
-        tuple[str, ...],
-        Setting("VLLM_ALLOWED_MEDIA_DIRS", FOLDERS, "Media files are read only below these folders.", "every folder"),
-    ] = ()
+        tuple[str, ...] | None,
+        Setting(
+            "VLLM_ALLOWED_MEDIA_DIRS",
+            FOLDERS,
+            "Media files are read only below these folders.",
+            "every folder, or over HTTP none",
+        ),
+    ] = None
     allowed_hosts: Annotated[
         tuple[str, ...],
         Setting("VLLM_ALLOWED_MEDIA_HOSTS", NAMES, "Hosts that may have a private address in URLs of media.", "none"),
@@ -375,26 +443,89 @@ class OmniSettings(msgspec.Struct, frozen=True):
     ] = 86_400.0
 
 
+class ProviderSettings(msgspec.Struct, frozen=True):
+    """Services with more models for the tools of the family providers, and the files with settings."""
+
+    env_file: Annotated[
+        str | None,
+        Setting(
+            "VLLM_ENV_FILE",
+            FILE,
+            "A `.env` file with more of these variables; a variable that is set otherwise wins. No other is ever read.",
+            "none",
+        ),
+    ] = None
+    config_file: Annotated[
+        str | None, Setting("VLLM_CONFIG_FILE", FILE, "A JSON file with more providers; see Providers.", "none")
+    ] = None
+    openai_api_key: Annotated[
+        str | None, Setting("OPENAI_API_KEY", TEXT, "Key of the provider `openai`.", "none: not offered")
+    ] = None
+    openai_base_url: Annotated[
+        str | None,
+        Setting(
+            "OPENAI_BASE_URL",
+            WEB_SERVER,
+            "Address of the provider `openai`; another server of that API may need no key.",
+            "https://api.openai.com/v1",
+        ),
+    ] = None
+    dashscope_api_key: Annotated[
+        str | None, Setting("DASHSCOPE_API_KEY", TEXT, "Key of the provider `dashscope`.", "none: not offered")
+    ] = None
+    dashscope_base_url: Annotated[
+        str | None,
+        Setting(
+            "DASHSCOPE_BASE_URL",
+            WEB_SERVER,
+            "Address of the provider `dashscope`: a key holds in its own region only.",
+            "https://dashscope.aliyuncs.com/compatible-mode/v1",
+        ),
+    ] = None
+    max_text_bytes: Annotated[
+        int,
+        Setting(
+            "VLLM_MAX_TEXT_BYTES",
+            whole(1_000, 1 << 26),
+            "Largest text file to attach; only from `VLLM_ALLOWED_MEDIA_DIRS`.",
+        ),
+    ] = 200_000
+
+
 SECTIONS: dict[str, type[Any]] = {
     "server": ServerSettings,
+    "http": HttpSettings,
     "engine": EngineSettings,
     "sampling": SamplingSettings,
     "sessions": SessionSettings,
     "media": MediaSettings,
     "omni": OmniSettings,
+    "providers": ProviderSettings,
 }
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """All sections, and a sentence for each value that could not be used."""
+    """All sections, and a sentence for each value that could not be used.
+
+    `more_providers` are those of `VLLM_CONFIG_FILE`; `from_env_file` has the variables that `VLLM_ENV_FILE` adds, for
+    the libraries that read the environment themselves.
+    """
 
     server: ServerSettings
+    http: HttpSettings
     engine: EngineSettings
     sampling: SamplingSettings
     sessions: SessionSettings
     media: MediaSettings
     omni: OmniSettings
+    providers: ProviderSettings
+    more_providers: "tuple[RemoteProvider, ...]" = ()
+    from_env_file: dict[str, str] = {}
     problems: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Nothing of them: some are keys."""
+        return f"Settings(problems={self.problems!r})"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -427,14 +558,27 @@ def _shown(value: Any) -> str:
 
 def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Settings:
     """Builds the settings from environment variables; `overrides` (from the command line) win."""
+    problems: list[str] = []
     values = {**environment, **(overrides or {})}
+    added: dict[str, str] = {}
+    if values.get("VLLM_ENV_FILE", "").strip():
+        from env_file import added_variables  # only where there is such a file
+
+        added = added_variables(values, problems)
+        values |= added
     if not values.get("HUGGING_FACE_HUB_TOKEN") and values.get("HF_TOKEN"):
         values["HUGGING_FACE_HUB_TOKEN"] = values["HF_TOKEN"]
     if not values.get("HF_HUB_CACHE", "").strip():
         values["HF_HUB_CACHE"] = _hf_hub_cache(values)
-    problems: list[str] = []
     sections = {name: cls(**_section_values(cls, values, problems)) for name, cls in SECTIONS.items()}
-    return Settings(**sections, problems=tuple(problems))
+    more_providers: tuple[RemoteProvider, ...] = ()
+    if (path := sections["providers"].config_file) is not None:
+        from provider_settings import read_config_file  # only where there is such a file
+
+        more_providers = read_config_file(path, values, problems)
+    if sections["http"].transport != "stdio" and sections["media"].allowed_dirs is None:
+        sections["media"] = msgspec.structs.replace(sections["media"], allowed_dirs=())
+    return Settings(**sections, more_providers=more_providers, from_env_file=added, problems=tuple(problems))
 
 
 def _hf_hub_cache(values: Mapping[str, str]) -> str:
@@ -455,7 +599,8 @@ def _section_values(cls: type[Any], values: Mapping[str, str], problems: list[st
         try:
             found[name] = entry.kind.parse(text)
         except (ValueError, OverflowError):
-            problems.append(f"The setting {entry.variable} is {_quoted(text)}; allowed: {entry.kind.allowed}.")
+            shown = "not shown" if entry.kind.secret else _quoted(text)
+            problems.append(f"The setting {entry.variable} is {shown}; allowed: {entry.kind.allowed}.")
     return found
 
 

@@ -1,8 +1,9 @@
-"""An MCP server on stdin and stdout over a vLLM engine in this process.
+"""An MCP server over a vLLM engine in this process, on stdin and stdout or over HTTP.
 
 main ─ reads the settings, guards stdin and stdout, builds the server, runs the loop
   ├─ mcp_protocol.main_loop   bytes in, signals, deadlines, the end of the process
   ├─ mcp_protocol.server      one line in, one line out; tool calls go into a queue
+  ├─ http_front               the same server over HTTP, where the settings ask for that
   ├─ handlers.catalog         the table of tools, loaded with the first `tools/list` or `tools/call`
   └─ handlers.resources       the tables of resources and prompts, loaded with the first request about them
 """
@@ -19,16 +20,10 @@ if TYPE_CHECKING:
     from settings import Settings
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
-INSTRUCTIONS = (
-    "chat_completion answers messages with text and pictures; give a session_id to hold a conversation. "
-    "analyze_images_with_query looks at up to 64 pictures at once. Pictures are given by absolute path, URL or base64. "
-    "The first call loads the model: if told that it still loads, ask again. release_gpu gives its memory back. "
-    "generate_image makes pictures: status 'running' means that job_status has the result later."
-)
 
 
 def main() -> None:
-    """Serves MCP until stdin ends, nobody reads stdout, or a signal comes; see README.md."""
+    """Serves MCP until stdin ends, nobody reads stdout, or a signal comes, which alone ends HTTP; see README.md."""
     for number in (signal.SIGTERM, signal.SIGINT):  # until the loop has its own handlers, a signal just ends the start
         signal.signal(number, lambda *_: os._exit(0))
     _require_msgspec()
@@ -43,7 +38,9 @@ def main() -> None:
     import settings
     from mcp_protocol import stdio
 
-    serve(stdio.guard(), settings.read(os.environ, options.overrides))
+    wire, configured = stdio.guard(), settings.read(os.environ, options.overrides)
+    os.environ.update(configured.from_env_file)
+    serve(wire, configured)
 
 
 def serve(wire: Wire, settings: Settings) -> NoReturn:
@@ -53,16 +50,21 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
     from mcp_protocol.main_loop import MainLoop
     from mcp_protocol.server import Server, ServerInfo
     from mcp_protocol.work_queue import IdleTask, Task
-    from settings import SERVER_DESCRIPTION, SERVER_NAME, SERVER_TITLE, SERVER_VERSION
+    from settings import SERVER_DESCRIPTION, SERVER_INSTRUCTIONS, SERVER_NAME, SERVER_TITLE, SERVER_VERSION
 
+    front = None
+    if settings.http.transport != "stdio":
+        from http_front import HttpFront
+
+        front = HttpFront(settings)
     log_problem = log.configure(settings.server.log_level, settings.server.log_file)
     problems = (*settings.problems, *([log_problem] if log_problem else []))
     for problem in problems:
         log.log("ERROR", problem)
     services = Services(settings)
-    loop = MainLoop(wire, settings.server.max_line_bytes)
+    loop = MainLoop(wire if front is None else None, settings.server.max_line_bytes)
     server = Server(
-        ServerInfo(SERVER_NAME, SERVER_TITLE, SERVER_VERSION, SERVER_DESCRIPTION, INSTRUCTIONS),
+        ServerInfo(SERVER_NAME, SERVER_TITLE, SERVER_VERSION, SERVER_DESCRIPTION, SERVER_INSTRUCTIONS),
         services.toolbox,
         services.catalogues,
         problems=problems,
@@ -75,8 +77,9 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
         wake=loop.wake,
         on_idle=loop.work_done,
         idle_task=IdleTask(Task("idle timeout", services.give_back_memory), services.idle_due_s),
+        observe=None if front is None else front.observe,
     )
-    loop.run(server, services.close)
+    loop.run(server, services.close if front is None else front.start(server, services, loop.wake))
 
 
 def _require_msgspec() -> None:

@@ -38,7 +38,7 @@ def pictures(value: str, services: Services) -> list[str]:
 
     A folder ends with "/": what lies in it comes with the next completion.
     """
-    allowed_dirs = services.settings.media.allowed_dirs
+    allowed_dirs = services.settings.media.allowed_dirs or ()
     on_the_way = {f"{folder.rstrip('/')}/" for folder in allowed_dirs}
     found = {folder for folder in on_the_way if folder.startswith(value)}
     folder, slash, begin = value.rpartition("/")

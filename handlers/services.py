@@ -11,14 +11,16 @@ import msgspec
 
 if TYPE_CHECKING:
     from engine.idle import IdleTimeout
-    from engine.interface import Engine
+    from engine.interface import Engine, EngineState
     from engine.memory import MemoryUse
+    from engine.providers import Providers
     from engine.sessions import SessionStore
     from handlers.files import ResourceRoot
     from mcp_protocol.catalogues import Catalogues
     from mcp_protocol.tools import Toolbox
     from media.audio import AudioReader
     from media.image import ImageReader
+    from media.text import TextReader
     from media.video import VideoReader
     from omni.files import OutputFolder
     from omni.generate import ImageMaker
@@ -52,6 +54,13 @@ class PublishedSession(msgspec.Struct, frozen=True):
     updated_s: float
 
 
+class TokenCounts(msgspec.Struct, frozen=True):
+    """How many tokens all answers so far took, in their prompts and in themselves."""
+
+    prompt: int
+    completion: int
+
+
 class Services:
     """The engine, the sessions and the pictures behind the tools.
 
@@ -69,7 +78,14 @@ class Services:
     @made_once
     def engine(self) -> Engine:
         """The vLLM engine of this process, or the server that has the model; nothing is loaded or asked before it is
-        wanted."""
+        wanted. Over HTTP, where somebody may watch, its tokens are counted."""
+        if self.settings.http.transport == "stdio":
+            return self._bare_engine()
+        from engine.counting import CountedEngine
+
+        return CountedEngine(self._bare_engine())
+
+    def _bare_engine(self) -> Engine:
         if self.settings.engine.base_url is not None:
             from engine.remote import RemoteEngine
 
@@ -89,6 +105,18 @@ class Services:
         from engine.session_storage import SessionStorage
 
         return SessionStore(settings, keeper=SessionStorage(settings.session_db, settings.max_sessions))
+
+    @made_once
+    def providers(self) -> Providers:
+        """Services with more models; nobody is asked for anything before the first call."""
+        from engine.arguments import is_bundled
+        from engine.providers import Providers
+        from provider_settings import remote_providers
+
+        settings = self.settings
+        bundled = is_bundled(settings.engine)
+        found = remote_providers(settings.engine, bundled, settings.providers, settings.more_providers)
+        return Providers(found, n_callers=settings.server.max_concurrent)
 
     @made_once
     def jobs(self) -> Jobs:
@@ -156,6 +184,13 @@ class Services:
 
         return VideoReader(self.settings.media)
 
+    @made_once
+    def texts(self) -> TextReader:
+        """Reads text files, only from folders that the settings name."""
+        from media.text import TextReader
+
+        return TextReader(self.settings.media.allowed_dirs, self.settings.providers.max_text_bytes)
+
     def publish_sessions(self) -> None:
         """Lets all threads see which sessions there are now; a worker does it before it answers a call that changed
         them."""
@@ -203,6 +238,17 @@ class Services:
         """Offloads or releases the model because nobody uses it."""
         self.idle_timeout.give_back(self.engine)
 
+    def engine_state(self) -> EngineState:
+        """Where the model is; safe from any thread."""
+        from engine.interface import EngineState
+
+        return self.engine.status().state if "engine" in self.__dict__ else EngineState.UNLOADED
+
+    def token_counts(self) -> TokenCounts:
+        """The tokens so far, as far as they are counted; safe from any thread."""
+        counted = self.__dict__.get("engine")
+        return TokenCounts(getattr(counted, "prompt_tokens", 0), getattr(counted, "completion_tokens", 0))
+
     def memory_use(self) -> MemoryUse:
         """What the server and its engine hold of this machine's memory now, as the system and the driver report it."""
         from engine.memory import memory_use
@@ -221,5 +267,7 @@ class Services:
             self.jobs.close()
         if "engine" in self.__dict__:
             self.engine.close()
+        if "providers" in self.__dict__:
+            self.providers.close()
         if "sessions" in self.__dict__:
             self.sessions.close()

@@ -22,13 +22,13 @@ PHASE_STEP = 0.001
 
 
 class Answerer(Protocol):
-    """Does the work of calls that are no tool's, and words their answers."""
+    """Does the work of calls that are no tool's."""
 
     def line(self, call: Call) -> bytes:
-        """Does the work, on the worker thread, and returns the answer."""
+        """Does the work, on the worker thread, and returns the answer.
 
-    def failure_line(self, call: Call, text: str) -> bytes:
-        """The answer to a call that could not be done."""
+        Raises: `ProtocolError`.
+        """
 
 
 class Call:
@@ -144,6 +144,10 @@ class Call:
         if self._log_level is None or self._claimed or not _reaches(level, self._log_level):
             return
         self._send(notification_message("notifications/message", {"level": level, "logger": self.tool, "data": text}))
+
+
+Observe = Callable[[Call, str], None]
+"""Is told of each call that has ended, and how: ok, error, timeout, cancelled or stopped. Any thread may call it."""
 
 
 def _reaches(level: str, threshold: str) -> bool:

@@ -6,11 +6,12 @@ a connection, and each request that stands alone is one of its own; every reques
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from mcp_protocol.jsonrpc import Json, ProtocolError, encode, error_message
+from mcp_protocol.jsonrpc import Json, ProtocolError, Request, encode, error_message
 from mcp_protocol.versions import WITHOUT_HANDSHAKE
 
 if TYPE_CHECKING:
@@ -61,3 +62,7 @@ class Exchange(msgspec.Struct, frozen=True):
     connection: Connection
     outlet: Outlet
     revision: Revision
+
+
+Method = Callable[[Request, Exchange], Json | None]
+"""Answers a request with its result, or returns None when the answer comes later."""

@@ -1,7 +1,7 @@
 """The main thread: reads stdin, watches stdout, keeps the deadlines, and ends the process in good order.
 
-It owns stdin and the signals. Every way out ends in `os._exit`: the interpreter's own end would wait for threads and
-for libraries that the worker may be in the middle of loading.
+It owns stdin, where there is a wire, and the signals. Every way out ends in `os._exit`: the interpreter's own end would
+wait for threads and for libraries that the worker may be in the middle of loading.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from mcp_protocol import log
-from mcp_protocol.connection import Connection
+from mcp_protocol.connection import NOWHERE, Connection
 from mcp_protocol.server import Server
 from mcp_protocol.stdio import LineSplitter, ReaderGone, Wire
 
@@ -30,11 +30,14 @@ _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
 class MainLoop:
-    """Runs a server on its wire until the input ends, nobody reads any more, or a signal comes."""
+    """Runs a server on its wire until the input ends, nobody reads any more, or a signal comes.
 
-    def __init__(self, wire: Wire, max_line_bytes: int) -> None:
+    Without a wire the messages come by another way, and only a signal ends it.
+    """
+
+    def __init__(self, wire: Wire | None = None, max_line_bytes: int = 64 << 20) -> None:
         self._wire = wire
-        self._connection = Connection(wire)
+        self._connection = Connection(NOWHERE if wire is None else wire)
         self._splitter = LineSplitter(max_line_bytes)
         self._stop_requested = False
         self._input_ended = False
@@ -63,7 +66,7 @@ class MainLoop:
             self._serve(server)
             if self._stop_requested:
                 for call in server.queue.stop(STOP_WORK_S):
-                    server.fail(call, "The server is shutting down; this call was not finished.")
+                    server.fail(call, "The server is shutting down; this call was not finished.", "stopped")
             server.end_subscriptions()
         except ReaderGone:
             log.log("INFO", "nobody reads stdout any more")
@@ -80,25 +83,25 @@ class MainLoop:
 
     def _serve(self, server: Server) -> None:
         poll = select.poll()
-        poll.register(self._wire.in_fd, select.POLLIN)
-        poll.register(self._wire.out_fd, 0)
         poll.register(self._wake_read_fd, select.POLLIN)
+        if self._wire is not None:
+            poll.register(self._wire.in_fd, select.POLLIN)
+            poll.register(self._wire.out_fd, 0)
         while not self._stop_requested and not (self._input_ended and server.queue.drained):
             for fd, event in poll.poll(_poll_ms(server.queue.next_deadline_s())):
                 if fd == self._wake_read_fd:
                     os.read(fd, 4096)
-                elif fd == self._wire.out_fd and event & _BROKEN:
+                elif self._wire is not None and fd == self._wire.out_fd and event & _BROKEN:
                     raise ReaderGone
-                elif fd == self._wire.in_fd:
-                    self._read(server)
-            if self._input_ended:
-                with contextlib.suppress(KeyError):
-                    poll.unregister(self._wire.in_fd)
+                elif self._wire is not None and fd == self._wire.in_fd:
+                    self._read(self._wire, server)
+                    if self._input_ended:
+                        poll.unregister(fd)
             for call, text in server.queue.overdue():
-                server.fail(call, text)
+                server.fail(call, text, "timeout")
 
-    def _read(self, server: Server) -> None:
-        data = self._wire.read()
+    def _read(self, wire: Wire, server: Server) -> None:
+        data = wire.read()
         if data is None:
             return
         lines = self._splitter.feed(data) if data else self._splitter.finish()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from mcp_protocol import jsonrpc, versions
 from mcp_protocol.answers import ToolAnswers
-from mcp_protocol.call import Answerer, Call
-from mcp_protocol.connection import Connection, Exchange, Outlet
+from mcp_protocol.call import Answerer, Call, Observe
+from mcp_protocol.connection import Connection, Exchange, Method, Outlet
 from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request
 from mcp_protocol.log import log, log_failure
 from mcp_protocol.pages import page
 from mcp_protocol.stdio import LineTooLong, ReaderGone
 from mcp_protocol.tools import Toolbox, error_result
-from mcp_protocol.turn import AT_ONCE
+from mcp_protocol.turn import Turn
 from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished, meta_of
 from mcp_protocol.work_queue import IdleTask, QueueFull, Task, WorkQueue
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 DISCOVERY_CACHE = Cache(3_600_000)
 LIBRARY_METHODS = ("resources/", "prompts/", "completion/", "subscriptions/")
 """How the methods begin that `Library` answers, which is loaded with the first of them."""
-
-Method = Callable[[Request, Exchange], Json | None]
-"""Answers a request with its result, or returns None when the answer comes later."""
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
@@ -54,9 +51,9 @@ class Server:
     Arguments: who we are; `load_toolbox`, called at the first `tools/list` or `tools/call`;
     `load_catalogues`, called at the first request about resources or prompts, None where there are none; the settings'
     problems, which every tool call answers while there are any; limits in seconds and bytes; how many calls run at a
-    time, and how many may wait; `on_start`, run once by
-    the worker after the first sign that a session begins; `wake`, which makes the main loop look again; `idle_task`,
-    run by the worker when it is due and nothing else is to be done.
+    time, and how many may wait; `on_start`, run once by the worker after the first sign that a session begins; `wake`,
+    which makes the main loop look again; `idle_task`, run by the worker when it is due and nothing else is to be done;
+    `observe`, told of each call that has ended.
     """
 
     def __init__(
@@ -75,6 +72,7 @@ class Server:
         wake: Callable[[], None] = lambda: None,
         on_idle: Callable[[], None] = lambda: None,
         idle_task: IdleTask | None = None,
+        observe: Observe | None = None,
     ) -> None:
         self._info = info
         self._server_info = info.as_json()
@@ -88,6 +86,7 @@ class Server:
         self._answers = ToolAnswers(self._server_info, max_result_bytes)
         self._on_start = on_start
         self._wake = wake
+        self._observe = observe or (lambda call, outcome: None)
         self.queue = WorkQueue(
             self._run_call, self._run_task, on_idle, idle_task, n_workers=max_concurrent, max_waiting=max_queue
         )
@@ -149,7 +148,7 @@ class Server:
     def forget(self, connection: Connection) -> None:
         """Cancels all that a client waits for: it is gone."""
         for call in self.queue.cancel_all(connection):
-            call.outlet.end()
+            self._end_cancelled(call)
         if self._loaded_library is not None:
             self._loaded_library.subscriptions.forget(connection)
 
@@ -158,9 +157,13 @@ class Server:
             request_id = notification.params["requestId"]
             call = self.queue.cancel(request_id, connection)
             if call is not None:
-                call.outlet.end()
+                self._end_cancelled(call)
             elif self._loaded_library is not None:
                 self._loaded_library.subscriptions.cancel(request_id, connection)
+
+    def _end_cancelled(self, call: Call) -> None:
+        call.outlet.end()
+        self._observe(call, "cancelled")
 
     def _answer(self, request: Request, connection: Connection, outlet: Outlet) -> None:
         try:
@@ -235,16 +238,20 @@ class Server:
         name, arguments = request.params.get("name"), request.params.get("arguments")
         if not isinstance(name, str):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: name must be a string")
-        if arguments is None:
-            arguments = {}
-        if not isinstance(arguments, dict):
+        if not isinstance(arguments, dict | None):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: arguments must be an object")
         if name not in self._toolbox():
             raise ProtocolError(jsonrpc.INVALID_PARAMS, f"Unknown tool: {name[:200]}")
-        self._enqueue(request, exchange, name, arguments)
+        self._enqueue(request, exchange, name, arguments or {})
 
     def _enqueue(
-        self, request: Request, exchange: Exchange, name: str, arguments: Json, answerer: Answerer | None = None
+        self,
+        request: Request,
+        exchange: Exchange,
+        name: str,
+        arguments: Json,
+        answerer: Answerer | None = None,
+        turn: Turn | None = None,
     ) -> None:
         meta = meta_of(request.params)
         call = Call(
@@ -254,13 +261,13 @@ class Server:
             exchange.revision,
             connection=exchange.connection,
             outlet=exchange.outlet,
-            progress_token=_progress_token(meta),
-            log_level=_log_level(meta) if exchange.revision.modern else exchange.connection.log_level,
+            progress_token=versions.progress_token_of(meta),
+            log_level=versions.log_level_of(meta) if exchange.revision.modern else exchange.connection.log_level,
             timeout_s=self._call_timeout_s,
             wake=self._wake,
             on_phase=self._look_for_changes,
             answerer=answerer,
-            turn=self._toolbox().turn(name, arguments) if answerer is None else AT_ONCE,
+            turn=turn or self._toolbox().turn(name, arguments),
         )
         try:
             self.queue.put(call)
@@ -298,20 +305,24 @@ class Server:
     def _run_call(self, call: Call) -> None:
         """Runs one call on the worker thread and answers it, unless somebody else has."""
         try:
-            line = self._tool_line(call) if call.answerer is None else call.answerer.line(call)
+            line, outcome = self._tool_line(call) if call.answerer is None else (call.answerer.line(call), "ok")
             if call.claim():
-                self._write_answer(call, line)
+                self._write_answer(call, line, outcome)
         except ReaderGone:
             self._wake()
+        except ProtocolError as error:
+            error.request_id = call.request_id
+            if call.claim():
+                self._refuse(call, error, "error")
         except Exception:
             log_failure(call.tool)
             if call.claim():
                 self.fail(call, "Internal error; details are in the server's log.")
         self._look_for_changes()
 
-    def _tool_line(self, call: Call) -> bytes:
+    def _tool_line(self, call: Call) -> tuple[bytes, str]:
         result = error_result("\n".join(self._problems)) if self._problems else self._toolbox().run(call)
-        return self._answers.line(call, result)
+        return self._answers.line(call, result), "error" if result["isError"] else "ok"
 
     def _run_task(self, task: Task) -> None:
         try:
@@ -320,30 +331,28 @@ class Server:
             log("ERROR", f"{task.name} failed: {error}")
         self._look_for_changes()
 
-    def fail(self, call: Call, text: str) -> None:
+    def fail(self, call: Call, text: str, outcome: str = "error") -> None:
         """Answers a claimed call with an error: a tool's in its result, any other's as the protocol's."""
+        if call.answerer is not None:
+            self._refuse(call, ProtocolError(jsonrpc.INTERNAL_ERROR, text, call.arguments, call.request_id), outcome)
+            return
         try:
-            if call.answerer is None:
-                line = self._answers.line(call, error_result(text))
-            else:
-                line = call.answerer.failure_line(call, text)
-            self._write_answer(call, line)
+            self._write_answer(call, self._answers.line(call, error_result(text)), outcome)
         except ReaderGone:
             self._wake()
 
-    def _write_answer(self, call: Call, line: bytes) -> None:
+    def _refuse(self, call: Call, error: ProtocolError, outcome: str) -> None:
+        try:
+            call.outlet.refuse(error)
+        except ReaderGone:
+            self._wake()
+        finally:
+            call.settled = True
+            self._observe(call, outcome)
+
+    def _write_answer(self, call: Call, line: bytes, outcome: str) -> None:
         try:
             call.outlet.answer(line)
         finally:
             call.settled = True
-
-
-def _progress_token(meta: Json) -> Any:
-    """The caller's token, which may be 0 or empty; anything but a string or a number is no token."""
-    token = meta.get("progressToken")
-    return token if isinstance(token, str | int | float) and not isinstance(token, bool) else None
-
-
-def _log_level(meta: Json) -> str | None:
-    level = meta.get(versions.META_LOG_LEVEL)
-    return level if level in versions.LOG_LEVELS else None
+            self._observe(call, outcome)

@@ -11,7 +11,7 @@ import msgspec
 
 from mcp_protocol import schema
 from mcp_protocol.call import Call
-from mcp_protocol.jsonrpc import Json, encode
+from mcp_protocol.jsonrpc import Json, ProtocolError, encode
 from mcp_protocol.turn import Turn
 
 IGNORED_ARGUMENT = "headers"
@@ -114,10 +114,15 @@ class Toolbox:
         return self._tools[name].turn(arguments)
 
     def run(self, call: Call) -> Json:
-        """Runs one call to its result; whatever goes wrong becomes a result with `isError`."""
+        """Runs one call to its result; whatever goes wrong becomes a result with `isError`.
+
+        Raises: `ProtocolError`, where a handler means one.
+        """
         tool = self._tools[call.tool]
         try:
             return tool.content(tool.handler(validated(call.arguments, tool.arguments), call, self._services))
+        except ProtocolError:
+            raise
         except ArgumentError as error:
             return error_result(str(error))
         except Exception as error:

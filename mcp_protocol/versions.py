@@ -76,6 +76,18 @@ def meta_of(params: Json) -> Json:
     return meta if isinstance(meta, dict) else {}
 
 
+def progress_token_of(meta: Json) -> Any:
+    """The caller's token, which may be 0 or empty; anything but a string or a number is no token."""
+    token = meta.get("progressToken")
+    return token if isinstance(token, str | int | float) and not isinstance(token, bool) else None
+
+
+def log_level_of(meta: Json) -> str | None:
+    """The level from which on a modern request wants log messages; None where it wants none."""
+    level = meta.get(META_LOG_LEVEL)
+    return level if level in LOG_LEVELS else None
+
+
 def revision_of(params: Json, settled: str) -> Revision:
     """The revision that a request speaks; `settled` is what `initialize` agreed on.
 

@@ -135,6 +135,12 @@ class WorkQueue:
         with self._changed:
             return all(item.settled for item in self._lineup if isinstance(item, Call))
 
+    @property
+    def n_waiting(self) -> int:
+        """How many calls wait for their turn."""
+        with self._changed:
+            return sum(isinstance(item, Call) and not item.claimed for item in self._lineup.waiting)
+
     def next_deadline_s(self) -> float | None:
         """The moment (`time.monotonic()`) at which `overdue` has something to say: with one worker the oldest call's,
         as it never passes that one by."""
@@ -187,12 +193,17 @@ class WorkQueue:
             raise
 
     def _make_room(self, item: Call | Task, max_waiting: int) -> None:
-        """Raises `QueueFull` unless there is room when those that were cancelled are not counted."""
+        """Raises `QueueFull` unless there is room when those are not counted that were cancelled, or that do not stand
+        in this call's way."""
         self._lineup.drop_claimed()
-        if isinstance(item, Call) and len(self._lineup.waiting) >= max_waiting:
+        if isinstance(item, Task):
+            return
+        calls = [other for other in self._lineup.waiting if isinstance(other, Call)]
+        n_before = sum(self._in_order or other.turn.at_once == item.turn.at_once for other in calls)
+        if n_before >= max_waiting:
             raise QueueFull(
-                f"The server is busy: {len(self._lineup.waiting)} calls wait, and VLLM_MAX_QUEUE allows no more. This "
-                "one was not run; send it again when some of the others are answered."
+                f"The server is busy: {n_before} calls wait, and VLLM_MAX_QUEUE allows no more. This one was not run; "
+                "send it again when some of the others are answered."
             )
 
     def _calls(self) -> list[Call]:

@@ -22,7 +22,7 @@ class Entry:
     n_bytes: int
 
 
-def entries_of(folder: str, allowed_dirs: Sequence[str]) -> list[Entry]:
+def entries_of(folder: str, allowed_dirs: Sequence[str] | None) -> list[Entry]:
     """The files and folders in a folder by name; `allowed_dirs` as for `media.paths.open_regular_file`.
 
     Left out are hidden ones, names that are not printable text, links that lead outside of the allowed folders or
@@ -36,7 +36,7 @@ def entries_of(folder: str, allowed_dirs: Sequence[str]) -> list[Entry]:
     try:
         descriptor = os.open(folder, _FLAGS)
     except (OSError, ValueError):
-        if allowed_dirs:
+        if allowed_dirs is not None:
             raise _not_allowed(folder) from None
         raise MediaNotFound(f"There is no folder {shown(folder)}.") from None
     try:
@@ -50,7 +50,7 @@ def entries_of(folder: str, allowed_dirs: Sequence[str]) -> list[Entry]:
     return sorted((entry for entry in entries if entry is not None), key=lambda entry: entry.name)
 
 
-def _entry(found: os.DirEntry[str], real_folder: str, allowed_dirs: Sequence[str]) -> Entry | None:
+def _entry(found: os.DirEntry[str], real_folder: str, allowed_dirs: Sequence[str] | None) -> Entry | None:
     if found.name.startswith(".") or not found.name.isprintable():  # bytes that are no text come as lone surrogates
         return None
     try:

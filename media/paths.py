@@ -27,7 +27,7 @@ _KINDS = (
 )
 
 
-def read_file(path: str, allowed_dirs: Sequence[str], max_bytes: int, kind: MediaKind = PICTURE) -> bytes:
+def read_file(path: str, allowed_dirs: Sequence[str] | None, max_bytes: int, kind: MediaKind = PICTURE) -> bytes:
     """Reads a whole file of at most `max_bytes`; errors as in `open_regular_file`, and `MediaTooLarge`."""
     with open_regular_file(path, allowed_dirs) as file:
         n_bytes = os.fstat(file.fileno()).st_size
@@ -44,11 +44,11 @@ def read_file(path: str, allowed_dirs: Sequence[str], max_bytes: int, kind: Medi
     return data
 
 
-def open_regular_file(path: str, allowed_dirs: Sequence[str]) -> BinaryIO:
+def open_regular_file(path: str, allowed_dirs: Sequence[str] | None) -> BinaryIO:
     """Opens a regular file for reading.
 
     `path` may begin with "~"; a relative path counts from the server's working folder. `allowed_dirs` are absolute
-    folders, compared by real path; when empty, every folder is allowed except /proc, /sys and /dev.
+    folders, compared by real path; None allows every folder except /proc, /sys and /dev, and no folder allows none.
 
     Raises `MediaNotFound`, `MediaForbidden` or `MediaUnreadable`. For a path outside of the allowed folders the
     error is the same whether or not something is there.
@@ -102,10 +102,10 @@ def _full_path(path: str) -> str:
         raise MediaNotFound(f"The path {shown(path)} is relative, and the server has no working folder.") from None
 
 
-def _check_descriptor(descriptor: int, path: str, allowed_dirs: Sequence[str]) -> None:
+def _check_descriptor(descriptor: int, path: str, allowed_dirs: Sequence[str] | None) -> None:
     real_path = os.readlink(f"/proc/self/fd/{descriptor}")
     if not is_inside(real_path, allowed_dirs):
-        raise _outside(path)
+        raise _outside(path, allowed_dirs)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         raise _not_a_file(path, mode)
@@ -113,9 +113,9 @@ def _check_descriptor(descriptor: int, path: str, allowed_dirs: Sequence[str]) -
         raise MediaForbidden(f"The path {shown(path)} is the system's: nothing under /proc, /sys or /dev is read.")
 
 
-def is_inside(real_path: str, allowed_dirs: Sequence[str]) -> bool:
-    """Whether a path without links lies in one of these folders; when there are none, every path does."""
-    return not allowed_dirs or any(contains(os.path.realpath(folder), real_path) for folder in allowed_dirs)
+def is_inside(real_path: str, allowed_dirs: Sequence[str] | None) -> bool:
+    """Whether a path without links lies in one of these folders; None stands for every folder."""
+    return allowed_dirs is None or any(contains(os.path.realpath(folder), real_path) for folder in allowed_dirs)
 
 
 def contains(folder: str, real_path: str) -> bool:
@@ -123,9 +123,9 @@ def contains(folder: str, real_path: str) -> bool:
     return real_path == folder or real_path.startswith(folder.rstrip("/") + "/")
 
 
-def _open_error(error: OSError, path: str, full_path: str, allowed_dirs: Sequence[str]) -> MediaError:
+def _open_error(error: OSError, path: str, full_path: str, allowed_dirs: Sequence[str] | None) -> MediaError:
     if not is_inside(os.path.realpath(full_path), allowed_dirs):
-        return _outside(path)
+        return _outside(path, allowed_dirs)
     if error.errno in (errno.EACCES, errno.EPERM):
         return MediaForbidden(f"The server may not read the file {shown(path)}.")
     if error.errno in (errno.ENXIO, errno.ENODEV):
@@ -137,7 +137,12 @@ def _open_error(error: OSError, path: str, full_path: str, allowed_dirs: Sequenc
     return MediaUnreadable(f"The file {shown(path)} cannot be read.")
 
 
-def _outside(path: str) -> MediaForbidden:
+def _outside(path: str, allowed_dirs: Sequence[str] | None) -> MediaForbidden:
+    if not allowed_dirs:
+        return MediaForbidden(
+            f"The path {shown(path)} is not read: no folder is set for it (VLLM_ALLOWED_MEDIA_DIRS). Give the file as "
+            "base64, as a data: URL or by its address on the web."
+        )
     return MediaForbidden(f"The path {shown(path)} is outside of the folders that VLLM_ALLOWED_MEDIA_DIRS allows.")
 
 

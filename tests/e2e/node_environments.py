@@ -29,6 +29,7 @@ class Pins:
 NODE_PINS: dict[str, Pins] = {
     "typescript1": Pins(("@modelcontextprotocol/sdk@1.32.2",), node=(18, 0)),
     "typescript2": Pins(("@modelcontextprotocol/client@2.4.0",), node=(20, 0)),
+    "conformance": Pins(("@modelcontextprotocol/conformance@0.2.0-alpha.12",), node=(22, 0)),
     "inspector": Pins(("@modelcontextprotocol/inspector@2.12.0",), node=(22, 19)),
 }
 INSTALL = (

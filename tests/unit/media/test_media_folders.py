@@ -23,12 +23,17 @@ def root(tmp_path: Path) -> Path:
 
 
 def names(folder: object, *allowed: object) -> list[str]:
-    return [entry.name for entry in entries_of(str(folder), [str(path) for path in allowed])]
+    return [entry.name for entry in entries_of(str(folder), [str(path) for path in allowed] or None)]
 
 
 def test_files_and_folders_are_told_with_their_sizes(root: Path) -> None:
     assert entries_of(str(root), [str(root)]) == [Entry("cat.png", False, 3), Entry("sub", True, 0)]
     assert entries_of(str(root / "sub"), [str(root)]) == []
+
+
+def test_nothing_is_listed_when_no_folder_is_allowed(root: Path) -> None:
+    with pytest.raises(MediaForbidden):
+        entries_of(str(root), ())
 
 
 def test_any_folder_is_listed_when_none_is_named(root: Path) -> None:

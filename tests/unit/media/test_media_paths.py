@@ -25,7 +25,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def read(path: object, *allowed: object) -> bytes:
-    return read_file(str(path), [str(folder) for folder in allowed], 1_000)
+    return read_file(str(path), [str(folder) for folder in allowed] or None, 1_000)
+
+
+@pytest.mark.parametrize("name", ["cat.png", "missing.png"])
+def test_nothing_is_read_when_no_folder_is_allowed(root: Path, name: str) -> None:
+    with pytest.raises(MediaForbidden, match=r"VLLM_ALLOWED_MEDIA_DIRS.*base64"):
+        read_file(str(root / name), (), 1_000)
 
 
 def test_any_folder_is_read_when_none_is_named(root: Path) -> None:

@@ -1,0 +1,101 @@
+"""What a modern request repeats of its body in its headers, so that proxies can route it; both must agree."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Any
+
+from mcp_protocol.http.guard import Headers
+from mcp_protocol.jsonrpc import INVALID_PARAMS, Json, ProtocolError, Request
+from mcp_protocol.versions import (
+    LEGACY,
+    META_CAPABILITIES,
+    META_VERSION,
+    MODERN,
+    SUPPORTED,
+    UNSUPPORTED_VERSION,
+    meta_of,
+)
+
+HEADER_MISMATCH = -32020
+VERSION_HEADER = "mcp-protocol-version"
+METHOD_HEADER = "mcp-method"
+NAME_HEADER = "mcp-name"
+
+_NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+"""Methods whose `Mcp-Name` header repeats this parameter."""
+
+_ENCODED = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
+
+
+def is_modern(params: Json, headers: Headers) -> bool:
+    """Whether a request stands alone: its envelope or its header says so, or names a revision of the future."""
+    meta = meta_of(params)
+    return META_VERSION in meta or META_CAPABILITIES in meta or _is_modern_version(headers)
+
+
+def _is_modern_version(headers: Headers) -> bool:
+    return any(version not in LEGACY for version in headers.getlist(VERSION_HEADER))
+
+
+def check_notification(headers: Headers) -> None:
+    """Refuses a modern notification of a revision that is not served.
+
+    Raises: `ProtocolError`.
+    """
+    for version in headers.getlist(VERSION_HEADER):
+        if version not in MODERN:
+            raise _unsupported(version)
+
+
+def check(request: Request, headers: Headers) -> None:
+    """Compares the headers of a modern request with its body.
+
+    Raises: `ProtocolError`.
+    """
+    meta = meta_of(request.params)
+    version = _only(VERSION_HEADER, headers)
+    if META_VERSION not in meta:
+        if version is not None and version not in SUPPORTED:
+            raise _unsupported(version)
+        raise ProtocolError(INVALID_PARAMS, f"Invalid params: _meta lacks {META_VERSION}")
+    _compare(VERSION_HEADER, version, meta[META_VERSION])
+    _compare(METHOD_HEADER, _only(METHOD_HEADER, headers), request.method)
+    name = request.params.get(_NAMED.get(request.method, ""))
+    if name is not None:
+        _compare(NAME_HEADER, decoded(_only(NAME_HEADER, headers)), name)
+
+
+def decoded(value: str | None) -> str | None:
+    """A header's value; None where there is none, or where it says that it is base64 and is not.
+
+    Text that a header cannot hold comes as `=?base64?...?=`.
+    """
+    match = None if value is None else _ENCODED.fullmatch(value)
+    if match is None:
+        return value
+    try:
+        data = base64.b64decode(match[1], validate=True)
+        return data.decode() if base64.b64encode(data).decode() == match[1] else None
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def _only(name: str, headers: Headers) -> str | None:
+    values = headers.getlist(name)
+    if len(values) > 1:
+        raise ProtocolError(HEADER_MISMATCH, f"Header mismatch: {name} is there more than once")
+    return values[0].strip() if values else None
+
+
+def _compare(name: str, value: str | None, expected: Any) -> None:
+    if value is None or value != expected:
+        problem = "is missing" if value is None else "differs from the request's body"
+        raise ProtocolError(HEADER_MISMATCH, f"Header mismatch: {name} {problem}")
+
+
+def _unsupported(version: str) -> ProtocolError:
+    data = {"supported": list(SUPPORTED), "requested": version[:100]}
+    return ProtocolError(UNSUPPORTED_VERSION, "Unsupported protocol version", data)

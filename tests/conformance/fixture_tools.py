@@ -1,0 +1,153 @@
+"""The tools that the conformance suite calls by name."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import msgspec
+
+from mcp_protocol.call import Call
+from mcp_protocol.jsonrpc import Json
+from mcp_protocol.tools import Tool, Toolbox, text_block
+from tests.conformance.fixture_media import picture_block, resource_block, sound_block
+
+PAUSE_S = 0.05
+"""What the suite asks for between two notifications."""
+SCHEMA_2020_12: Json = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "$defs": {
+        "address": {
+            "$anchor": "addressDef",
+            "type": "object",
+            "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
+        }
+    },
+    "properties": {
+        "name": {"type": "string"},
+        "address": {"$ref": "#/$defs/address"},
+        "contactMethod": {"type": "string", "enum": ["phone", "email"]},
+        "phone": {"type": "string"},
+        "email": {"type": "string"},
+    },
+    "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
+    "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
+    "then": {"required": ["phone"]},
+    "else": {"required": ["email"]},
+    "additionalProperties": False,
+}
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """No arguments."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Part of `Contact`."""
+
+    street: str | None = None
+    city: str | None = None
+
+
+class Contact(msgspec.Struct, frozen=True, rename="camel"):
+    """The properties of `SCHEMA_2020_12`."""
+
+    name: str | None = None
+    address: Address | None = None
+    contact_method: Literal["phone", "email"] | None = None
+    phone: str | None = None
+    email: str | None = None
+
+
+class SchemaTool(Tool, frozen=True):
+    """A tool whose input schema is written out: no Struct yields all keywords of JSON Schema."""
+
+    def listing(self) -> Json:
+        """The tool as `tools/list` shows it."""
+        return {**super().listing(), "inputSchema": SCHEMA_2020_12}
+
+
+class IntendedFailure(Exception):
+    """What `test_error_handling` raises."""
+
+
+def toolbox() -> Toolbox:
+    """All of them."""
+    return Toolbox(TOOLS, None, str)
+
+
+def _simple_text(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    return [text_block("This is a simple text response for testing.")]
+
+
+def _image(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    return [picture_block()]
+
+
+def _audio(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    return [sound_block()]
+
+
+def _embedded_resource(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    return [resource_block("test://embedded-resource", "text/plain", "This is an embedded resource content.")]
+
+
+def _multiple_content_types(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    resource = resource_block("test://mixed-content-resource", "application/json", '{"test":"data","value":123}')
+    return [text_block("Multiple content types test:"), picture_block(), resource]
+
+
+def _with_logging(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    call.log("info", "Tool execution started")
+    time.sleep(PAUSE_S)
+    call.log("info", "Tool processing data")
+    time.sleep(PAUSE_S)
+    call.log("info", "Tool execution completed")
+    return [text_block("Logged three messages.")]
+
+
+def _logging(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    call.log("info", "Tool execution started")  # the suite waits half a second for the end, so there is no pause
+    return [text_block("Logged a message.")]
+
+
+def _with_progress(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    for progress in (1, 50, 100):  # where the suite says 0, which is no progress and so never sent
+        call.progress(progress, 100)
+        time.sleep(PAUSE_S)
+    return [text_block("Made all the progress there is.")]
+
+
+def _error(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    raise IntendedFailure("This tool intentionally returns an error for testing")
+
+
+def _contact(arguments: Contact, call: Call, services: Any) -> list[Json]:
+    return [text_block(f"Contact by {arguments.contact_method}.")]
+
+
+def _row(name: str, description: str, handler: Any) -> Tool:
+    return Tool(name, "conformance", name, description, Nothing, handler)
+
+
+TOOLS = (
+    _row("test_simple_text", "Returns text.", _simple_text),
+    _row("test_image_content", "Returns a picture.", _image),
+    _row("test_audio_content", "Returns a sound.", _audio),
+    _row("test_embedded_resource", "Returns a resource.", _embedded_resource),
+    _row("test_multiple_content_types", "Returns text, a picture and a resource.", _multiple_content_types),
+    _row("test_tool_with_logging", "Sends three log messages.", _with_logging),
+    _row("test_logging_tool", "Sends a log message.", _logging),
+    _row("test_tool_with_progress", "Sends three progress notifications.", _with_progress),
+    _row("test_streaming_elicitation", "Sends a log message, and asks nothing.", _logging),
+    _row("test_error_handling", "Always fails.", _error),
+    SchemaTool(
+        "json_schema_2020_12_tool",
+        "conformance",
+        "Contact",
+        "Tool with JSON Schema 2020-12 features",
+        Contact,
+        _contact,
+    ),
+)
