@@ -7,7 +7,7 @@ setting is mended. Empty values count as not set, since some hosts pass them for
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -33,6 +33,9 @@ from setting_kinds import (
     whole,
 )
 
+if TYPE_CHECKING:
+    from provider_settings import RemoteProvider
+
 SERVER_NAME = "vllm-mcp-server"
 SERVER_TITLE = "vLLM"
 SERVER_DESCRIPTION = (
@@ -50,7 +53,7 @@ ROOT = os.path.dirname(os.path.abspath(__file__))
 DEMO_MODEL = os.path.join(ROOT, "models", "demo-vlm")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 TRANSPORTS = ("stdio", "http", "sse")
-TOOL_FAMILIES = ("chat", "vision", "gpu", "images", "video")
+TOOL_FAMILIES = ("chat", "vision", "gpu", "images", "video", "providers")
 MAX_IDLE_TIMEOUT_S = 30 * 24 * 3600
 
 
@@ -444,6 +447,55 @@ class OmniSettings(msgspec.Struct, frozen=True):
     ] = 86_400.0
 
 
+class ProviderSettings(msgspec.Struct, frozen=True):
+    """Services with more models for the tools of the family providers, and the files with settings."""
+
+    env_file: Annotated[
+        str | None,
+        Setting(
+            "VLLM_ENV_FILE",
+            FILE,
+            "A `.env` file with more of these variables; a variable that is set otherwise wins. No other is ever read.",
+            "none",
+        ),
+    ] = None
+    config_file: Annotated[
+        str | None, Setting("VLLM_CONFIG_FILE", FILE, "A JSON file with more providers; see Providers.", "none")
+    ] = None
+    openai_api_key: Annotated[
+        str | None, Setting("OPENAI_API_KEY", TEXT, "Key of the provider `openai`.", "none: not offered")
+    ] = None
+    openai_base_url: Annotated[
+        str | None,
+        Setting(
+            "OPENAI_BASE_URL",
+            WEB_SERVER,
+            "Address of the provider `openai`; another server of that API may need no key.",
+            "https://api.openai.com/v1",
+        ),
+    ] = None
+    dashscope_api_key: Annotated[
+        str | None, Setting("DASHSCOPE_API_KEY", TEXT, "Key of the provider `dashscope`.", "none: not offered")
+    ] = None
+    dashscope_base_url: Annotated[
+        str | None,
+        Setting(
+            "DASHSCOPE_BASE_URL",
+            WEB_SERVER,
+            "Address of the provider `dashscope`: a key holds in its own region only.",
+            "https://dashscope.aliyuncs.com/compatible-mode/v1",
+        ),
+    ] = None
+    max_text_bytes: Annotated[
+        int,
+        Setting(
+            "VLLM_MAX_TEXT_BYTES",
+            whole(1_000, 1 << 26),
+            "Largest text file to attach; only from `VLLM_ALLOWED_MEDIA_DIRS`.",
+        ),
+    ] = 200_000
+
+
 SECTIONS: dict[str, type[Any]] = {
     "server": ServerSettings,
     "http": HttpSettings,
@@ -452,11 +504,16 @@ SECTIONS: dict[str, type[Any]] = {
     "sessions": SessionSettings,
     "media": MediaSettings,
     "omni": OmniSettings,
+    "providers": ProviderSettings,
 }
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """All sections, and a sentence for each value that could not be used."""
+    """All sections, and a sentence for each value that could not be used.
+
+    `more_providers` are those of `VLLM_CONFIG_FILE`; `from_env_file` has the variables that `VLLM_ENV_FILE` adds, for
+    the libraries that read the environment themselves.
+    """
 
     server: ServerSettings
     http: HttpSettings
@@ -465,7 +522,14 @@ class Settings(msgspec.Struct, frozen=True):
     sessions: SessionSettings
     media: MediaSettings
     omni: OmniSettings
+    providers: ProviderSettings
+    more_providers: "tuple[RemoteProvider, ...]" = ()
+    from_env_file: dict[str, str] = {}
     problems: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Nothing of them: some are keys."""
+        return f"Settings(problems={self.problems!r})"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -498,16 +562,27 @@ def _shown(value: Any) -> str:
 
 def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Settings:
     """Builds the settings from environment variables; `overrides` (from the command line) win."""
+    problems: list[str] = []
     values = {**environment, **(overrides or {})}
+    added: dict[str, str] = {}
+    if values.get("VLLM_ENV_FILE", "").strip():
+        from env_file import added_variables  # only where there is such a file
+
+        added = added_variables(values, problems)
+        values |= added
     if not values.get("HUGGING_FACE_HUB_TOKEN") and values.get("HF_TOKEN"):
         values["HUGGING_FACE_HUB_TOKEN"] = values["HF_TOKEN"]
     if not values.get("HF_HUB_CACHE", "").strip():
         values["HF_HUB_CACHE"] = _hf_hub_cache(values)
-    problems: list[str] = []
     sections = {name: cls(**_section_values(cls, values, problems)) for name, cls in SECTIONS.items()}
+    more_providers: tuple[RemoteProvider, ...] = ()
+    if (path := sections["providers"].config_file) is not None:
+        from provider_settings import read_config_file  # only where there is such a file
+
+        more_providers = read_config_file(path, values, problems)
     if sections["http"].transport != "stdio" and sections["media"].allowed_dirs is None:
         sections["media"] = msgspec.structs.replace(sections["media"], allowed_dirs=())
-    return Settings(**sections, problems=tuple(problems))
+    return Settings(**sections, more_providers=more_providers, from_env_file=added, problems=tuple(problems))
 
 
 def _hf_hub_cache(values: Mapping[str, str]) -> str:

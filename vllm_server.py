@@ -33,12 +33,13 @@ def main() -> None:
     import settings
     from mcp_protocol import stdio
 
-    wire, values = stdio.guard(), settings.read(os.environ, options.overrides)
+    wire, configured = stdio.guard(), settings.read(os.environ, options.overrides)
+    os.environ.update(configured.from_env_file)
     if options.check is not None:
         from checkup.report import report
 
-        report(wire, values, options.check)
-    serve(wire, values)
+        report(wire, configured, options.check)
+    serve(wire, configured)
 
 
 def serve(wire: Wire, settings: Settings) -> NoReturn:

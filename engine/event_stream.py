@@ -133,5 +133,5 @@ def _chunk(payload: bytes) -> Chunk:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise GenerationFailed(
             "The server sent a piece of an answer that is not what an OpenAI-compatible server sends. Check "
-            "VLLM_BASE_URL, and whether something between here and the server changes answers."
+            "its address, and whether something between here and the server changes answers."
         ) from None

@@ -12,12 +12,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
 
-from engine.errors import EngineError, EngineUnavailable, InvalidGeneration, ServerBusy
+from engine.errors import EngineError, InvalidGeneration, ServerBusy
 from engine.event_stream import Chunk, EventStream
 from engine.remote_failures import RemoteServer, retry_after_s, status_of
 
@@ -34,15 +34,32 @@ MOST_WAIT_S = 60.0
 
 T = TypeVar("T")
 
-logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
+for _name in ("httpx", "httpcore"):  # they tell of every request, and of the headers that come back
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class ServedModel(msgspec.Struct, frozen=True):
-    """A model that a server has; only vLLM and its like tell the context's length."""
+    """A model that a server has. vLLM and its like tell the context's length, some routers what the model takes."""
 
     id: str
     owned_by: str | None = None
     max_model_len: int | None = None
+    context_length: Any = None
+    architecture: Any = None
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of prompt and answer together."""
+        told = self.max_model_len or self.context_length
+        return told if type(told) is int and told > 0 else None
+
+    @property
+    def modalities(self) -> tuple[str, ...] | None:
+        """What it takes beside text, in the server's words; `None` where the server does not tell."""
+        told = self.architecture.get("input_modalities") if isinstance(self.architecture, dict) else None
+        if not isinstance(told, list) or not all(isinstance(name, str) for name in told):
+            return None
+        return tuple(told)
 
 
 class _ModelList(msgspec.Struct):
@@ -57,12 +74,20 @@ class OpenAIClient:
     """One server. Every method may raise `EngineUnavailable`, `InvalidGeneration` and `GenerationFailed`. It belongs to
     the event loop that first uses it.
 
-    Arguments: the server; how many connections at once; seconds without an event until an answer is given up.
+    Arguments: the server; how many connections at once; seconds without an event until an answer is given up; seconds
+    until a question is.
+    Raises: `EngineUnavailable` for a key that cannot be sent.
     """
 
-    def __init__(self, server: RemoteServer, max_connections: int, silence_s: float) -> None:
+    def __init__(
+        self, server: RemoteServer, max_connections: int, silence_s: float, ask_timeout_s: float = ASK_TIMEOUT_S
+    ) -> None:
+        key = server.key or ""
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise server.unsendable_key()
         self._server = server
         self._silence_s = silence_s
+        self._ask_timeout_s = ask_timeout_s
         authorization = {"Authorization": f"Bearer {server.key}"} if server.key else {}
         self._http = httpx.AsyncClient(
             headers={"Accept-Encoding": "identity", **authorization},
@@ -77,12 +102,13 @@ class OpenAIClient:
 
     async def models(self) -> list[ServedModel]:
         """The models that the server has."""
-        return (await self._ask("/v1/models", _ModelList)).data
+        models = (await self._ask(f"{self._server.api_url}/models", _ModelList)).data
+        return [msgspec.structs.replace(model, id=self._server.without_key(model.id)) for model in models]
 
     async def version(self) -> str | None:
         """vLLM's version; `None` where the server does not tell."""
         try:
-            return self._server.plain((await self._ask("/version", _Version)).version)
+            return self._server.plain((await self._ask(f"{self._server.url}/version", _Version)).version)
         except EngineError:
             return None
 
@@ -113,11 +139,11 @@ class OpenAIClient:
     async def _chat_once(self, body: bytes, max_bytes: int, on_chunk: Callable[[Chunk], None]) -> None:
         events, finished = EventStream(max_bytes), False
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        now_s = asyncio.get_running_loop().time
+        url, now_s = f"{self._server.api_url}/chat/completions", asyncio.get_running_loop().time
         async with (
             self._translated(self._silence_s),
             asyncio.timeout(self._silence_s) as silence,
-            self._http.stream("POST", self._url("/v1/chat/completions"), content=body, headers=headers) as response,
+            self._http.stream("POST", url, content=body, headers=headers) as response,
         ):
             await self._check(response)
             kind = response.headers.get("content-type", "nothing of a known kind").partition(";")[0]
@@ -140,18 +166,19 @@ class OpenAIClient:
         if not finished:
             raise self._server.lost()
 
-    async def _ask(self, path: str, kind: type[T]) -> T:
+    async def _ask(self, url: str, kind: type[T]) -> T:
         async with (
-            self._translated(ASK_TIMEOUT_S),
-            asyncio.timeout(ASK_TIMEOUT_S),
-            self._http.stream("GET", self._url(path)) as response,
+            self._translated(self._ask_timeout_s),
+            asyncio.timeout(self._ask_timeout_s),
+            self._http.stream("GET", url) as response,
         ):
             await self._check(response)
             data = await _beginning(response, MAX_ASK_BYTES)
         try:
             return msgspec.json.decode(data, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise self._server.unusable(f"something else than JSON of the right form to {path}") from None
+            what = f"something else than JSON of the right form to {url.removeprefix(self._server.url)}"
+            raise self._server.unusable(what) from None
 
     async def _check(self, response: httpx.Response) -> None:
         """Raises what an answer means that is no success."""
@@ -183,19 +210,9 @@ class OpenAIClient:
         except httpx.HTTPError:
             raise self._server.lost() from None
 
-    def _url(self, path: str) -> str:
-        return self._server.url + path
-
 
 class NotFound(InvalidGeneration):
     """The server does not have the model, or not the address."""
-
-
-def as_unavailable(error: EngineError) -> NoReturn:
-    """Raises any failure of a first question as what it is: the server cannot be used."""
-    if isinstance(error, EngineUnavailable):
-        raise error
-    raise EngineUnavailable(str(error)) from None
 
 
 async def _beginning(response: httpx.Response, max_bytes: int) -> bytes:

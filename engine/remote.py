@@ -10,35 +10,27 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Coroutine, Iterable
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from engine import structured
 from engine.arguments import is_bundled
-from engine.errors import EngineError, EngineUnavailable, InvalidGeneration, OffloadUnsupported, PromptTooLong
+from engine.errors import EngineError, EngineUnavailable, OffloadUnsupported
 from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
 from engine.lifecycle import Lifecycle
 from engine.loading import SharedLoad
 from engine.loop_thread import LoopThread
-from engine.openai_requests import Endpoint, OpenAIRequests, max_answer_bytes
-from engine.remote_failures import RemoteServer
-from engine.remote_generation import AT_ONCE, Asked, OnChunk, RemoteGeneration
-from engine.streamed_answer import StreamedAnswer
+from engine.model_server import SILENCE_S, Listing, ModelServer
+from engine.openai_requests import Endpoint, OpenAIRequests
+from engine.remote_failures import server_of
+from engine.remote_generation import Asked, RemoteGeneration
 from settings import EngineSettings
-
-if TYPE_CHECKING:
-    from engine.openai_client import OpenAIClient, ServedModel
 
 log = logging.getLogger("engine")
 
 DEVICE = "remote"
-SILENCE_S = 600.0
-"""How long a server may send nothing of an answer: a busy one has requests wait for minutes."""
-MOST_NAMES = 20
-"""Of a server's models in an error: some have hundreds."""
 MOST_LISTED = 500
-VLLM = "vllm"
+OTHER_MODEL = "Set VLLM_MODEL_NAME to one of them, or leave it empty for the first."
 
 
 class RemoteEngine:
@@ -53,23 +45,20 @@ class RemoteEngine:
     """
 
     def __init__(self, settings: EngineSettings, silence_s: float = SILENCE_S, n_callers: int = 1) -> None:
-        url = (settings.base_url or "").rstrip("/").removesuffix("/v1")
+        server = server_of(settings.base_url or "", settings.remote_api_key)
         self._settings = settings
         self._name = None if is_bundled(settings) else settings.model_name
-        self._server = RemoteServer(url, (settings.remote_api_key or "").strip() or None)
-        self._silence_s = silence_s
-        self._max_connections = AT_ONCE + n_callers - 1  # a large batch never keeps the others waiting
         self._lifecycle = Lifecycle(
             EngineStatus(
                 EngineState.UNLOADED,
-                self._name or f"the first model of {url}",
+                self._name or f"the first model of {server.url}",
                 device=DEVICE,
                 can_offload=False,
-                server_url=url,
+                server_url=server.url,
             )
         )
         self._loop = LoopThread("remote engine")
-        self._opened: OpenAIClient | None = None
+        self._models = ModelServer(server, self._loop, silence_s, n_callers=n_callers)
         self._requests: OpenAIRequests | None = None
         self._shared_load = SharedLoad()
         self._moving = threading.Lock()
@@ -93,7 +82,8 @@ class RemoteEngine:
         if first is None:
             return []
         while (requests := self._requests) is None:
-            self.load(control.on_phase)
+            if self.load(control.on_phase) and control.on_ready is not None:
+                control.on_ready()
 
         def prepare(conversation: Conversation) -> Asked:
             return self._asked(conversation, requests, control.deadline_s)
@@ -102,7 +92,7 @@ class RemoteEngine:
             yield first
             yield from conversations
 
-        generation = RemoteGeneration(prepare, self._submit, each(), control)
+        generation = RemoteGeneration(prepare, self._models.submit, each(), control)
         try:
             completions = generation.run()
         finally:
@@ -113,8 +103,8 @@ class RemoteEngine:
     def offload(self) -> None:
         """Refuses: there is nothing here to move."""
         raise OffloadUnsupported(
-            f"Offloading is not possible: the model runs on the server at {self._server.url}, and nothing of it is in "
-            "this machine's memory."
+            f"Offloading is not possible: the model runs on the server at {self._models.server.url}, and nothing of it "
+            "is in this machine's memory."
         )
 
     def release(self) -> None:
@@ -130,7 +120,7 @@ class RemoteEngine:
 
     def close(self) -> None:
         """Closes all connections, which stops what the server still works on."""
-        self._loop.close(self._hang_up)
+        self._loop.close(self._models.hang_up)
 
     def _ask_for_models(self, on_phase: OnPhase) -> None:
         with self._moving:
@@ -151,103 +141,39 @@ class RemoteEngine:
 
     def _found(self) -> tuple[Endpoint, dict[str, Any]]:
         """The server's model to use, and what the status tells of it."""
-        models, version = self._submit(self._ask()).result()
-        name = self._name
+        url, name = self._models.server.url, self._name
+        listing: Listing = self._models.submit(self._models.listing()).result()
         if name is None:
-            if not models:
-                raise EngineUnavailable(f"The server at {self._server.url} has no model. Start it with one.")
-            name = models[0].id
-        model = next((model for model in models if model.id == name), None)
-        if model is None and models:
-            raise EngineUnavailable(self._no_such_model(name, models))
-        is_vllm = model is not None and model.owned_by == VLLM
-        if model is not None and model.owned_by is None and version is not None:
-            is_vllm = True  # a router in front of vLLM that leaves the owner out
-        limit = model.max_model_len if model is not None else None
+            name = self._first(listing)
+        if listing.ids and listing.model(name) is None:
+            raise EngineUnavailable(self._models.no_such_model(name, listing.ids, OTHER_MODEL))
+        endpoint = listing.endpoint(url, name)
         facts = {
             "model_name": name,
-            "max_model_len": limit,
-            "vllm_version": version if is_vllm else None,
-            "served_models": tuple(model.id for model in models[:MOST_LISTED]),
+            "max_model_len": endpoint.max_model_len,
+            "vllm_version": listing.version if endpoint.is_vllm else None,
+            "served_models": listing.ids[:MOST_LISTED],
         }
-        return Endpoint(self._server.url, name, is_vllm, limit), facts
+        return endpoint, facts
 
-    async def _ask(self) -> tuple[list[ServedModel], str | None]:
-        """The server's models, none where it does not list them but the settings name one; vLLM's version."""
-        from engine.openai_client import NotFound
-
-        client = self._client()
-        try:
-            models = await client.models()
-        except NotFound:
-            if self._name is None:
-                raise EngineUnavailable(
-                    f"The server at {self._server.url} does not tell its models (/v1/models). Check VLLM_BASE_URL; if "
-                    "it is right, set VLLM_MODEL_NAME to the model's name there."
-                ) from None
-            return [], None
-        except EngineUnavailable:
-            raise
-        except EngineError as error:
-            raise EngineUnavailable(str(error)) from None
-        foreign = any(model.owned_by not in (VLLM, None) for model in models)
-        return models, None if foreign else await client.version()
+    def _first(self, listing: Listing) -> str:
+        url = self._models.server.url
+        if listing.models is None:
+            raise EngineUnavailable(
+                f"The server at {url} does not tell its models (/v1/models). Check VLLM_BASE_URL; if it is right, set "
+                "VLLM_MODEL_NAME to the model's name there."
+            )
+        if not listing.models:
+            raise EngineUnavailable(f"The server at {url} has no model. Start it with one.")
+        return listing.models[0].id
 
     def _asked(self, conversation: Conversation, requests: OpenAIRequests, deadline_s: float | None) -> Asked:
-        body = requests.body(conversation)
-        max_bytes = max_answer_bytes(conversation)
+        async def not_found(refusal: EngineError) -> EngineError:
+            name = conversation.lora or self._lifecycle.status.model_name
+            error = await self._models.gone(name, refusal, OTHER_MODEL)
+            return error if conversation.lora else EngineUnavailable(str(error))
 
-        async def stream(on_chunk: OnChunk) -> None:
-            from engine.openai_client import NotFound
-
-            client = self._client()
-            try:
-                try:
-                    await client.chat(body, max_bytes, deadline_s, on_chunk)
-                except PromptTooLong as error:
-                    if error.prompt_tokens is None or error.prompt_tokens >= error.max_model_len:
-                        raise
-                    # Some servers refuse what vLLM shortens: an answer that could be longer than the room left.
-                    room = error.max_model_len - error.prompt_tokens
-                    await client.chat(requests.most_tokens(body, room), max_bytes, deadline_s, on_chunk)
-            except NotFound as error:
-                raise await self._gone(body["model"], error) from None
-
-        return Asked(stream, StreamedAnswer(conversation, requests.is_forced_here(conversation)))
-
-    async def _gone(self, name: str, refusal: EngineError) -> EngineError:
-        """What it means that the server knows no such model, or has no chat at all."""
-        models = await self._client().models()
-        if any(model.id == name for model in models):
-            return EngineUnavailable(f"{refusal} Check that the model {name} is one for chat.")
-        error = self._no_such_model(name, models)
-        return EngineUnavailable(error) if name == self._lifecycle.status.model_name else InvalidGeneration(error)
-
-    def _no_such_model(self, name: str, models: list[ServedModel]) -> str:
-        names = [self._server.plain(model.id) for model in models]
-        listed = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" * (len(names) > MOST_NAMES))
-        return (
-            f"The server at {self._server.url} has no model {name[:100]!r}; it has {listed or 'none'}. Set "
-            "VLLM_MODEL_NAME to one of them, or leave it empty for the first."
-        )
-
-    def _client(self) -> OpenAIClient:
-        """The connections to the server; made and used on the loop's thread."""
-        if self._opened is None:
-            from engine.openai_client import OpenAIClient
-
-            key = self._server.key or ""
-            if not (key.isascii() and key.isprintable()) or " " in key:
-                raise EngineUnavailable("VLLM_REMOTE_API_KEY holds characters that no key has. Set it anew.")
-            self._opened = OpenAIClient(self._server, self._max_connections, self._silence_s)
-        return self._opened
-
-    async def _hang_up(self) -> None:
-        if self._opened is not None:
-            await self._opened.close()
-
-    def _submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        return self._loop.submit(coroutine)
+        return self._models.asked(requests, conversation, deadline_s, not_found)
 
     def _forget(self, requests: OpenAIRequests, state: EngineState, error: str) -> None:
         """Notes that a server cannot be used, unless somebody has noted that, or found it again, meanwhile."""

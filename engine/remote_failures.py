@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 from engine.errors import EngineError, EngineUnavailable, GenerationFailed, InvalidGeneration, PromptTooLong, ServerBusy
+from engine.key_filter import LEAST_KEY_CHARACTERS, KeyFilter
 
 MAX_SHOWN_CHARACTERS = 300
-LEAST_KEY_CHARACTERS = 4
-"""A shorter key is none, and leaving it out would only garble words."""
 
+_VERSION_SEGMENT = re.compile(r"/v\d[^/]*(?:/|$)")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 _PATH = re.compile(r"(?<![\w.:/])(?:/[\w.+@-]+){2,}/?")
 _PARAMETER = re.compile(r"\s*\(parameter=.*\)\s*$", re.DOTALL)
@@ -34,15 +34,30 @@ _PROMPT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RemoteServer:
-    """The server as errors speak of it: its address, the model asked for, and the key that nobody may see."""
+    """The server as errors speak of it: its address, the key that nobody may see, and the settings of both.
+
+    `url` is the address without a version at its end, unless that is in the middle of it or another one than `/v1`.
+    """
 
     url: str
     key: str | None = None
+    address_setting: str = "VLLM_BASE_URL"
+    key_setting: str = "VLLM_REMOTE_API_KEY"
+
+    @property
+    def api_url(self) -> str:
+        """Where the paths of the API begin."""
+        return self.url if _VERSION_SEGMENT.search(self.url.partition("//")[2]) else f"{self.url}/v1"
+
+    def without_key(self, text: str) -> str:
+        """The text, which may come from the server, without its key."""
+        return KeyFilter(self.key).whole(text)
 
     def plain(self, text: str) -> str:
         """What the server said, fit for a message: one line, shortened, without keys, memory addresses and paths."""
-        if self.key is not None and len(self.key) >= LEAST_KEY_CHARACTERS:
-            text = text.replace(self.key, "…")
+        text = self.without_key(text)
+        if self.key is not None and len(self.key) >= LEAST_KEY_CHARACTERS:  # as some services show it: sk-ab***yz
+            text = re.sub(re.escape(self.key[:2]) + r"[\w.-]*\*{2,}[\w.*-]*", "…", text)
         line = " ".join("".join(c if c.isprintable() else " " for c in _PARAMETER.sub("", text)).split())
         for pattern in (_KEY, _ADDRESS, _PATH):
             line = pattern.sub("…", line)
@@ -51,7 +66,7 @@ class RemoteServer:
     def unreachable(self) -> EngineUnavailable:
         """Nobody answers there."""
         return EngineUnavailable(
-            f"Cannot connect to the model server at {self.url}. Start it, or set VLLM_BASE_URL to where it is."
+            f"Cannot connect to the model server at {self.url}. Start it, or set {self.address_setting} to where it is."
         )
 
     def untrusted(self) -> EngineUnavailable:
@@ -75,18 +90,22 @@ class RemoteServer:
             "again, with a shorter prompt or a smaller max_tokens if it only has much to do."
         )
 
+    def unsendable_key(self) -> EngineUnavailable:
+        """The key cannot go into a header."""
+        return EngineUnavailable(f"{self.key_setting} holds characters that no key has. Set it anew.")
+
     def redirecting(self) -> EngineUnavailable:
         """It names another address."""
         return EngineUnavailable(
-            f"The server at {self.url} redirects to another address, which is not followed. Set VLLM_BASE_URL to the "
-            "model server's own address."
+            f"The server at {self.url} redirects to another address, which is not followed. Set "
+            f"{self.address_setting} to the model server's own address."
         )
 
     def unusable(self, what: str) -> EngineUnavailable:
         """It is no server of this API."""
         return EngineUnavailable(
             f"The server at {self.url} answered {what}, which an OpenAI-compatible server does not. Check "
-            "VLLM_BASE_URL: the address up to, with or without, /v1."
+            f"{self.address_setting}: the address up to, with or without, /v1."
         )
 
     def failure(self, status: int, data: bytes, max_model_len: int | None = None) -> EngineError:
@@ -99,9 +118,12 @@ class RemoteServer:
         if status == 401 or (status == 403 and not said):
             return EngineUnavailable(
                 f"The model server at {self.url} "
-                + ("does not take the key (HTTP {}). Set VLLM_REMOTE_API_KEY to one that it knows." if self.key else
-                   "asks for a key (HTTP {}). Set VLLM_REMOTE_API_KEY.").format(status)
-            )  # fmt: skip
+                + (
+                    f"does not take the key (HTTP {status}). Set {self.key_setting} to one that it knows."
+                    if self.key
+                    else f"asks for a key (HTTP {status}). Set {self.key_setting}."
+                )
+            )
         if status in (400, 413, 422) and _TOO_LONG.search(said):
             return self._too_long(said, words, max_model_len)
         if status == 413:
@@ -122,6 +144,11 @@ class RemoteServer:
         if limit is None:
             return InvalidGeneration(f"The prompt is too long for the model{words}")
         return PromptTooLong(next(int(found) for found in prompt.groups() if found) if prompt else None, limit)
+
+
+def server_of(base_url: str, key: str | None, **settings: str) -> RemoteServer:
+    """The server at an address as people write it, with or without `/v1`."""
+    return RemoteServer(base_url.rstrip("/").removesuffix("/v1"), (key or "").strip() or None, **settings)
 
 
 def message_of(data: bytes) -> str:

@@ -10,6 +10,7 @@ from engine.choice import probabilities_of_texts
 from engine.errors import GenerationFailed
 from engine.event_stream import CallPiece, Choice, Chunk, TokenEntry, TokenUsage
 from engine.interface import Completion, Conversation, FinishReason, TokenLogprob, ToolCall
+from engine.key_filter import KeyFilter
 
 IMPOSSIBLE = -9999.0
 """vLLM's figure for a token that cannot be; JSON has no infinity."""
@@ -35,11 +36,13 @@ class _Call:
 class StreamedAnswer:
     """What has come of an answer so far.
 
-    Arguments: the conversation; whether its calls are forced in our own form, so that no text of it is an answer.
+    Arguments: the conversation; whether its calls are forced in our own form, so that no text of it is an answer; what
+    keeps the server's key out of it.
     """
 
     conversation: Conversation
     is_forced_here: bool = False
+    keys: KeyFilter = field(default_factory=KeyFilter)
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
@@ -71,14 +74,14 @@ class StreamedAnswer:
         if not text and not has_more:
             return None
         self.n_events += 1
-        return "" if self.is_forced_here else text
+        return "" if self.is_forced_here else self.keys.next(text)
 
     def completion(self, first_token_ms: float | None, finish_reason: FinishReason | None = None) -> Completion:
         """The finished completion.
 
         Arguments: `finish_reason`, where the answer did not end by itself.
         """
-        text, tool_calls = self._calls("".join(self.text))
+        text, tool_calls = self._calls(self.keys.whole("".join(self.text)))
         ended = finish_reason or self.finish_reason or FinishReason.STOP
         if ended is FinishReason.TOOL_CALLS and not tool_calls:
             ended = FinishReason.STOP
@@ -93,7 +96,7 @@ class StreamedAnswer:
             cached_tokens=details.cached_tokens if details is not None else None,
             image_tokens=told if has_images else 0,
             first_token_ms=first_token_ms,
-            reasoning="".join(self.reasoning) or None,
+            reasoning=self.keys.whole("".join(self.reasoning)) or None,
             tool_calls=tool_calls,
             logprobs=self._logprobs(),
         )
@@ -141,15 +144,23 @@ class StreamedAnswer:
             return ("", found) if found else (text, ())
         offered = {tool["function"]["name"] for tool in self.conversation.tools}
         calls = tuple(
-            ToolCall(call.id or forced_calls.new_id(), call.name, call.arguments or "{}") for call in self.calls
+            ToolCall(
+                self.keys.whole(call.id) or forced_calls.new_id(),
+                call.name,
+                self.keys.whole(call.arguments) or "{}",
+            )
+            for call in self.calls
         )
         if all(call.name in offered and forced_calls.is_arguments(call.arguments) for call in calls):
             return text, calls
-        return text + "".join(call.arguments for call in self.calls), ()
+        return text + self.keys.whole("".join(call.arguments for call in self.calls)), ()
 
     def _logprobs(self) -> tuple[TokenLogprob, ...] | None:
         wanted = self.conversation.sampling.logprobs
-        return None if wanted is None else tuple(_token(entry, wanted) for entry in self.logprobs)
+        told = "".join(entry.token for entry in self.logprobs)
+        if wanted is None or self.keys.whole(told) != told:
+            return None
+        return tuple(_token(entry, wanted) for entry in self.logprobs)
 
     def _decided(self, completion: Completion) -> Completion:
         """The likeliest word as the text, with the words' probabilities where the server told any."""
@@ -168,10 +179,6 @@ class StreamedAnswer:
             first_token_ms=completion.first_token_ms,
             choice_probabilities=shares,
         )
-
-
-def _made(call: _Call) -> ToolCall:
-    return ToolCall(call.id or forced_calls.new_id(), call.name, call.arguments or "{}")
 
 
 def _token(entry: TokenEntry, n_top: int) -> TokenLogprob:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from handlers import chat, gpu, image_server, images, jobs, model, sessions, video, vision
+from handlers import (
+    chat,
+    gpu,
+    image_server,
+    images,
+    jobs,
+    model,
+    provider_requests,
+    provider_validation,
+    providers,
+    sessions,
+    video,
+    vision,
+)
 from handlers.errors import explain
 from mcp_protocol.tools import Tool, Toolbox
 
@@ -434,6 +447,57 @@ TOOLS = (
         read_only=False,
         idempotent=True,
         open_world=True,
+    ),
+    Tool(
+        name="generate_multimodal_response",
+        family="providers",
+        title="Ask a model of any provider",
+        description=(
+            "Answers one prompt with pictures and files, by a model of any provider that is configured: OpenAI, "
+            "DashScope, other services of that API, or the engine of this server (local). Use it when the user names a "
+            "hosted model or provider; for the model on this machine, and for conversations, use chat_completion. The "
+            "provider is found from the model where it is not named; hosted ones may cost money and see what is sent. "
+            "Pictures are in image_urls or file_paths; audio and video go to models that take them. Returns the answer "
+            "as text; finish_reason 'length' means that max_tokens cut it off, 'timeout' that its time was up. "
+            "Remembers nothing."
+        ),
+        arguments=provider_requests.GenerateArguments,
+        handler=providers.generate_multimodal_response,
+        result=providers.MultimodalResult,
+        text=lambda result: str(result.text),
+        open_world=True,
+    ),
+    Tool(
+        name="list_available_providers",
+        family="providers",
+        title="List providers and their models",
+        description=(
+            "Lists all providers with the models that each has, asked now: whether it is configured (if not, which "
+            "variable to set), whether it answers, and what its models take where that is told. Costs nothing."
+        ),
+        arguments=providers.ListArguments,
+        handler=providers.list_available_providers,
+        result=providers.ProviderList,
+        idempotent=True,
+        open_world=True,
+        at_once=True,
+    ),
+    Tool(
+        name="validate_multimodal_request",
+        family="providers",
+        title="Check a request to a provider",
+        description=(
+            "Checks the arguments of generate_multimodal_response before anything is spent: whether the provider is "
+            "configured and has the model, whether pictures and files can be read and are taken, their sizes, and "
+            "about how many tokens it all has. valid is false where it would fail, with the reasons in errors; no "
+            "answer is generated."
+        ),
+        arguments=provider_validation.ValidateArguments,
+        handler=provider_validation.validate_multimodal_request,
+        result=provider_validation.Validation,
+        idempotent=True,
+        open_world=True,
+        at_once=True,
     ),
 )
 

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from engine.idle import IdleTimeout
     from engine.interface import Engine, EngineState
     from engine.memory import MemoryUse
+    from engine.providers import Providers
     from engine.sessions import SessionStore
     from handlers.files import ResourceRoot
     from mcp_protocol.catalogues import Catalogues
     from mcp_protocol.tools import Toolbox
     from media.audio import AudioReader
     from media.image import ImageReader
+    from media.text import TextReader
     from media.video import VideoReader
     from omni.files import OutputFolder
     from omni.generate import ImageMaker
@@ -105,6 +107,18 @@ class Services:
         return SessionStore(settings, keeper=SessionStorage(settings.session_db, settings.max_sessions))
 
     @made_once
+    def providers(self) -> Providers:
+        """Services with more models; nobody is asked for anything before the first call."""
+        from engine.arguments import is_bundled
+        from engine.providers import Providers
+        from provider_settings import remote_providers
+
+        settings = self.settings
+        bundled = is_bundled(settings.engine)
+        found = remote_providers(settings.engine, bundled, settings.providers, settings.more_providers)
+        return Providers(found, n_callers=settings.server.max_concurrent)
+
+    @made_once
     def jobs(self) -> Jobs:
         """The generations that go on while other calls are answered."""
         from omni.jobs import Jobs
@@ -169,6 +183,13 @@ class Services:
         from media.video import VideoReader
 
         return VideoReader(self.settings.media)
+
+    @made_once
+    def texts(self) -> TextReader:
+        """Reads text files, only from folders that the settings name."""
+        from media.text import TextReader
+
+        return TextReader(self.settings.media.allowed_dirs, self.settings.providers.max_text_bytes)
 
     def publish_sessions(self) -> None:
         """Lets all threads see which sessions there are now; a worker does it before it answers a call that changed
@@ -235,5 +256,7 @@ class Services:
             self.jobs.close()
         if "engine" in self.__dict__:
             self.engine.close()
+        if "providers" in self.__dict__:
+            self.providers.close()
         if "sessions" in self.__dict__:
             self.sessions.close()

@@ -56,3 +56,12 @@ VIDEO = MediaKind(
     max_bytes_setting="VLLM_MAX_VIDEO_BYTES",
     timeout_setting="VLLM_VIDEO_FETCH_TIMEOUT",
 )
+TEXT = MediaKind(
+    noun="text file",
+    owner="a text's",
+    mime_types=("text/",),
+    example_type="text/plain",
+    accept="text/*",
+    max_bytes_setting="VLLM_MAX_TEXT_BYTES",
+    timeout_setting="VLLM_IMAGE_FETCH_TIMEOUT",
+)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from media.containers import AUDIO_DECODERS, VIDEO_DECODERS, Deadline, damaged, decoder_of, is_moving, opened
+from media.containers import AUDIO_DECODERS, VIDEO_DECODERS, Deadline, damaged, decoder_of, format_of, is_moving, opened
 from media.errors import MediaTooLarge, MediaUnreadable
 from media.kinds import VIDEO
 from media.source import MediaSource
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CLIP_TIMEOUT_S = 30.0
 CHECK_TIMEOUT_S = 300.0
 """Decoding 2 minutes of 720p takes 20 s on a slow machine that does other things as well."""
+_MIME_TYPES = {"mov": "video/mp4", "matroska": "video/webm", "ogg": "video/ogg"}
 MAX_MADE_PIXELS = 8_294_400
 """Pixels in a frame of a file that a server has made: 4K."""
 
@@ -73,6 +74,11 @@ class VideoReader:
     def read(self, reference: str) -> Clip:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
         return read_clip(self._source.read(reference), self._max_pixels)
+
+    def read_file(self, path: str) -> tuple[Clip, bytes, str]:
+        """Reads a file; the clip with its bytes as they are, and their MIME type."""
+        data = self._source.read_path(path)
+        return read_clip(data, self._max_pixels), data, _MIME_TYPES.get(format_of(data) or "", "video/mp4")
 
 
 def read_clip(data: bytes, max_pixels: int) -> Clip:

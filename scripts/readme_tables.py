@@ -1,13 +1,14 @@
-"""Writes the README's generated tables: the settings from `settings.py`, the tools from the table of tools.
+"""Writes what is generated from `settings.py` and the table of tools: the README's tables, and `.env.example`.
 
-.venv/bin/python scripts/readme_tables.py            rewrite README.md
-.venv/bin/python scripts/readme_tables.py --check    exit 1 where README.md says something else
+.venv/bin/python scripts/readme_tables.py            rewrite README.md and .env.example
+.venv/bin/python scripts/readme_tables.py --check    exit 1 where one of them says something else
 """
 
 from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +25,17 @@ SECTION_TITLES = {
     "sessions": "Sessions",
     "media": "Pictures, audio and video",
     "omni": "Generating images and videos",
+    "providers": "Providers, and files with settings",
 }
+ENV_HEAD = """\
+# Settings of the server, as a file: copy it to .env, fill in what you need, and name it in VLLM_ENV_FILE.
+#
+#     cp .env.example .env
+#     VLLM_ENV_FILE=/path/to/vllm-mcp-server/.env python vllm_server.py
+#
+# A variable that is set otherwise, as in your client's configuration, wins over this file. Git ignores .env: keys may
+# be in it. One NAME=value a line; quotes are needed only around values with spaces at their ends, quotes or " #".
+# This file is made by scripts/readme_tables.py."""
 
 
 def settings_table() -> str:
@@ -56,14 +67,27 @@ def with_tables(readme: str) -> str:
     return readme
 
 
+def env_example() -> str:
+    """All settings as a `.env` file in which none is set."""
+    lines = ENV_HEAD.splitlines()
+    for section, title in SECTION_TITLES.items():
+        lines += ["", "", f"# {title}"]
+        for row in settings.rows():
+            if row.section == section and row.variable != "VLLM_ENV_FILE":
+                meaning = f"{row.meaning} Allowed: {row.allowed}. Default: {row.default or 'none'}."
+                lines += ["", *textwrap.wrap(meaning, 118, initial_indent="# ", subsequent_indent="# ")]
+                lines.append(f"#{row.variable}=")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """Writes or checks; returns the exit status."""
-    path = ROOT / "README.md"
-    old = path.read_text(encoding="utf-8")
-    new = with_tables(old)
+    readme, example = ROOT / "README.md", ROOT / ".env.example"
+    wanted = {readme: with_tables(readme.read_text(encoding="utf-8")), example: env_example()}
     if "--check" in sys.argv[1:]:
-        return int(new != old)
-    path.write_text(new, encoding="utf-8")
+        return int(any(not path.exists() or path.read_text(encoding="utf-8") != text for path, text in wanted.items()))
+    for path, text in wanted.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -193,6 +193,17 @@ def refuses(status: int, message: str, **headers: str) -> Route:
     return answers(json.dumps(error).encode(), status, **headers)
 
 
+def echoes_key(status: int) -> Route:
+    """A route that answers with an error that shows what was sent for a key, in its body and in a header."""
+
+    def route(request: Request, fields: Json) -> None:
+        shown = request.headers.get("Authorization") or ""
+        error = {"error": {"message": f"You sent {shown} ({shown.removeprefix('Bearer ')})."}}
+        request.answer(json.dumps(error).encode(), status, X_Your_Key=shown)
+
+    return route
+
+
 def hangs_up(request: Request, fields: Json) -> None:
     """Resets the connection in the middle of a stream."""
     request.begin()

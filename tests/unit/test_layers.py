@@ -14,11 +14,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GROUND_FLOOR = ("mcp_protocol", "engine", "media", "omni")
+SETTINGS = ("settings", "provider_settings", "env_file", "setting_file", "setting_kinds")
 OURS = {"vllm_server", "settings", "client_configs", "command_line", "checkup", "handlers", *GROUND_FLOOR}
 HEAVY = {"vllm", "torch", "transformers", "PIL", "httpx", "httpcore", "requests", "pydantic", "numpy", "pynvml", "av"}
 
 FORBIDDEN = {
-    "settings": OURS | HEAVY,
+    **dict.fromkeys(SETTINGS, OURS | HEAVY),
     "mcp_protocol": (OURS | HEAVY) - {"mcp_protocol"},
     "engine": OURS - {"engine", "settings"},
     "omni": (OURS - {"omni", "media", "settings"}) | (HEAVY - {"PIL", "httpx"}),
@@ -84,7 +85,7 @@ def test_only_settings_reads_the_environment_and_the_command_line() -> None:
     """The entry point hands both over; the engine's own processes know each other by a variable and arguments."""
     readers = {
         source.relative_to(ROOT).as_posix()
-        for room in (*GROUND_FLOOR, "handlers", "checkup", "settings")
+        for room in (*GROUND_FLOOR, "handlers", "checkup", *SETTINGS)
         for source in sources(room)
         for node in ast.walk(ast.parse(source.read_text("utf-8")))
         if isinstance(node, ast.Attribute)
@@ -156,6 +157,7 @@ def test_initialize_is_answered_without_anything_heavy(tmp_path: Path) -> None:
         module.startswith(("engine", "media", "omni", "handlers.chat", "handlers.resources", "checkup"))
         for module in modules
     )
+    assert modules & {"mcp_protocol.http", "uvicorn", "starlette", "http_front"} == set()
     assert modules & {"mcp_protocol.library", "mcp_protocol.catalogues", "mcp_protocol.subscriptions"} == set()
 
 

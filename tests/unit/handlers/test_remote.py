@@ -11,7 +11,18 @@ import pytest
 from engine.remote import RemoteEngine
 from handlers.services import Services
 from settings import read
-from tests.scripted_openai import MODEL, ScriptedOpenAI, hangs_up, piece, refuses, streams, usage
+from tests.scripted_openai import (
+    MODEL,
+    ScriptedOpenAI,
+    answers,
+    echoes_key,
+    floods,
+    hangs_up,
+    piece,
+    refuses,
+    streams,
+    usage,
+)
 from tests.unit.handlers.conftest import Desk, picture, user
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -41,7 +52,12 @@ def likely(**logprobs: float) -> dict[str, Any]:
 
 def test_session_goes_on_and_a_failed_turn_is_not_stored(server: ScriptedOpenAI, remote: Desk) -> None:
     assert remote.chat("My name is Ada.", session_id="s").text == "My name is Ada."
-    for route in (hangs_up, refuses(500, "boom"), streams(piece(content="half")), refuses(401, "no")):
+    failures = (
+        *(refuses(status, "no", Retry_After="0") for status in (401, 403, 404, 429, 500)),
+        *(hangs_up, floods, echoes_key(400), streams(piece(content="half")), streams("{no json")),
+        *(answers(b"{}"), answers(b"<html>", Content_Type="text/html"), answers(b"", 302, Location="http://x.example")),
+    )
+    for route in failures:
         server.script(route)
         remote.error("chat_completion", {"messages": [user("What is my name?")], "session_id": "s"})
         assert remote.result("get_session", {"session_id": "s"}).total_messages == 2

@@ -1,0 +1,84 @@
+"""A `.env` file: variables one a line, in the common form of such files.
+
+    # a comment
+    VLLM_MODEL_NAME=Qwen/Qwen2.5-VL-3B-Instruct   # another one, after a space
+    export OPENAI_API_KEY='sk-…'                  # export is allowed; nothing inside of '…' is special
+    TEXT="two\\nlines"                             # \\n \\r \\t \\\\ \\" \\$ mean what they do in C and in shells
+
+A value in quotes may go over several lines. `$NAME` is no reference to another variable: keys may have a `$` in them.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+
+from setting_file import SettingFileError, text_of
+
+_NAME = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*")
+_BLANK = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
+_SINGLE = re.compile(r"'([^']*)'")
+_DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_BARE = re.compile(r"([^\n]*)")
+_COMMENT = re.compile(r"(?:^|[ \t]+)#.*")
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "$": "$", "\n": ""}
+
+
+def added_variables(values: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """What the file that `VLLM_ENV_FILE` names adds: the variables that are not set otherwise.
+
+    A file that cannot be used adds nothing, and a sentence to `problems`.
+    """
+    try:
+        found = parsed(text_of(os.path.expanduser(values["VLLM_ENV_FILE"].strip())))
+    except SettingFileError as error:
+        problems.append(f"The file that VLLM_ENV_FILE names {error}.")
+        return {}
+    return {name: value for name, value in found.items() if not values.get(name, "").strip()}
+
+
+def parsed(text: str) -> dict[str, str]:
+    """The variables in the text of such a file; one that comes twice has its last value.
+
+    Raises: `SettingFileError`, which names the line and nothing of what is on it: it may be a key.
+    """
+    if "\0" in text:
+        raise _wrong(text, text.index("\0"), "holds a NUL character")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    found: dict[str, str] = {}
+    at = 0
+    while at < len(text):
+        blank = _BLANK.match(text, at)
+        if blank is not None:
+            at = blank.end()
+            continue
+        name = _NAME.match(text, at)
+        if name is None:
+            raise _wrong(text, at, "must be NAME=value, a comment or empty")
+        found[name[1]], at = _value(text, name.end())
+    return found
+
+
+def _value(text: str, at: int) -> tuple[str, int]:
+    """The value that begins there, and where the next line does."""
+    quote = text[at : at + 1]
+    if quote not in ("'", '"'):
+        bare = _BARE.match(text, at)
+        assert bare is not None
+        return _COMMENT.sub("", bare[1]).strip(" \t"), bare.end() + 1
+    quoted = (_SINGLE if quote == "'" else _DOUBLE).match(text, at)
+    if quoted is None:
+        raise _wrong(text, at, f"has a {quote} without a second one")
+    rest = _BLANK.match(text, quoted.end())
+    if rest is None:
+        raise _wrong(text, quoted.end(), f"goes on after the closing {quote}")
+    return quoted[1] if quote == "'" else _ESCAPE.sub(_unescaped, quoted[1]), rest.end()
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return _ESCAPED.get(match[1], match[0])
+
+
+def _wrong(text: str, at: int, what: str) -> SettingFileError:
+    line = text.count("\n", 0, at) + 1
+    return SettingFileError(f"cannot be read: line {line} {what}")

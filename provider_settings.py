@@ -1,0 +1,205 @@
+"""The providers of models that the settings know: OpenAI, DashScope, and those of the file in VLLM_CONFIG_FILE.
+
+{"providers": [
+    {"name": "groq", "base_url": "https://api.groq.com/openai/v1", "api_key_env": "GROQ_API_KEY"},
+    {"name": "lab", "base_url": "http://gpu-host:8000/v1", "default_model": "Qwen/Qwen2.5-VL-7B-Instruct",
+     "models": ["Qwen/Qwen2.5-VL-7B-Instruct", {"id": "asr", "modalities": ["text", "audio"]}]}]}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from setting_file import SettingFileError, text_of
+from setting_kinds import WEB_SERVER
+
+if TYPE_CHECKING:
+    from settings import EngineSettings, ProviderSettings
+
+OPENAI, DASHSCOPE, LOCAL, VLLM = "openai", "dashscope", "local", "vllm"
+OPENAI_URL = "https://api.openai.com/v1"
+DASHSCOPE_URL = "https://dashscope.aliyuncs.com/compatible-mode/v1"
+CONFIG_VARIABLE = "VLLM_CONFIG_FILE"
+ASK_TIMEOUT_S = 5.0
+SILENCE_S = 600.0
+"""How long a server may send nothing of an answer: a busy one has requests wait for minutes."""
+
+Modality = Literal["text", "image", "audio", "video"]
+_Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_Text = Annotated[str, Meta(min_length=1, max_length=256)]
+_Seconds = Annotated[float, Meta(gt=0, le=3_600)]
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class ModelEntry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A model of a provider: its name there, what it takes, and its context in tokens; `None`: not known."""
+
+    id: _Text
+    modalities: tuple[Modality, ...] | None = None
+    context_length: Annotated[int, Meta(ge=1)] | None = None
+
+
+class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
+    """A service of the OpenAI API, and how messages speak of its settings.
+
+    `models` are the only ones to offer, where they are given. `key_setting` says where its key belongs, `None` where
+    none was asked for; `missing` names the setting without which it cannot be used.
+    """
+
+    name: str
+    base_url: str
+    api_key: str | None = None
+    models: tuple[ModelEntry, ...] = ()
+    default_model: str | None = None
+    first_model_is_default: bool = False
+    ask_timeout_s: float = ASK_TIMEOUT_S
+    silence_s: float = SILENCE_S
+    address_setting: str = "VLLM_BASE_URL"
+    key_setting: str = "VLLM_REMOTE_API_KEY"
+    missing: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"RemoteProvider(name={self.name!r}, base_url={self.base_url!r})"
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """One provider as the file has it."""
+
+    name: _Name
+    base_url: _Text
+    api_key: Annotated[str, Meta(min_length=1)] | None = None
+    api_key_env: Annotated[str, Meta(min_length=1)] | None = None
+    models: tuple[_Text | ModelEntry, ...] = ()
+    default_model: _Text | None = None
+    ask_timeout_s: _Seconds = ASK_TIMEOUT_S
+    silence_s: _Seconds = SILENCE_S
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    providers: list[_Entry]
+
+
+def remote_providers(
+    engine: EngineSettings,
+    bundled: bool,
+    own: ProviderSettings,
+    more: tuple[RemoteProvider, ...],
+) -> tuple[RemoteProvider, ...]:
+    """All providers elsewhere: the server in the engine's place first, where there is one, then OpenAI, DashScope and
+    those of the file, which may have its own entries for these two.
+
+    Arguments: `bundled`, whether the engine's settings name no model but the bundled one, which is on no server.
+    """
+    found = []
+    if engine.base_url is not None:
+        model = None if bundled else engine.model_name
+        found.append(
+            RemoteProvider(
+                name=VLLM,
+                base_url=engine.base_url,
+                api_key=engine.remote_api_key,
+                default_model=model,
+                first_model_is_default=model is None,
+            )
+        )
+    for name, prefix, key, url, default_url in (
+        (OPENAI, "OPENAI", own.openai_api_key, own.openai_base_url, OPENAI_URL),
+        (DASHSCOPE, "DASHSCOPE", own.dashscope_api_key, own.dashscope_base_url, DASHSCOPE_URL),
+    ):
+        if all(provider.name != name for provider in more):
+            found.append(_built_in(name, prefix, key, url, default_url))
+    return (*found, *more)
+
+
+def _built_in(
+    name: str, variable_prefix: str, api_key: str | None, base_url: str | None, default_url: str
+) -> RemoteProvider:
+    """OpenAI or DashScope: without a key and without an address of its own, it is not configured."""
+    key_variable = f"{variable_prefix}_API_KEY"
+    return RemoteProvider(
+        name=name,
+        base_url=base_url or default_url,
+        api_key=api_key,
+        address_setting=f"{variable_prefix}_BASE_URL",
+        key_setting=key_variable,
+        missing=key_variable if api_key is None and base_url in (None, default_url) else None,
+    )
+
+
+def read_config_file(path: str, values: Mapping[str, str], problems: list[str]) -> tuple[RemoteProvider, ...]:
+    """The providers of the file, in its order; what is wrong with it goes into `problems`, never with a key in it.
+
+    Arguments: `values`, where the variables are looked up that the file names.
+    """
+    try:
+        entries = msgspec.json.decode(text_of(path), type=_File).providers
+        providers = tuple(_provider(entry, f"providers[{i}]", values) for i, entry in enumerate(entries))
+        _check_names([provider.name for provider in providers])
+    except SettingFileError as error:
+        problems.append(f"The file that {CONFIG_VARIABLE} names {error}.")
+    except msgspec.ValidationError as error:
+        problems.append(f"The file that {CONFIG_VARIABLE} names is not as it must be: {_readable(str(error))}.")
+    except (msgspec.DecodeError, RecursionError) as error:
+        where = re.search(r"\(byte (\d+)\)", str(error))
+        place = f" at byte {where[1]}" if where else ""
+        problems.append(f"The file that {CONFIG_VARIABLE} names is not JSON{place}.")
+    else:
+        return providers
+    return ()
+
+
+def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemoteProvider:
+    try:
+        base_url = WEB_SERVER.parse(entry.base_url)
+    except ValueError:
+        raise SettingFileError(f"is not as it must be: {where}.base_url must be {WEB_SERVER.allowed}") from None
+    if entry.api_key is not None and entry.api_key_env is not None:
+        raise SettingFileError(f"is not as it must be: {where} has both api_key and api_key_env; one is enough")
+    models = tuple(ModelEntry(model) if isinstance(model, str) else model for model in entry.models)
+    ids = [model.id for model in models]
+    if len(set(ids)) < len(ids):
+        raise SettingFileError(f"is not as it must be: {where}.models has a model twice")
+    if models and entry.default_model not in (None, *ids):
+        raise SettingFileError(f"is not as it must be: {where}.default_model is none of its models")
+    key, key_setting, missing = entry.api_key, f"api_key of {entry.name} in the file of {CONFIG_VARIABLE}", None
+    if entry.api_key_env is not None:
+        if not _VARIABLE.fullmatch(entry.api_key_env):
+            # Whoever puts the key itself there must not see it again in a message.
+            raise SettingFileError(f"is not as it must be: {where}.api_key_env must be the name of a variable")
+        key_setting = entry.api_key_env
+        key = values.get(key_setting, "").strip() or None
+        missing = key_setting if key is None else None
+    return RemoteProvider(
+        name=entry.name,
+        base_url=base_url,
+        api_key=key,
+        models=models,
+        default_model=entry.default_model,
+        ask_timeout_s=entry.ask_timeout_s,
+        silence_s=entry.silence_s,
+        address_setting=f"base_url of {entry.name} in the file of {CONFIG_VARIABLE}",
+        key_setting=key_setting,
+        missing=missing,
+    )
+
+
+def _check_names(names: list[str]) -> None:
+    for name in names:
+        if name in (LOCAL, VLLM):
+            raise SettingFileError(f"is not as it must be: {name} is a provider's name that is taken")
+        if names.count(name) > 1:
+            raise SettingFileError(f"is not as it must be: there are two providers of the name {name}")
+
+
+def _readable(message: str) -> str:
+    """msgspec's sentence, its path first: ``Expected `int`, got `str` - at `$.a` `` → `a: expected int, got str`."""
+    problem, _, path = message.partition(" - at ")
+    where = path.strip("`").removeprefix("$").removeprefix(".")
+    problem = problem.replace("`", "")
+    return f"{where}: {problem[:1].lower()}{problem[1:]}" if where else problem[:1].lower() + problem[1:]

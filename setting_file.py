@@ -1,0 +1,37 @@
+"""Files that settings name, read with care: regular files of a bounded size, in UTF-8, opened without waiting."""
+
+import os
+import stat
+
+MAX_FILE_BYTES = 1 << 20
+
+
+class SettingFileError(Exception):
+    """The file cannot be used; `str()` completes a sentence about the setting and shows nothing of the content."""
+
+
+def text_of(path: str) -> str:
+    """The whole file as text, without a byte order mark.
+
+    Raises: `SettingFileError`.
+    """
+    try:
+        # A FIFO without a writer would hold up the start.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise SettingFileError(f"cannot be read: {getattr(error, 'strerror', None) or 'no such path'}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SettingFileError("is not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise SettingFileError(f"cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    if len(data) > MAX_FILE_BYTES:
+        raise SettingFileError(f"is larger than {MAX_FILE_BYTES} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise SettingFileError("is not text in UTF-8") from None
