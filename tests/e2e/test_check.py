@@ -16,7 +16,7 @@ from tests.e2e.server_process import LOAD_S, ROOT, SERVER, ServerProcess, assert
 from tests.scripted_omni import ScriptedOmni
 from tests.scripted_openai import ScriptedOpenAI
 
-ROW = re.compile(r"(\S.{0,13}\S) +(ok|warning|problem|off) +(.+)")
+ROW = re.compile(r"(\S.*?) +(ok|warning|problem|off) +(.+)")
 NOBODY = "http://127.0.0.1:1"
 
 Rows = dict[str, tuple[str, str]]
