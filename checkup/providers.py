@@ -43,4 +43,4 @@ def _provider(provider: Provider, told: Listing | EngineError | None) -> Finding
     default = provider.facts.default_model
     if default is not None and default not in {model.id for model in models}:
         return warning(subject, f"{url} answers, but has no model {default}, its default_model. Name another one.")
-    return ok(subject, f"{url} answers; {len(models)} models.")
+    return ok(subject, f"{url} answers; models: {len(models)}.")

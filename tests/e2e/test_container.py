@@ -201,6 +201,24 @@ def test_image_does_not_start_without_a_token_and_says_why(image: Image) -> None
         assert "Set VLLM_HTTP_TOKENS" in container.log
 
 
+def test_settings_in_the_file_beside_the_server_hold(image: Image) -> None:
+    file = image.app / ".env"
+    file.write_text("VLLM_DTYPE=int3  # no such type\n")
+    try:
+        done = subprocess.run(
+            [image.app / "scripts" / "start.sh", "--check"],
+            env=client_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LOAD_S,
+        )
+    finally:
+        file.unlink()
+    assert done.returncode == 1
+    assert "VLLM_DTYPE is 'int3'" in done.stdout
+
+
 def test_development_starts_the_server_again_when_a_file_changes(image: Image) -> None:
     log = image.root / "dev.log"
 

@@ -50,7 +50,7 @@ def test_family_that_is_not_offered_is_off(make_services: MakeServices) -> None:
 def test_provider_answers(make_services: MakeServices, service: ScriptedOpenAI) -> None:
     services = make_services(OPENAI_API_KEY="sesame", OPENAI_BASE_URL=service.url)
     found = by_subject(providers(services))["provider openai"]
-    assert found == Finding("provider openai", State.OK, f"{service.url} answers; 2 models.")
+    assert found == Finding("provider openai", State.OK, f"{service.url} answers; models: 2.")
     assert service.chats() == []
 
 
