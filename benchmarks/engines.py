@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -23,10 +24,10 @@ DEFAULTS = {
 }
 
 
-def engine_environment(model: str) -> dict[str, str]:
-    """The environment of both sides; VLLM_… variables of the caller's own count for both."""
+def engine_environment(model: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of both sides; VLLM_… variables of the caller's own count for both, `more` before them."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return {**DEFAULTS, **own, "VLLM_MODEL_NAME": model}
+    return {**DEFAULTS, **own, **(more or {}), "VLLM_MODEL_NAME": model}
 
 
 class OurServer:
@@ -38,9 +39,9 @@ class OurServer:
 
     name = "vllm_server.py"
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, more: Mapping[str, str] | None = None) -> None:
         command = (sys.executable, str(ROOT / "vllm_server.py"))
-        self.pipes = PipeServer(command, environment=engine_environment(model))
+        self.pipes = PipeServer(command, environment=engine_environment(model, more))
         self.pipes.initialize()
 
     def __enter__(self) -> OurServer:
@@ -77,6 +78,32 @@ class OurServer:
         result = result_of(reply)["structuredContent"]
         return _answer(seconds, [result["text"]], result["usage"]), first_s, n_notifications
 
+    def pipelined(self, lines: Sequence[bytes]) -> tuple[float, list[bytes]]:
+        """Sends requests without waiting for replies; seconds from the first byte sent to the last one received, and
+        the replies as they came. A thread sends, since a server may wait for its replies to be read."""
+        sender = threading.Thread(target=self.pipes.send, args=(b"".join(lines),))
+        started_s = time.perf_counter()
+        sender.start()
+        replies = [self.pipes.receive() for _ in lines]
+        seconds = time.perf_counter() - started_s
+        sender.join()
+        return seconds, replies
+
+    def chat_pipelined(self, conversations: Sequence[Messages], max_tokens: int) -> tuple[Answer, list[int]]:
+        """A `chat_completion` each, sent without waiting; returns also the ids as the replies came."""
+        lines = [
+            tool_line("chat_completion", {"messages": messages, **_sampling(max_tokens)}, number)
+            for number, messages in enumerate(conversations)
+        ]
+        seconds, replies = self.pipelined(lines)
+        ids = [msgspec.json.decode(reply)["id"] for reply in replies]
+        results = dict(zip(ids, (result_of(reply)["structuredContent"] for reply in replies), strict=True))
+        ordered = [results[number] for number in range(len(lines))]
+        usage = {
+            name: sum(result["usage"][name] for result in ordered) for name in ("prompt_tokens", "completion_tokens")
+        }
+        return _answer(seconds, [result["text"] for result in ordered], {**usage, "cached_tokens": None}), ids
+
     def call(self, tool: str, arguments: Json) -> tuple[float, Json]:
         """Calls a tool: seconds and its structured content."""
         line = tool_line(tool, arguments)
@@ -92,9 +119,9 @@ class RawEngine:
 
     name = "raw LLM.chat"
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, more: Mapping[str, str] | None = None) -> None:
         command = (sys.executable, "-m", "benchmarks.raw_engine")
-        self._pipes = PipeServer(command, environment=engine_environment(model), folder=ROOT)
+        self._pipes = PipeServer(command, environment=engine_environment(model, more), folder=ROOT)
         self._pipes.receive()
 
     def __enter__(self) -> RawEngine:

@@ -40,11 +40,11 @@ def measure(run: Run) -> Findings:
     n_infos, n_chats = run.pick(full=10_000, quick=100), run.pick(full=500, quick=10)
     prompts = Prompts(seed=3)
     with OurServer(run.model) as server:
-        readings = [_read(server, "`initialize`"), _warm_up(server, prompts, n_chats // 5, run.pick(full=30, quick=2))]
+        readings = [read(server, "`initialize`"), warm_up(server, prompts, n_chats // 5, run.pick(full=30, quick=2))]
         for part in range(1, N_READINGS + 1):
             _ask(server, prompts, n_infos // N_READINGS, n_chats // N_READINGS)
             n_asked = f"{n_infos * part // N_READINGS:,} `model_info`, {n_chats * part // N_READINGS} chats"
-            readings.append(_read(server, n_asked))
+            readings.append(read(server, n_asked))
     rows: list[list[Cell]] = [
         [reading.after, reading.resident_mib, reading.n_descriptors, reading.n_threads] for reading in readings
     ]
@@ -55,12 +55,12 @@ def measure(run: Run) -> Findings:
     return Findings([table], [Requirement(what, growth_mib, Bound.AT_MOST, REQUIRED_MIB, unit=" MiB")])
 
 
-def _warm_up(server: OurServer, prompts: Prompts, n_chats: int, most_times: int) -> Reading:
-    """Asks until the process has stopped growing, as the docstring of this file says."""
+def warm_up(server: OurServer, prompts: Prompts, n_chats: int, most_times: int) -> Reading:
+    """Asks until the process has stopped growing, as the docstring of this file says; returns what it has then."""
     resident_mib = 0.0
     for number in range(1, most_times + 1):
         _ask(server, prompts, n_chats, n_chats)
-        reading = _read(server, f"warm-up: {number * n_chats} of each")
+        reading = read(server, f"warm-up: {number * n_chats} of each")
         if reading.resident_mib - resident_mib < PLATEAU_MIB:
             break
         resident_mib = reading.resident_mib
@@ -75,7 +75,8 @@ def _ask(server: OurServer, prompts: Prompts, n_infos: int, n_chats: int) -> Non
         server.chat(prompts.text(), MAX_TOKENS)
 
 
-def _read(server: OurServer, after: str) -> Reading:
+def read(server: OurServer, after: str) -> Reading:
+    """What the process has now; `after` says what it has done."""
     process = Path(f"/proc/{server.pipes.pid}")
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     return Reading(

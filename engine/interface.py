@@ -1,8 +1,7 @@
 """What an engine is: messages in, completions out.
 
 `LocalEngine` (vLLM in this process) and `RemoteEngine` (a server elsewhere) implement it; handlers and tests know only
-what stands here. Whoever calls
-`generate` is the engine's one owner thread; `status` may be asked from any thread.
+what stands here.
 """
 
 from __future__ import annotations
@@ -204,7 +203,7 @@ OnFinished = Callable[[int], None]
 """Called between two steps with the index of a conversation whose answer is complete, or was refused."""
 
 OnPhase = Callable[[str], None]
-"""Called from the owner thread when a load enters a phase, e.g. `"importing vLLM"`, `"loading weights"`."""
+"""Called when a load enters a phase, e.g. `"importing vLLM"`, `"loading weights"`, in the thread that waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +216,7 @@ class Control:
             text it has; `None` for no limit.
         on_text: who listens to new text, or `None` (cheaper).
         on_phase: who listens to the phases of a load that this generation needs.
+        on_ready: who is told that such a load is over.
         on_finished: who counts finished conversations; costs nothing.
     """
 
@@ -224,11 +224,12 @@ class Control:
     deadline_s: float | None = None
     on_text: OnText | None = None
     on_phase: OnPhase | None = None
+    on_ready: Callable[[], None] | None = None
     on_finished: OnFinished | None = None
 
 
 class Engine(Protocol):
-    """What handlers ask of an engine."""
+    """What handlers ask of an engine. Any thread may call any method; generations of several run side by side."""
 
     def status(self) -> EngineStatus:
         """What is known now; never loads anything; safe from any thread."""

@@ -21,8 +21,8 @@ TRANSITIONS: Mapping[EngineState, frozenset[EngineState]] = {
 class Lifecycle:
     """The engine's state with what is known of the model.
 
-    The status is one immutable object that is replaced as a whole, so any thread may read it; only the owner thread
-    moves. What a load found out (data type, context length) stays known after a release.
+    The status is one immutable object that is replaced as a whole, so any thread may read it; an engine sees to it that
+    only one moves at a time. What a load found out (data type, context length) stays known after a release.
     """
 
     def __init__(self, status: EngineStatus) -> None:

@@ -83,7 +83,8 @@ class LocalEngine:
         if first is None:
             return []
         while True:
-            self.load(control.on_phase)
+            if self.load(control.on_phase) and control.on_ready is not None:
+                control.on_ready()
             with self._use.shared():
                 if not self._is_ready or self._loop is None:
                     continue  # another thread has released it meanwhile

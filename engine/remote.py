@@ -82,7 +82,8 @@ class RemoteEngine:
         if first is None:
             return []
         while (requests := self._requests) is None:
-            self.load(control.on_phase)
+            if self.load(control.on_phase) and control.on_ready is not None:
+                control.on_ready()
 
         def prepare(conversation: Conversation) -> Asked:
             return self._asked(conversation, requests, control.deadline_s)

@@ -103,4 +103,10 @@ def load(call: Call, services: Services) -> float:
 
 def control_of(call: Call, on_text: OnText | None) -> Control:
     """How the engine watches a call's wishes between two steps."""
-    return Control(cancelled=call.cancelled, deadline_s=call.deadline_s, on_text=on_text, on_phase=call.enter_phase)
+    return Control(
+        cancelled=call.cancelled,
+        deadline_s=call.deadline_s,
+        on_text=on_text,
+        on_phase=call.enter_phase,
+        on_ready=lambda: call.enter_phase(None),
+    )

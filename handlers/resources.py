@@ -125,6 +125,7 @@ KINDS = (
         ),
         complete={"session_id": completions.sessions},
         on_worker=True,
+        key=lambda uri: files.variable_of(uri, SESSIONS_BEGIN),
     ),
     ResourceKind(
         begin="file:",

@@ -11,9 +11,10 @@ from mcp_protocol.connection import Exchange, Method
 from mcp_protocol.jsonrpc import Json, ProtocolError, Request
 from mcp_protocol.resources import ResourceNotFound
 from mcp_protocol.subscriptions import META_SUBSCRIPTION, Subscriptions
+from mcp_protocol.turn import Turn
 from mcp_protocol.versions import LIST_CACHE, MODERN, Cache, Revision, finished
 
-Enqueue = Callable[[Request, Exchange, str, Json, Answerer], None]
+Enqueue = Callable[[Request, Exchange, str, Json, Answerer, Turn], None]
 READ = "resources/read"
 RESOURCES_CACHE = Cache(0, "private")
 """The list of resources names sessions: it changes at any time, and is nobody else's business."""
@@ -50,7 +51,7 @@ class Library:
         return self._methods.get(name) or era.get(name)
 
     def line(self, call: Call) -> bytes:
-        """Reads a resource whose contents belong to the worker thread; see `Answerer`."""
+        """Reads a resource on a worker thread; see `Answerer`."""
         uri, kind = self._catalogues.kind(call.arguments, call.revision)
         contents = self._catalogues.read(uri, kind, call.revision)
         result = finished(contents, call.revision, self._server_info, kind.cache)
@@ -69,7 +70,11 @@ class Library:
         revision = exchange.revision
         uri, kind = self._catalogues.kind(request.params, revision)
         if kind.on_worker:
-            self._enqueue(request, exchange, READ, {"uri": uri}, self)
+            try:
+                turn = kind.turn(uri)
+            except ResourceNotFound:
+                raise not_found(uri, revision) from None
+            self._enqueue(request, exchange, READ, {"uri": uri}, self, turn)
             return None
         return finished(self._catalogues.read(uri, kind, revision), revision, self._server_info, kind.cache)
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from mcp_protocol.jsonrpc import Json, encode
+from mcp_protocol.turn import AT_ONCE, Turn
 from mcp_protocol.versions import Cache
 
 MAX_BLOB_BYTES = 5_000_000
@@ -89,7 +90,8 @@ class ResourceKind(msgspec.Struct, frozen=True):
     `begin` is how the kind's URIs begin, or the one URI it has. `resources` lists what there is now, `read` reads one
     resource, and `version` gives a value that is another one after its contents changed (None while it does not
     exist). `complete` has a function for each variable of the template. With `on_worker`, `read` runs in the queue
-    of calls, since the contents belong to the worker thread; the other functions are safe from any thread.
+    of calls, since it may take its time, and after the calls before it that have the `key` of its URI; the other
+    functions are for any thread.
     """
 
     begin: str
@@ -100,6 +102,11 @@ class ResourceKind(msgspec.Struct, frozen=True):
     template: ResourceTemplate | None = None
     complete: Mapping[str, Complete] = {}
     on_worker: bool = False
+    key: Callable[[str], str] | None = None
+
+    def turn(self, uri: str) -> Turn:
+        """The place of a read among the calls in the queue."""
+        return AT_ONCE if self.key is None else Turn(frozenset([self.key(uri)]), at_once=True)
 
     def serves(self, uri: str) -> bool:
         """Whether a URI is one of this kind."""

@@ -16,7 +16,7 @@ from mcp_protocol.log import log, log_failure
 from mcp_protocol.pages import page
 from mcp_protocol.stdio import LineTooLong, ReaderGone
 from mcp_protocol.tools import Toolbox, error_result
-from mcp_protocol.turn import AT_ONCE
+from mcp_protocol.turn import Turn
 from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished, meta_of
 from mcp_protocol.work_queue import IdleTask, QueueFull, Task, WorkQueue
 
@@ -243,7 +243,13 @@ class Server:
         self._enqueue(request, exchange, name, arguments or {})
 
     def _enqueue(
-        self, request: Request, exchange: Exchange, name: str, arguments: Json, answerer: Answerer | None = None
+        self,
+        request: Request,
+        exchange: Exchange,
+        name: str,
+        arguments: Json,
+        answerer: Answerer | None = None,
+        turn: Turn | None = None,
     ) -> None:
         meta = meta_of(request.params)
         call = Call(
@@ -259,7 +265,7 @@ class Server:
             wake=self._wake,
             on_phase=self._look_for_changes,
             answerer=answerer,
-            turn=self._toolbox().turn(name, arguments) if answerer is None else AT_ONCE,
+            turn=turn or self._toolbox().turn(name, arguments),
         )
         try:
             self.queue.put(call)

@@ -176,12 +176,17 @@ class WorkQueue:
         return [call for call in (*running, *waiting) if isinstance(call, Call) and call.claim()]
 
     def _make_room(self, item: Call | Task, max_waiting: int) -> None:
-        """Raises `QueueFull` unless there is room when those that were cancelled are not counted."""
+        """Raises `QueueFull` unless there is room when those are not counted that were cancelled, or that do not stand
+        in this call's way."""
         self._lineup.drop_claimed()
-        if isinstance(item, Call) and len(self._lineup.waiting) >= max_waiting:
+        if isinstance(item, Task):
+            return
+        calls = [other for other in self._lineup.waiting if isinstance(other, Call)]
+        n_before = sum(self._in_order or other.turn.at_once == item.turn.at_once for other in calls)
+        if n_before >= max_waiting:
             raise QueueFull(
-                f"The server is busy: {len(self._lineup.waiting)} calls wait, and VLLM_MAX_QUEUE allows no more. This "
-                "one was not run; send it again when some of the others are answered."
+                f"The server is busy: {n_before} calls wait, and VLLM_MAX_QUEUE allows no more. This one was not run; "
+                "send it again when some of the others are answered."
             )
 
     def _calls(self) -> list[Call]:

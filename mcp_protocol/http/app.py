@@ -14,7 +14,7 @@ from mcp_protocol.http import envelope
 from mcp_protocol.http.guard import Guard, Refused
 from mcp_protocol.http.metrics import CONTENT_TYPE, Metrics, Sample
 from mcp_protocol.http.options import HttpOptions
-from mcp_protocol.http.posts import PostResponse, accepted, body_of, error_response, refusal
+from mcp_protocol.http.posts import Accepted, PostResponse, accepted, body_of, error_response, refusal
 from mcp_protocol.http.sessions import Session, Sessions, TooManySessions
 from mcp_protocol.http.streams import EventResponse, Receive, Reply, Send, Stream, event
 from mcp_protocol.jsonrpc import Message, Notification, ProtocolError
@@ -123,18 +123,18 @@ class HttpApp:
         try:
             message = jsonrpc.parse(body)
             if _is_modern(message, request):
-                return self._post_modern(message, request, takes.events)
+                return self._post_modern(message, request, takes)
         except ProtocolError as error:
             self._metrics.error(error.code)
             return error_response(error, 400)
         session, headers = self._session_for(message, request, owner)
-        reply = Reply(takes.events, self._metrics.error)
+        reply = Reply(takes.json, takes.events, self._metrics.error)
         n_answers = self._handle(message, session.connection, reply)
         if n_answers == 0:
             return Response(None, 202)
         return _Held(session, PostResponse(reply, modern=False, headers=headers))
 
-    def _post_modern(self, message: Message, request: Request, takes_events: bool) -> Any:
+    def _post_modern(self, message: Message, request: Request, takes: Accepted) -> Any:
         """Answers a message that stands alone: nothing of it is left when its response ends.
 
         Raises: `ProtocolError`.
@@ -149,10 +149,10 @@ class HttpApp:
         except ProtocolError as error:
             error.request_id = message.id
             raise
-        if message.method == "subscriptions/listen" and not takes_events:
+        if message.method == "subscriptions/listen" and not takes.events:
             raise Refused(406, "A subscription is a stream; the Accept header does not allow text/event-stream.")
         connection = Connection()
-        reply = Reply(takes_events, self._metrics.error)
+        reply = Reply(takes.json, takes.events, self._metrics.error)
         self._handle(message, connection, reply)
         return PostResponse(reply, modern=True, gone=lambda: self._server.forget(connection))
 

@@ -105,5 +105,6 @@ def _name_of(host: str) -> str:
     """A host without its port and brackets."""
     host = host.casefold()
     if host.startswith("["):
-        return host[1:].partition("]")[0]
+        name, bracket, port = host[1:].partition("]")
+        return name if bracket and port[:1] in ("", ":") else host
     return host if host.count(":") > 1 else host.partition(":")[0]

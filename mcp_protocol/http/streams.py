@@ -104,14 +104,15 @@ class Stream(Outlet):
 class Reply(Stream):
     """What answers one POST; it ends when all answers that it expects are there.
 
-    `with_notifications` tells whether the client takes a stream, which is what notifications need; `on_error` is told
+    Arguments: whether the client takes JSON, and whether a stream, which is what notifications need; `on_error` is told
     the code of each error of the protocol.
     """
 
-    def __init__(self, with_notifications: bool, on_error: Callable[[int], None]) -> None:
+    def __init__(self, as_json: bool, as_events: bool, on_error: Callable[[int], None]) -> None:
         super().__init__()
+        self._as_json = as_json
+        self._as_events = as_events
         self._on_error = on_error
-        self._with_notifications = with_notifications
         self.error: ProtocolError | None = None
         """The protocol's error that was answered with, if one was."""
         self._n_expected: int | None = None
@@ -121,7 +122,7 @@ class Reply(Stream):
 
     def write(self, line: bytes) -> None:
         """Adds a notification."""
-        if self._with_notifications:
+        if self._as_events:
             self._must_stream = True
             super().write(line)
 
@@ -158,7 +159,7 @@ class Reply(Stream):
 
     async def answers(self) -> list[bytes] | None:
         """All answers, where there is nothing to send before them; None where a stream has to begin."""
-        if self._with_notifications:
+        if self._as_events:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KEEPALIVE_S):
                     await self._wait(lambda: self._closed or self._must_stream)
@@ -166,7 +167,7 @@ class Reply(Stream):
             await self._wait(lambda: self._closed)
         with self._lock:
             single = self._closed and self._n_answered == 1 and not (self._must_stream or self._n_cancelled)
-            if self._with_notifications and not single:
+            if self._as_events and not (single and (self._as_json or self.error is not None)):
                 return None
             lines = list(self._lines)
             self._lines.clear()

@@ -20,6 +20,11 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("server", "VLLM_MAX_LINE_BYTES", "1024", 1024),
     ("server", "VLLM_MAX_RESULT_BYTES", "10000", 10_000),
     ("server", "VLLM_TOOLSETS", " chat , ,chat ", ("chat", "chat")),
+    ("http", "VLLM_TRANSPORT", "HTTP", "http"),
+    ("http", "VLLM_HTTP_PORT", "0", 0),
+    ("http", "VLLM_HTTP_TOKENS", "one, two", ("one", "two")),
+    ("http", "VLLM_HTTP_ALLOWED_HOSTS", "a.example,b", ("a.example", "b")),
+    ("http", "VLLM_HTTP_SESSION_IDLE", "0.5", 0.5),
     ("engine", "VLLM_MODEL_NAME", "some/model", "some/model"),
     ("engine", "VLLM_DTYPE", "BFloat16", "bfloat16"),
     ("engine", "VLLM_MAX_MODEL_LEN", "1", 1),
@@ -177,6 +182,18 @@ def test_every_wrong_value_is_told() -> None:
 @pytest.mark.parametrize("text", ["", " ", "\t\n"])
 def test_empty_value_counts_as_not_set(text: str) -> None:
     assert read(dict.fromkeys(FIELDS, text)) == read({})
+
+
+@pytest.mark.parametrize("tokens", ["with space", "umläut", "line\nbreak", ","])
+def test_token_that_no_header_can_carry_is_a_problem_that_does_not_show_it(tokens: str) -> None:
+    (problem,) = read({"VLLM_HTTP_TOKENS": tokens}).problems
+    assert problem.startswith("The setting VLLM_HTTP_TOKENS is not shown; allowed: ")
+
+
+@pytest.mark.parametrize(("transport", "default"), [("stdio", None), ("http", ()), ("sse", ())])
+def test_files_are_read_nowhere_over_http_unless_folders_are_named(transport: str, default: object) -> None:
+    assert read({"VLLM_TRANSPORT": transport}).media.allowed_dirs == default
+    assert read({"VLLM_TRANSPORT": transport, "VLLM_ALLOWED_MEDIA_DIRS": "/a"}).media.allowed_dirs == ("/a",)
 
 
 def test_spaces_around_a_value_do_not_count() -> None:

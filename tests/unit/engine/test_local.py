@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from engine.errors import EngineDied, EngineUnavailable, OffloadUnsupported, OutOfMemory
 from engine.interface import Completion, Control, Conversation, EngineState, Sampling
 from engine.local import LocalEngine
+from engine.shared_steps import EngineBroken
 from settings import EngineSettings
 
 ROOT = Path(__file__).parents[3]
@@ -187,3 +190,98 @@ def test_answering_counts_as_use_to_its_end(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_engine_in_this_process_runs_in_this_process() -> None:
     assert LocalEngine(EngineSettings()).process_ids() == [os.getpid()]
+
+
+# Several callers at a time
+
+WAIT_S = 30.0
+
+
+class Held:
+    """Generations that wait until they are let go, to answer, or to find the engine broken by `error`."""
+
+    def __init__(self) -> None:
+        self.broken: BaseException | None = None
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.inside = threading.Semaphore(0)
+
+    def run(self, conversations: Any, control: Control) -> list[Completion]:
+        self.inside.release()
+        assert self.gate.wait(WAIT_S)
+        if self.error is not None:
+            self.broken = self.error
+            raise EngineBroken from self.error
+        return [Completion("reply") for _ in conversations]
+
+
+def held(monkeypatch: pytest.MonkeyPatch) -> tuple[LocalEngine, Any, Held]:
+    """A loaded engine whose generations are held."""
+    engine, llm = loaded(monkeypatch)
+    loop = Held()
+    engine._loop = loop  # type: ignore[assignment]
+    return engine, llm, loop
+
+
+def test_broken_engine_is_told_to_all_and_dropped_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, llm, loop = held(monkeypatch)
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(ask, engine) for _ in range(4)]
+        for _ in asked:
+            assert loop.inside.acquire(timeout=WAIT_S)
+        loop.error = RuntimeError("inside the model")
+        loop.gate.set()
+        for future in asked:
+            with pytest.raises(EngineDied, match="next call loads it again"):
+                future.result(WAIT_S)
+    assert llm.done == ["shutdown"]
+    assert engine.status().state is EngineState.FAILED
+    assert ask(engine) == "reply"
+    assert engine.status().state is EngineState.READY
+
+
+def test_call_that_comes_after_the_break_loads_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, llm, loop = held(monkeypatch)
+    loop.broken = RuntimeError("inside the model")  # found out by a generation that has not left yet
+    assert ask(engine) == "reply"
+    assert llm.done == ["shutdown"]
+
+
+def test_release_waits_for_those_in_flight_and_later_ones_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, llm, loop = held(monkeypatch)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(ask, engine)
+        assert loop.inside.acquire(timeout=WAIT_S)
+        released = pool.submit(engine.release)
+        while not engine._use._n_waiting:
+            time.sleep(0.001)
+        later = pool.submit(ask, engine)
+        assert not llm.done
+        loop.gate.set()
+        assert (first.result(WAIT_S), later.result(WAIT_S)) == ("reply", "reply")
+        released.result(WAIT_S)
+    assert llm.done == ["shutdown"]
+    assert engine.status().state is EngineState.READY
+
+
+def test_those_who_need_the_model_at_the_same_time_load_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, n_loads, told = threading.Event(), list[int](), list[str]()
+
+    def load(engine: LocalEngine, on_phase: Any, started: float) -> None:
+        n_loads.append(1)
+        on_phase("loading weights")
+        assert gate.wait(WAIT_S)
+        engine._llm, engine._loop = SleepyLLM(), Loop()  # type: ignore[assignment]
+        engine._lifecycle.move(EngineState.READY)
+
+    monkeypatch.setattr(LocalEngine, "_load", load)
+    engine = LocalEngine(EngineSettings())
+    control = Control(on_phase=told.append, on_ready=lambda: told.append("over"))
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(engine.generate, [Conversation((), Sampling(0.0, 1))], control) for _ in range(4)]
+        while len(told) < 4:
+            time.sleep(0.001)
+        assert not any(future.done() for future in asked)
+        gate.set()
+        assert [future.result(WAIT_S)[0].text for future in asked] == ["reply"] * 4
+    assert (len(n_loads), told) == (1, ["loading weights"] * 4 + ["over"] * 4)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from engine.errors import EngineUnavailable, InvalidGeneration, OffloadUnsupport
 from engine.interface import Control, EngineState, Sampling
 from engine.remote import RemoteEngine
 from settings import EngineSettings
-from tests.scripted_openai import MODEL, MODELS, ScriptedOpenAI, answers, goes_on, refuses
+from tests.mcp_results import Json
+from tests.scripted_openai import MODEL, MODELS, Request, ScriptedOpenAI, answers, goes_on, refuses
 from tests.unit.engine.remote_samples import KEY, answer, engine_for
 
 ROOT = Path(__file__).parents[3]
@@ -151,3 +153,57 @@ def test_closing_from_another_thread_ends_a_generation(server: ScriptedOpenAI) -
     closer.join()
     with pytest.raises(EngineUnavailable, match="shutting down"):
         answer(engine)
+
+
+# Several callers at a time
+
+
+@pytest.mark.parametrize("n_callers", [8, 40])
+def test_generations_of_several_callers_are_in_flight_together(server: ScriptedOpenAI, n_callers: int) -> None:
+    together = threading.Barrier(n_callers)
+
+    def answers_when_all_are_there(request: Request, fields: Json) -> None:
+        together.wait(30)
+        server.honest(request, fields)
+
+    server.script(*[answers_when_all_are_there] * n_callers)
+    engine = RemoteEngine(EngineSettings(base_url=server.url), n_callers=n_callers)
+    with ThreadPoolExecutor(n_callers) as pool:
+        asked = [pool.submit(answer, engine, text=f"{number} two") for number in range(n_callers)]
+        assert [future.result(60).text for future in asked] == [f"{number} two" for number in range(n_callers)]
+    assert [path for path, _ in server.seen].count(MODELS) == 1
+    engine.close()
+
+
+def test_server_that_is_gone_is_noted_once_and_asked_again_by_the_next(
+    server: ScriptedOpenAI, engine: RemoteEngine
+) -> None:
+    engine.load()
+    server.script(refuses(401, "no key"))
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(answer, engine) for _ in range(4)]
+        for future in asked:
+            with pytest.raises(EngineUnavailable):
+                future.result(60)
+    assert engine.status().state is EngineState.FAILED
+    server.script(server.honest)
+    assert answer(engine).text == "one two"
+    assert engine.status().state is EngineState.READY
+
+
+def test_release_lets_those_in_flight_end(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waits(request: Request, fields: Json) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        server.honest(request, fields)
+
+    server.script(waits)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(answer, engine)
+        assert begun.wait(30)
+        engine.release()
+        go_on.set()
+        assert asked.result(60).text == "one two"
+    assert engine.status().state is EngineState.UNLOADED

@@ -1,6 +1,8 @@
 """What a session remembers, what it drops, and when the store changes."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from engine.errors import SessionError, UnknownSession
 from engine.interface import ImagePart, Message, TextPart, ToolCall
 from engine.sessions import MAX_ID_CHARACTERS, SessionStore
 from settings import SessionSettings
-from tests.unit.engine.session_samples import MAX_IMAGES, message, picture, say, texts
+from tests.unit.engine.session_samples import MAX_IMAGES, message, picture, say, stored, texts
 
 
 @pytest.fixture
@@ -269,3 +271,18 @@ def test_a_fork_needs_a_name_of_its_own(store: SessionStore, fork_id: str, words
         say(store, session_id, "hi")
     with pytest.raises(SessionError, match=words):
         store.plan("s", [message("user", "two")], MAX_IMAGES, fork=True, fork_id=fork_id)
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_many_threads_may_use_one_store(tmp_path: Path, in_file: bool) -> None:
+    sessions = stored(str(tmp_path / "sessions.db")) if in_file else SessionStore(SessionSettings())
+
+    def converse(name: str) -> None:
+        for number in range(10):
+            say(sessions, name, str(number), picture(number))
+            assert name in [row.id for row in sessions.list()]
+            assert sessions.get(name).n_messages == 2 * number + 2 - (2 * max(0, number - 3))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(converse, "abcdefgh"))
+    assert sorted(row.id for row in sessions.list()) == list("abcdefgh")

@@ -44,3 +44,17 @@ def test_preload_loads_and_leaves_the_phase(desk: Desk) -> None:
     desk.services.preload(phases.append)
     assert phases == ["importing vLLM", "loading weights", None]
     assert desk.engine.n_loads == 1
+
+
+def test_calls_that_only_tell_something_wait_for_nothing_and_those_that_change_the_engine_for_all() -> None:
+    told = {tool.name for tool in TOOLS if tool.at_once}
+    assert {"model_info", "get_gpu_status", "get_model_status", "job_status", "list_jobs", "cancel_batch"} <= told
+    assert {tool.name for tool in TOOLS if tool.exclusive} == {"offload_gpu", "release_gpu", "update_gpu_timeout"}
+    assert all(tool.at_once for tool in TOOLS if tool.about_jobs)
+
+
+def test_turns_of_a_session_and_of_its_copy_come_one_after_another(desk: Desk) -> None:
+    chat = desk.toolbox.turn("chat_completion", {"session_id": "a", "fork_session_id": "b", "messages": []})
+    assert chat.keys == {"a", "b"}
+    assert desk.toolbox.turn("get_session", {"session_id": "a"}).keys == {"a"}
+    assert desk.toolbox.turn("chat_completion", {"session_id": 5}).keys == frozenset()

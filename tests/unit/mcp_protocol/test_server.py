@@ -9,7 +9,7 @@ from mcp_protocol.stdio import LineTooLong
 from mcp_protocol.work_queue import Task
 from tests.mcp_results import LEGACY, MODERN, REVISIONS, Json, check_result, envelope, text_of
 from tests.unit.mcp_protocol.conftest import MakeHost
-from tests.unit.mcp_protocol.host import NO_ID, Host, modern
+from tests.unit.mcp_protocol.host import NO_ID, WAIT_S, Host, modern
 
 ONE_OF_EACH: list[tuple[str, Json]] = [
     ("ping", {}),
@@ -531,3 +531,30 @@ def test_failed_start_work_does_not_stop_the_worker(make_host: MakeHost) -> None
     host = make_host(on_start=Task("preload", fail))
     host.initialize()
     host.drain()
+
+
+# Many calls
+
+
+def test_call_beyond_the_queue_is_told_so_at_once_and_the_others_are_answered_in_order(make_host: MakeHost) -> None:
+    host = make_host(max_queue=2)
+    host.call("wait", request_id="first")
+    assert host.gates.running.wait(WAIT_S)
+    for request_id in ("a", "b", "too many"):
+        host.call("echo", {"text": "x"}, request_id=request_id)
+    answer = host.next()
+    assert (answer["id"], answer["result"]["isError"]) == ("too many", True)
+    assert "busy: 2 calls wait, and VLLM_MAX_QUEUE" in text_of(answer)
+    host.gates.go_on.set()
+    assert [host.next()["id"] for _ in range(3)] == ["first", "a", "b"]
+    host.assert_silent()
+
+
+def test_replies_come_as_they_are_ready_where_several_calls_may_run(make_host: MakeHost) -> None:
+    host = make_host(max_concurrent=2)
+    host.call("wait", request_id="long")
+    assert host.gates.running.wait(WAIT_S)
+    host.call("echo", {"text": "x"}, request_id="short")
+    assert host.next()["id"] == "short"
+    host.gates.go_on.set()
+    assert host.next()["id"] == "long"

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from mcp_protocol.call import Call
-from mcp_protocol.turn import Turn
+from mcp_protocol.lineup import AT_ONCE_WORKERS
+from mcp_protocol.turn import AT_ONCE, Turn
 from mcp_protocol.versions import Revision
-from mcp_protocol.work_queue import GRACE_S, IdleTask, Task, WorkQueue
+from mcp_protocol.work_queue import GRACE_S, IdleTask, QueueFull, Task, WorkQueue
 
 WAIT_S = 30.0
 
@@ -18,14 +19,15 @@ WAIT_S = 30.0
 class Bench:
     """A queue whose calls are functions, looked up by the tool's name."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.done: list[Any] = []
+        self.n_running = threading.Semaphore(0)
         self.idle = threading.Semaphore(0)
         self.gate = threading.Event()
         self.running = threading.Event()
         self.idle_due_s: float | None = None
         idle_task = IdleTask(Task("rest", self._rest), lambda: self.idle_due_s)
-        self.queue = WorkQueue(self._run_call, lambda task: task.run(), self.idle.release, idle_task)
+        self.queue = WorkQueue(self._run_call, lambda task: task.run(), self.idle.release, idle_task, **options)
 
     def _rest(self, enter_phase: Any) -> None:
         self.done.append("rest")
@@ -47,6 +49,7 @@ class Bench:
             call.enter_phase("loading weights")
         if call.tool != "note":
             self.running.set()
+            self.n_running.release()
             while not self.gate.wait(0.002) and not (call.tool == "obedient" and call.cancelled()):
                 pass
         if call.claim():
@@ -318,3 +321,187 @@ def test_queue_without_a_moment_never_rests(bench: Bench) -> None:
     bench.wait_idle(1)
     assert not bench.idle.acquire(timeout=0.05)
     assert bench.done == [1]
+
+
+# A full queue
+
+
+def test_call_beyond_the_limit_is_refused_and_the_others_keep_their_order() -> None:
+    bench = Bench(max_waiting=3)
+    bench.call(0, "stubborn")
+    assert bench.running.wait(WAIT_S)
+    for number in range(1, 4):
+        bench.call(number)
+    with pytest.raises(QueueFull, match=r"3 calls wait, and VLLM_MAX_QUEUE allows no more"):
+        bench.call(4)
+    bench.queue.put(Task("own work", lambda enter_phase: bench.done.append("task")))  # the server's own is no call
+    assert bench.queue.cancel(2) is not None
+    bench.call(5)  # in the place of the cancelled one
+    bench.gate.set()
+    bench.wait_idle(5)
+    assert bench.done == [0, 1, 3, "task", 5]
+
+
+def test_full_queue_leaves_room_for_what_does_not_wait_in_it() -> None:
+    bench = Bench(n_workers=2, max_waiting=3)
+    begin(bench, "a", "b")
+    for number in range(3):
+        bench.call(number)
+    with pytest.raises(QueueFull):
+        bench.call(3)
+    bench.call("told", turn=AT_ONCE)
+    bench.wait_idle(1)
+    assert bench.done == ["told"]
+    bench.gate.set()
+    bench.wait_idle(5)
+
+
+# Several workers
+
+
+@pytest.fixture
+def wide() -> Iterator[Bench]:
+    """A bench with three workers, which are let go at the end."""
+    bench = Bench(n_workers=3)
+    yield bench
+    bench.gate.set()
+
+
+def begin(bench: Bench, *request_ids: Any, tool: str = "stubborn", **options: Any) -> list[Call]:
+    """Calls that run until the gate opens; returns when they do."""
+    calls = [bench.call(request_id, tool, **options) for request_id in request_ids]
+    for _ in calls:
+        assert bench.n_running.acquire(timeout=WAIT_S)
+    return calls
+
+
+def test_calls_overtake_one_that_takes_long(wide: Bench) -> None:
+    begin(wide, 1)
+    for number in range(2, 50):
+        wide.call(number)
+    wide.wait_idle(48)
+    assert sorted(wide.done) == list(range(2, 50))
+
+
+def test_every_call_runs_once_whatever_holds_it_up(wide: Bench) -> None:
+    wide.gate.set()
+    turns = [Turn(), Turn(exclusive=True), AT_ONCE, *(Turn(frozenset([key])) for key in "ab")]
+    for number in range(500):
+        wide.call(number, turn=turns[number * 7 % 5])
+    wide.wait_idle(500)
+    assert sorted(wide.done) == list(range(500))
+    for key in (3, 4):  # those with a key in common, and the exclusive ones, in order
+        ordered = [number for number in wide.done if number * 7 % 5 == key]
+        assert ordered == sorted(ordered)
+
+
+def test_what_is_at_once_is_answered_while_all_workers_are_busy(wide: Bench) -> None:
+    begin(wide, 1, 2, 3)
+    wide.call(4)
+    wide.call(5, turn=AT_ONCE)
+    wide.wait_idle(1)
+    assert wide.done == [5]
+
+
+def test_exclusive_call_waits_and_is_waited_for(wide: Bench) -> None:
+    begin(wide, 1, 2)
+    wide.call(3, turn=Turn(exclusive=True))
+    wide.call(4)
+    wide.queue.put(Task("own", lambda enter_phase: wide.done.append("at once"), at_once=True))
+    wide.wait_idle(1)
+    assert wide.done == ["at once"]
+    wide.gate.set()
+    wide.wait_idle(4)
+    assert wide.done[3:] == [3, 4]
+
+
+def test_jobs_are_waited_for_until_a_call_about_them_finds_no_thread(wide: Bench) -> None:
+    about_jobs = Turn(at_once=True, about_jobs=True)
+    (maker,) = begin(wide, "maker")
+    waiting = begin(wide, *range(AT_ONCE_WORKERS - 1), turn=about_jobs)
+    begin(wide, "last", turn=about_jobs)
+    assert not maker.hurried()
+    wide.call("one more", turn=about_jobs)
+    assert maker.hurried()
+    assert waiting[0].hurried()
+
+
+def test_cancelling_finds_the_oldest_of_equal_ids(wide: Bench) -> None:
+    first, second, _ = begin(wide, 1, 1, 2)
+    assert wide.queue.cancel(1) is first
+    assert wide.queue.cancel(1) is second
+    assert wide.queue.cancel(1) is None
+
+
+def test_deadlines_pass_by_calls_that_go_on(wide: Bench) -> None:
+    begin(wide, 1, 2)
+    begin(wide, 3, timeout_s=5, arrived_ago_s=5 + GRACE_S + 1)
+    wide.call(4, timeout_s=5, arrived_ago_s=6)
+    soon = wide.call(5, timeout_s=5)
+    assert [request_id for request_id, _ in wide.overdue()] == [3, 4]
+    assert wide.queue.next_deadline_s() == soon.deadline_s
+
+
+def test_call_that_loads_beside_others_is_told_so_at_its_deadline(wide: Bench) -> None:
+    begin(wide, 1)
+    begin(wide, 2, 3, tool="load", timeout_s=5, arrived_ago_s=6)
+    wide.call(4, timeout_s=5, arrived_ago_s=6)
+    answers = wide.overdue()
+    assert sorted(request_id for request_id, _ in answers) == [2, 3, 4]
+    assert all("still loading: loading weights" in text for _, text in answers)
+
+
+def test_stop_waits_for_all_that_obey_and_claims_the_rest(wide: Bench) -> None:
+    begin(wide, 1, 2, tool="obedient")
+    begin(wide, 3, tool="load")
+    wide.call(4)
+    assert sorted(call.request_id for call in wide.queue.stop(WAIT_S)) == [3, 4]
+    assert sorted(wide.done) == [1, 2]
+
+
+def test_queue_is_drained_when_all_that_run_are_done(wide: Bench) -> None:
+    begin(wide, 1, 2)
+    wide.call(3)
+    wide.wait_idle(1)
+    assert not wide.queue.drained
+    wide.gate.set()
+    wide.wait_idle(2)
+    assert wide.queue.drained
+
+
+def test_idle_task_waits_until_nothing_runs_and_is_waited_for(wide: Bench) -> None:
+    wide.idle_due_s = time.monotonic() - 1
+    begin(wide, 1, 2)
+    wide.call(3)
+    wide.wait_idle(1)
+    assert wide.done == [3]
+    wide.gate.set()
+    wide.wait_idle(3)
+    assert wide.done[-1] == "rest"
+    assert not wide.idle.acquire(timeout=0.05)
+    wide.call(4)
+    wide.wait_idle(2)
+    assert wide.done[-2:] == [4, "rest"]
+
+
+def test_idle_task_is_not_due_any_more_when_others_have_worked_meanwhile(wide: Bench) -> None:
+    wide.idle_due_s = time.monotonic() + 0.1
+    begin(wide, 1)
+    wide.call(2)
+    wide.wait_idle(1)
+    wide.gate.set()
+    wide.wait_idle(1)
+    wide.idle_due_s = time.monotonic() + 60  # the model was used
+    time.sleep(0.2)
+    assert sorted(wide.done) == [1, 2]
+
+
+def test_a_thousand_calls_start_no_more_threads_than_they_need(wide: Bench) -> None:
+    before = threading.active_count()
+    begin(wide, "a", "b", "c")
+    for number in range(1000):
+        wide.call(number)
+    assert threading.active_count() - before <= 3 + AT_ONCE_WORKERS
+    wide.gate.set()
+    wide.wait_idle(1003)
+    assert len(set(wide.done)) == 1003
