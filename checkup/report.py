@@ -50,6 +50,7 @@ def checks(tell: Tell | None) -> tuple[tuple[str, Check], ...]:
         ("profiles", servers.profiles),
         ("images", servers.images),
         ("video", servers.video),
+        ("providers", servers.providers),
         ("output folder", folders.output_folder),
         ("sessions", folders.sessions),
         ("media folders", folders.media_folders),
