@@ -127,8 +127,8 @@ class Conversation:
 
     def _end_streams(self) -> None:
         cancels = [
-            encoded({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": due.key[1]}})
-            for due in self.ledger.streams()
+            encoded({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": request_id}})
+            for request_id in {due.key: due.key[1] for due in self.ledger.streams()}.values()
         ]
         self.ledger.expect(b"".join(cancels))
         self.server.send_bytes(b"".join(cancels))

@@ -100,8 +100,10 @@ class Ledger:
         return [due for account in accounts for due in account.missing(with_streams=False) if due.when == "now"]
 
     def streams(self) -> Iterator[Due]:
-        """The requests that opened streams, each answered when the server ends."""
-        return (due for due in self.open(with_streams=True) if due.when == "stream")
+        """The requests that opened streams, each answered when the server ends, and those that may still be open: a
+        cancellation may have meant another request of the same id."""
+        dues = (due for account in self._accounts.values() for due in account.dues)
+        return (due for due in dues if due.when == "stream" and not due.forgotten)
 
     def _check_answer(self, message: Json) -> None:
         key = key_of(message["id"]) if "id" in message else NO_ID

@@ -26,12 +26,15 @@ class Finding:
     seed: int
     violation: Violation
     stream: Stream | None
+    alone: bool = False
+    """Whether the stream breaks it in a process of its own; else what came before matters too."""
     n_at_once: int = 1
 
     def __str__(self) -> str:
         lines = [
             f"{self.violation}",
             f"again: python -m tests.fuzz --messages 1 --seed {self.seed} --at-once {self.n_at_once}",
+            *([] if self.alone else ["not broken by this stream alone: an earlier one matters too"]),
         ]
         if self.stream is not None:
             lines += [f"version {self.stream.version}, cuts {self.stream.cuts}, lines:"]
@@ -116,7 +119,7 @@ def _smallest(campaign: Campaign, stream: Stream, finding: Finding) -> Finding:
                 if violation is not None:
                     break
             if violation is not None:
-                stream, finding = smaller, Finding(finding.seed, violation, smaller)
+                stream, finding = smaller, Finding(finding.seed, violation, smaller, alone=True)
                 break
         else:
             n_lines //= 2
