@@ -81,7 +81,8 @@ class Conversation:
         except BrokenPipeError:
             raise Violation("crashed", self.server.stderr[-3_000:]) from None
         self._settle(f"ping{self.next_id}", f"call{self.next_id}")
-        self._end_streams()
+        if stream.version != FRESH:  # a process of its own is ended next, and answers its streams then
+            self._end_streams()
         self._check_log()
 
     def end(self) -> None:
