@@ -1,4 +1,4 @@
-"""The options of the command line; everything else is an environment variable, see `settings.py`."""
+"""The options of the command line; everything else is an environment variable, see `settings/`."""
 
 from __future__ import annotations
 

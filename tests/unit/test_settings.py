@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 import command_line
-import setting_kinds
 import settings
-from setting_kinds import Kind
-from settings import DEMO_MODEL, SECTIONS, read, rows
+from settings import DEMO_MODEL, SECTIONS, kinds, read, rows
+from settings.kinds import Kind
 
 GOOD: list[tuple[str, str, str, Any]] = [
     ("server", "VLLM_LOG_LEVEL", "debug", "DEBUG"),
@@ -259,7 +258,7 @@ def test_table_has_every_setting_once_with_all_its_cells() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [(setting_kinds.whole(0), " "), (setting_kinds.number(0, math.inf), "nan"), (setting_kinds.choice("a"), "b")],
+    [(kinds.whole(0), " "), (kinds.number(0, math.inf), "nan"), (kinds.choice("a"), "b")],
 )
 def test_kinds_refuse_by_value_error(kind: Kind, text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
