@@ -91,7 +91,7 @@ class HttpService:
             uvicorn.Config(
                 self.app,
                 log_config=None,
-                log_level="warning",
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
