@@ -76,7 +76,7 @@ def test_python_is_one_that_vllm_takes(
     [
         ({}, State.OK, "pillow 13.0"),
         ({"av": None, "httpx": None}, State.PROBLEM, "httpx, av. Run "),
-        ({"pillow": "9.0"}, State.WARNING, "pillow 9.0 (>=12.3)"),
+        ({"pillow": "9.0"}, State.WARNING, "pillow 9.0 (>=13.0)"),
     ],
 )
 def test_packages(
