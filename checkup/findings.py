@@ -6,7 +6,7 @@ import enum
 import textwrap
 from dataclasses import dataclass
 
-SUBJECT_WIDTH = 14
+SUBJECT_WIDTH = 18
 STATE_WIDTH = 7
 LEAST_TEXT_WIDTH = 40
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from checkup import folders, machine, model, servers
 from checkup.findings import Finding, State, problem, row, summary
+from checkup.providers import providers
 from checkup.transport import transport
 from command_line import LOAD
 from handlers.errors import explain
@@ -50,7 +51,7 @@ def checks(tell: Tell | None) -> tuple[tuple[str, Check], ...]:
         ("profiles", servers.profiles),
         ("images", servers.images),
         ("video", servers.video),
-        ("providers", servers.providers),
+        ("providers", providers),
         ("output folder", folders.output_folder),
         ("sessions", folders.sessions),
         ("media folders", folders.media_folders),

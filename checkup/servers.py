@@ -1,18 +1,14 @@
-"""The servers that others run for us: vLLM-Omni for pictures and for talking videos, and providers of models."""
+"""The servers that others run for us: vLLM-Omni for pictures and for talking videos."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from checkup.findings import Finding, off, ok, problem, warning
-from engine.errors import EngineError
 from omni.errors import OmniError, ServerUnreachable
-from provider_settings import DASHSCOPE, OPENAI, VLLM
 from settings import OmniSettings
 
 if TYPE_CHECKING:
-    from engine.model_server import Listing
-    from engine.providers import Provider
     from handlers.services import Services
     from omni.video_servers import ServerState
 
@@ -62,29 +58,6 @@ def video(services: Services) -> list[Finding]:
         return [off("video", "Not offered: VLLM_TOOLSETS leaves video out.")]
     states = services.jobs.ask(services.video_maker.servers.states())
     return [_video_server(state, services.settings.omni) for state in sorted(states, key=lambda state: state.url)]
-
-
-def providers(services: Services) -> list[Finding]:
-    """Services with more models: whether each that is set up answers and takes its key."""
-    if not services.settings.server.offers("providers"):
-        return [off("providers", "Not offered: VLLM_TOOLSETS leaves providers out.")]
-    others = [provider for provider in services.providers.all if provider.name != VLLM]  # that is the model server
-    told = services.providers.ask([provider for provider in others if provider.facts.missing is None], lambda: False)
-    unset = [provider for provider in others if provider.facts.missing is not None and provider.name not in told]
-    found = [_provider(provider, told[provider.name]) for provider in others if provider.name in told]
-    of_the_file = [provider for provider in unset if provider.name not in (OPENAI, DASHSCOPE)]
-    found += [problem(provider.name, provider.not_configured()) for provider in of_the_file]
-    wanted = [str(provider.facts.missing) for provider in unset if provider not in of_the_file]
-    return found or [off("providers", f"None is configured: set {' or '.join(wanted)} for hosted models.")]
-
-
-def _provider(provider: Provider, told: Listing | EngineError) -> Finding:
-    if isinstance(told, EngineError):
-        return problem(provider.name, str(told))
-    if told.models is None and not provider.facts.models:
-        return warning(provider.name, f"{provider.url} answers and does not tell its models: calls must name one.")
-    n_models = len(provider.models(told))
-    return ok(provider.name, f"{provider.url} answers, with {n_models} model{'s' * (n_models != 1)}.")
 
 
 def _nobody(url: str, *, is_set: bool) -> Finding:

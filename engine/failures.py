@@ -21,6 +21,9 @@ MOST_CHARACTERS = 500
 # The caller's fault. VLLMValidationError is a ValueError in vLLM 0.26 and none in 0.32.
 _REFUSALS = frozenset({"VLLMClientError", "ValueError", "TypeError", "TemplateError", "ChatTemplateResolutionError"})
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|No available memory", re.I)
+_SHORTAGE = re.compile(
+    r"failed to map segment|Cannot allocate memory|can't start new thread|Resource temporarily unavailable|bad_alloc"
+)
 _PARAMETER = re.compile(r"\s*\(parameter=.*\)\s*$", re.S)
 _PYDANTIC = re.compile(r"(?:Value error|Assertion failed), (.*?) \[type=", re.S)
 _ADDRESS = re.compile(r"\s*(?:object )?at 0x[0-9a-fA-F]+|0x[0-9a-fA-F]{6,}")
@@ -70,6 +73,8 @@ def load_failure(error: BaseException, settings: EngineSettings) -> EngineUnavai
     chain = _whole_chain(error)
     if _is_out_of_memory(error):
         return out_of_memory(settings)
+    if _SHORTAGE.search(chain):
+        return _shortage()
     for pattern, text in _LOAD_HINTS:
         if re.search(pattern, chain):
             return EngineUnavailable(f"{FAILED}: {text.format(model=shown_name(settings))}")
@@ -90,7 +95,10 @@ def import_failure(error: BaseException) -> EngineUnavailable:
             f"{FAILED}: {sys.executable} has no vllm. Run scripts/demo once, which installs it beside the server, or "
             "start the server with a Python that has it."
         )
-    if "torchvision" in _whole_chain(error):
+    chain = _whole_chain(error)
+    if _is_out_of_memory(error) or _SHORTAGE.search(chain):
+        return _shortage()
+    if "torchvision" in chain:
         return EngineUnavailable(
             f"{FAILED}: the torchvision of {sys.executable} does not fit its torch. Run scripts/demo, which repairs "
             "that, or uninstall torchvision, torchaudio and torchcodec."
@@ -158,6 +166,13 @@ def forget_frames(error: BaseException) -> None:
         seen.add(id(current))
         traceback.clear_frames(current.__traceback__)
         current = current.__cause__ or current.__context__
+
+
+def _shortage() -> EngineUnavailable:
+    return EngineUnavailable(
+        f"{FAILED}: the system gave the server no more memory or threads. Close other programs, or raise the server's "
+        "limits (ulimit -v and -u, those of its container), and ask again. The log (stderr) has the details."
+    )
 
 
 def _is_a(error: BaseException, names: frozenset[str] | set[str]) -> bool:

@@ -154,9 +154,10 @@ class LocalEngine:
             if self._loop is not None:
                 return
             started = time.monotonic()
+            failed_before = self._lifecycle.state is EngineState.FAILED
             self._lifecycle.move(EngineState.LOADING)
             try:
-                self._load(on_phase, started)
+                self._load(on_phase, started, failed_before)
             except BaseException as error:
                 failure = failures.load_failure(error, self._settings)
                 failures.forget_frames(error)
@@ -203,7 +204,7 @@ class LocalEngine:
         self._drop(EngineState.FAILED, str(failure))
         raise failure
 
-    def _load(self, on_phase: OnPhase, started: float) -> None:
+    def _load(self, on_phase: OnPhase, started: float, failed_before: bool) -> None:
         arguments.model_path(self._settings)
         ranks = adapters.ranks_of(self._settings.lora_modules)
         self._children.watch()
@@ -218,6 +219,8 @@ class LocalEngine:
             from vllm.platforms import current_platform
         except Exception as error:
             raise failures.import_failure(error) from None
+        if failed_before:  # vLLM goes on without its compiled part when that finds no memory, and never tries it again
+            current_platform.import_kernels()
         names = {field.name for field in dataclasses.fields(EngineArgs)} | {*inspect.signature(vllm.LLM).parameters}
         here = current_platform.supported_quantization or QUANTIZATION_METHODS  # few platforms name theirs
         methods = [method for method in QUANTIZATION_METHODS if method in here]

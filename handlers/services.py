@@ -220,8 +220,19 @@ class Services:
         return IdleTimeout(self.settings.engine.idle_timeout_s)
 
     def idle_due_s(self) -> float | None:
-        """The moment (`time.monotonic()`) at which the model was idle for too long; asked after every call."""
-        return self.idle_timeout.due_s(self.engine.status()) if "engine" in self.__dict__ else None
+        """The moment (`time.monotonic()`) at which the model was idle for too long; asked after every call.
+
+        Never raises: with the worker, all calls to come would be lost.
+        """
+        if "engine" not in self.__dict__:
+            return None
+        try:
+            return self.idle_timeout.due_s(self.engine.status())
+        except Exception:  # its module could not be imported: no memory, or too many open files
+            from mcp_protocol import log
+
+            log.log_failure("the idle timeout")
+            return None
 
     def give_back_memory(self, enter_phase: Callable[[str | None], None]) -> None:
         """Offloads or releases the model because nobody uses it."""

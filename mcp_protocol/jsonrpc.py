@@ -71,6 +71,8 @@ def parse(line: bytes) -> Message:
         raise ProtocolError(PARSE_ERROR, "Parse error: the JSON is nested too deeply") from None
     except ValueError as error:
         raise ProtocolError(PARSE_ERROR, f"Parse error: {error}") from None
+    except MemoryError:
+        raise ProtocolError(INTERNAL_ERROR, "Internal error: no memory to read a message of this size") from None
     return Batch(value) if isinstance(value, list) else message_of(value)
 
 

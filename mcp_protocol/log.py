@@ -1,13 +1,15 @@
 """The log: short lines on stderr or in a file, never a reason for the server to stand still.
 
-Some hosts never read the stderr they gave us, and a pipe holds 64 KiB: whoever writes beyond that waits for ever. So
-when stderr is a pipe or a socket, everything in the process writes into a pipe of our own; one thread empties it and
-a second one hands on what the host takes, dropping and counting the rest.
+Some hosts never read the stderr they gave us, and a pipe holds 64 KiB: whoever writes beyond that waits for ever. And
+where a file takes no more, because its disk is full, a print of some library fails, and with it whatever printed. So
+unless stderr is a terminal, everything in the process writes into a pipe of our own; one thread empties it and a
+second one hands on what the host or the file takes, dropping and counting the rest.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -22,6 +24,8 @@ PIPE_BYTES = 1 << 20
 BACKLOG_BYTES = 1 << 20
 """What waits for a host that is slow; beyond it, new output is dropped."""
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What a file says that may take more again later."""
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 _threshold = _LEVELS["INFO"]
 _pump: _Pump | None = None
@@ -41,9 +45,7 @@ def configure(level: str, log_file: str) -> str | None:
             os.dup2(fd, 2)
             os.dup2(fd, 1)
             os.close(fd)
-            return None
-    mode = os.fstat(2).st_mode
-    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+    if log_file or not stat.S_ISCHR(os.fstat(2).st_mode):
         _pump = _Pump()
     return problem
 
@@ -127,11 +129,14 @@ class _Pump:
                 data = self._waiting[0]
                 dropped, self._n_dropped_bytes = self._n_dropped_bytes, 0
             if dropped:
-                data = f"[{dropped} bytes of log dropped: nobody read them]\n".encode() + data
+                data = f"[{dropped} bytes of log dropped: nobody took them]\n".encode() + data
             try:
                 _write_all(self._host_fd, data)
-            except OSError:
-                return  # the host closed its end; _collect goes on and drops
+            except OSError as error:
+                if error.errno not in _FULL:
+                    return  # the host closed its end; _collect goes on and drops
+                with self._changed:
+                    self._n_dropped_bytes += dropped + len(self._waiting[0])
             with self._changed:
                 self._n_waiting_bytes -= len(self._waiting.popleft())
                 self._changed.notify_all()

@@ -106,6 +106,8 @@ class Server:
         try:
             if isinstance(line, LineTooLong):
                 text = f"Invalid Request: a line longer than {self._max_line_bytes} bytes (VLLM_MAX_LINE_BYTES)"
+                if line.no_memory:
+                    text = "Invalid Request: there was no memory for a line of this length"
                 raise ProtocolError(jsonrpc.INVALID_REQUEST, text)
             message = jsonrpc.parse(line)
         except ProtocolError as error:

@@ -23,7 +23,10 @@ class ReaderGone(Exception):
 
 
 class LineTooLong:
-    """Stands for a line that was longer than the limit and has been skipped."""
+    """Stands for a line that was longer than the limit, or than the memory there was, and has been skipped."""
+
+    def __init__(self, no_memory: bool = False) -> None:
+        self.no_memory = no_memory
 
 
 class Wire(Outlet):
@@ -89,6 +92,7 @@ class LineSplitter:
         self._max_bytes = max_bytes
         self._line = bytearray()
         self._skipping = False
+        self._no_memory = False
 
     def feed(self, data: bytes) -> Iterator[bytes | LineTooLong]:
         """Yields the lines that `data` completes, without line ends; blank ones are passed over."""
@@ -104,19 +108,33 @@ class LineSplitter:
 
     def _end_line(self, rest: bytes) -> Iterator[bytes | LineTooLong]:
         self._add(rest)
-        line, skipped = bytes(self._line.strip()), self._skipping
-        self._line, self._skipping = bytearray(), False
+        line = self._taken()
+        skipped, no_memory = self._skipping, self._no_memory
+        self._line, self._skipping, self._no_memory = bytearray(), False, False
         if skipped:
-            yield LineTooLong()
+            yield LineTooLong(no_memory)
         elif line:
             yield line
+
+    def _taken(self) -> bytes:
+        try:
+            return bytes(self._line.strip())
+        except MemoryError:
+            self._skip(no_memory=True)
+            return b""
 
     def _add(self, part: bytes) -> None:
         if self._skipping:
             return
-        self._line += part
+        try:
+            self._line += part
+        except MemoryError:
+            self._skip(no_memory=True)
         if len(self._line) > self._max_bytes:
-            self._line, self._skipping = bytearray(), True
+            self._skip()
+
+    def _skip(self, no_memory: bool = False) -> None:
+        self._line, self._skipping, self._no_memory = bytearray(), True, no_memory
 
 
 def _wait_for(fd: int, event: int) -> None:

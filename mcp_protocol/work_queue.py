@@ -108,7 +108,7 @@ class WorkQueue:
             self._n_threads += more
         self._ready.put(None)
         if more:
-            threading.Thread(target=self._work, name="worker", daemon=True).start()
+            self._start_thread(item)
 
     def cancel(self, request_id: Any, connection: Connection | None = None) -> Call | None:
         """Cancels a client's oldest unanswered call with this id, and returns it; None when there is none.
@@ -174,6 +174,23 @@ class WorkQueue:
             hurried = [call for call in running if call.phase is None]  # nothing can hurry a load
             self._changed.wait_for(lambda: not any(call in self._lineup.running for call in hurried), timeout_s)
         return [call for call in (*running, *waiting) if isinstance(call, Call) and call.claim()]
+
+    def _start_thread(self, item: Call | Task) -> None:
+        """Starts one more thread for an item; where the system gives none, those that are there have to do.
+
+        Raises: `RuntimeError` when there are none; then the item, if it is a call, is not run.
+        """
+        try:
+            threading.Thread(target=self._work, name="worker", daemon=True).start()
+        except RuntimeError:
+            with self._changed:
+                self._n_threads -= 1
+                served = self._n_threads > 0
+            if served:
+                return
+            if isinstance(item, Call):
+                item.settled = item.claim()
+            raise
 
     def _make_room(self, item: Call | Task, max_waiting: int) -> None:
         """Raises `QueueFull` unless there is room when those are not counted that were cancelled, or that do not stand

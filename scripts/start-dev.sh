@@ -28,7 +28,7 @@ folders=("$root")
 for package in "$root"/*/__init__.py; do
   package=${package%/__init__.py}
   case ${package##*/} in tests | benchmarks | omni_cpu) continue ;; esac
-  while IFS= read -r folder; do folders+=("$folder"); done < <(find "$package" -type d ! -name __pycache__)
+  while IFS= read -r folder; do folders+=("$folder"); done <<<"$(find "$package" -type d ! -name __pycache__)"
 done
 printf -v command '%q ' "$root/scripts/start.sh" "$@"
 exec "$python" -m watchfiles --filter python --target-type command --non-recursive --verbosity warning \

@@ -16,7 +16,7 @@ from tests.e2e.server_process import LOAD_S, ROOT, SERVER, ServerProcess, assert
 from tests.scripted_omni import ScriptedOmni
 from tests.scripted_openai import ScriptedOpenAI
 
-ROW = re.compile(r"(\S.{0,13}\S) +(ok|warning|problem|off) +(.+)")
+ROW = re.compile(r"(\S.*?) +(ok|warning|problem|off) +(.+)")
 NOBODY = "http://127.0.0.1:1"
 
 Rows = dict[str, tuple[str, str]]
@@ -103,6 +103,20 @@ def test_options_of_the_command_line_are_checked_too(tmp_path: Path) -> None:
     _, rows, _ = check(tmp_path, "--check", "--vllm-url", NOBODY, "--output-dir", str(tmp_path / "here"))
     assert rows["images"][0] == "problem"
     assert str(tmp_path / "here") in rows["output folder"][1]
+
+
+def test_transport_and_providers_are_checked(tmp_path: Path) -> None:
+    with ScriptedOpenAI() as service:
+        _, rows, _ = check(
+            tmp_path,
+            *("--check", "--transport", "http", "--host", "0.0.0.0", "--port", "0"),
+            OPENAI_API_KEY="sesame",
+            OPENAI_BASE_URL=service.url,
+        )
+    assert rows["transport"][0] == "problem"
+    assert "Set VLLM_HTTP_TOKENS" in rows["transport"][1]
+    assert rows["provider openai"] == ("ok", f"{service.url} answers; models: 1.")
+    assert rows["provider dashscope"][0] == "off"
 
 
 def test_python_without_the_packages_is_told_how_to_get_them(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ the compiling of all that is installed. The packages themselves are the project'
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -198,6 +199,55 @@ def test_image_does_not_start_without_a_token_and_says_why(image: Image) -> None
     with Container(image) as container:
         assert container.process.wait(LOAD_S) == 2
         assert "Set VLLM_HTTP_TOKENS" in container.log
+
+
+def test_settings_in_the_file_beside_the_server_hold(image: Image) -> None:
+    file = image.app / ".env"
+    file.write_text("VLLM_DTYPE=int3  # no such type\n")
+    try:
+        done = subprocess.run(
+            [image.app / "scripts" / "start.sh", "--check"],
+            env=client_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LOAD_S,
+        )
+    finally:
+        file.unlink()
+    assert done.returncode == 1
+    assert "VLLM_DTYPE is 'int3'" in done.stdout
+
+
+def test_development_starts_the_server_again_when_a_file_changes(image: Image) -> None:
+    log = image.root / "dev.log"
+
+    def wait_for(text: str, n_times: int) -> None:
+        until_s = time.monotonic() + LOAD_S
+        while log.read_text().count(text) < n_times:
+            assert time.monotonic() < until_s, log.read_text()
+            time.sleep(0.02)
+
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [image.app / "scripts" / "start-dev.sh", "--port", "0"],
+            env=client_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    try:
+        wait_for("listening at", 1)
+        (image.app / "engine" / "errors.py").touch()
+        wait_for("listening at", 2)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=EXIT_S)
+        wait_for("shutting down", 2)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def test_dockerfile_is_as_its_linter_wants_it() -> None:

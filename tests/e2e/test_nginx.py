@@ -155,11 +155,10 @@ def test_events_come_while_the_answer_is_in_the_making(proxy: Path, session: str
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         first = next_event(answer)
         assert first["method"] == "notifications/progress"
-        with asked(
-            proxy, "POST", "/mcp", json.dumps(ASK_INFO).encode(), **HEADERS, **{"Mcp-Session-Id": session}
-        ) as now:
-            info = json.loads(now.read())["result"]["structuredContent"]
-        assert info["server_state"] == "loading"
+        reading = {"jsonrpc": "2.0", "id": 8, "method": "resources/read", "params": {"uri": "vllm://model"}}
+        with posted(reading, proxy, **{"Mcp-Session-Id": session}) as now:  # answered while others wait for the model
+            (content,) = json.loads(now.read())["result"]["contents"]
+        assert json.loads(content["text"])["server_state"] == "loading"
         last = first
         while "result" not in last:
             last = next_event(answer)

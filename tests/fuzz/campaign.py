@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import termios
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -155,11 +156,11 @@ class Conversation:
 class Campaign:
     """Streams to one process as long as it keeps its promises, and to another one after it broke one.
 
-    Arguments: how many calls the process runs at once.
+    Arguments: more of the process's environment.
     """
 
-    def __init__(self, n_at_once: int = 1) -> None:
-        self._n_at_once = n_at_once
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._extra = environment or {}
         self.tally = Tally()
         self._resources = contextlib.ExitStack()
         self._current: Conversation | None = None
@@ -174,14 +175,15 @@ class Campaign:
         self._environment = {
             **SECRETS,
             "OMNI_URL": omni.url,
+            "OPENAI_BASE_URL": "http://127.0.0.1:9",
             "OMNI_OUTPUT_DIR": str(self._output_folder),
             "OMNI_JOB_TTL": "3",
             "OMNI_TIMEOUT": "5",
             "VLLM_MAX_LINE_BYTES": str(MAX_LINE_BYTES),
-            "VLLM_MAX_CONCURRENT": str(self._n_at_once),
             "VLLM_MAX_SESSIONS": "20",
             "VLLM_LOG_LEVEL": "WARNING",
             "VLLM_TOOL_PARSER": "hermes",
+            **self._extra,
         }
         with ServerProcess(self._environment, program=PROGRAM) as server:
             self.tools: list[Json] = server.request("tools/list")["result"]["tools"]

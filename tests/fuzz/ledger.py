@@ -122,8 +122,12 @@ class Ledger:
         if method == "notifications/progress":
             token = key_of(params.get("progressToken"))
             open_accounts = (account for account in self._accounts.values() if not account.settled)
-            if not any(due.token == token for account in open_accounts for due in account.dues):
+            told = [due for account in open_accounts for due in account.dues if due.token == token]
+            if not told:
                 raise Violation("wrong", f"progress of no call in flight: {_shown(message)}")
+            if len(told) == 1 and params["progress"] <= told[0].progress:
+                raise Violation("wrong", f"progress that does not grow: {_shown(message)}")
+            told[0].progress = params["progress"]
         elif method not in self._oracle.asked_for | self._asked_before:
             raise Violation("wrong", f"nobody asked for {_shown(message)}")
 

@@ -46,7 +46,7 @@ class Due:
 
     `when` is "now", "queued" (a cancellation may take it away) or "stream" (answered when the server ends). A `held`
     call ends only by being cancelled. `excused` means that a cancellation has taken it away, or came too late;
-    `forgotten` that this was before the last stream.
+    `forgotten` that this was before the last stream. `progress` is the last figure told of it.
     """
 
     key: Key
@@ -59,6 +59,7 @@ class Due:
     token: Key | None = None
     excused: bool = False
     forgotten: bool = False
+    progress: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class Oracle:
         if method.endswith("/list"):
             return [RESULT] if params.get("cursor") is None else [RESULT, PARAMS]
         if method == "resources/read" or "subscribe" in method:
-            return [RESULT, PARAMS, NOT_FOUND, REQUEST] if isinstance(params.get("uri"), str) else [PARAMS]
+            return [RESULT, PARAMS, NOT_FOUND, REQUEST] if isinstance(params.get("uri"), str) else [PARAMS, REQUEST]
         return [RESULT, PARAMS] if method != "subscriptions/listen" else [RESULT, PARAMS, REQUEST]
 
     def _follow(self, due: Due, params: Json, meta: Json) -> None:

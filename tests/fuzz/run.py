@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import hypothesis
@@ -46,11 +47,14 @@ class Report:
     took_s: float
 
 
-def run(n_messages: int, seed: int, n_at_once: int = 1) -> Report:
-    """Plays at least so many messages, or up to the first broken promise, with so many calls at once."""
+def run(n_messages: int, seed: int, n_at_once: int = 1, environment: Mapping[str, str] | None = None) -> Report:
+    """Plays at least so many messages, or up to the first broken promise, with so many calls at once.
+
+    `environment` is what the process gets besides.
+    """
     began_s = time.monotonic()
     finding = None
-    with Campaign(n_at_once) as campaign:
+    with Campaign({"VLLM_MAX_CONCURRENT": str(n_at_once), **(environment or {})}) as campaign:
         drawn = streams(campaign.tools, campaign.pictures)
         while finding is None and campaign.tally.n_messages < n_messages:
             finding = _round(campaign, drawn, seed)

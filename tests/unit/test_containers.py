@@ -119,7 +119,7 @@ def test_context_has_every_room_of_the_server() -> None:
 @pytest.mark.parametrize("name", COMPOSE)
 def test_compose_file_names_settings_and_folders_that_there_are(name: str) -> None:
     for service in compose(name, TOKENS)["services"].values():
-        assert set(service.get("environment", {})) <= VARIABLES | {"VLLM_HTTP_TOKENS"}
+        assert set(service.get("environment", {})) <= VARIABLES
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
             assert source in ("models", "data") or (ROOT / source).is_file(), volume
@@ -203,4 +203,4 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 def test_variables_of_the_unit_are_settings() -> None:
     text = (ROOT / "deploy" / "vllm-mcp-server.service").read_text()
     names = set(re.findall(r"^Environment=([A-Z_]+)=", text, re.MULTILINE))
-    assert names <= VARIABLES | {"HOME", "VLLM_ENV_FILE"}
+    assert names <= VARIABLES | {"HOME"}

@@ -56,8 +56,8 @@ def test_row_is_one_line_unless_the_terminal_is_narrow() -> None:
     assert "\n" not in row(finding, None)
     lines = row(finding, 80).split("\n")
     assert len(lines) == 3
-    assert lines[0].startswith("gpu            ok      word")
-    assert all(line.startswith(" " * 23 + "word") and len(line) <= 80 for line in lines[1:])
+    assert lines[0].startswith(f"{'gpu':18} ok      word")
+    assert all(line.startswith(" " * 27 + "word") and len(line) <= 80 for line in lines[1:])
     assert "\n" not in row(finding, 30)
 
 

@@ -11,8 +11,6 @@ import pytest
 from checkup import servers
 from checkup.findings import Finding, State
 from tests.scripted_omni import ScriptedOmni, answers, refuses
-from tests.scripted_openai import MODELS, ScriptedOpenAI
-from tests.scripted_openai import refuses as refuses_chat
 from tests.unit.checkup.conftest import MakeServices
 
 NOBODY = "http://127.0.0.1:1"
@@ -117,33 +115,3 @@ def test_each_video_server_has_a_row(make_services: MakeServices, omni: Scripted
     assert found["video"].state is State.OFF
     assert found["video wan"].state is State.PROBLEM
     assert "Nobody answers there" in found["video wan"].text
-
-
-def test_providers_that_nobody_set_up_are_off(make_services: MakeServices) -> None:
-    found = only(servers.providers(make_services()))
-    assert found.state is State.OFF
-    assert "set OPENAI_API_KEY or DASHSCOPE_API_KEY" in found.text
-    assert only(servers.providers(make_services(VLLM_TOOLSETS="chat"))).state is State.OFF
-
-
-def test_each_provider_that_is_set_up_has_a_row(make_services: MakeServices, tmp_path: Path) -> None:
-    entry = {"name": "lab", "base_url": NOBODY, "api_key_env": "LAB_KEY"}
-    (tmp_path / "config.json").write_text(json.dumps({"providers": [entry, {"name": "gone", "base_url": NOBODY}]}))
-    with ScriptedOpenAI(["a", "b"]) as server:
-        found = servers.providers(
-            make_services(
-                OPENAI_BASE_URL=server.url, OPENAI_API_KEY="sk-sesame", VLLM_CONFIG_FILE=str(tmp_path / "config.json")
-            )
-        )
-        server.script(refuses_chat(401, "no sk-sesame"), path=MODELS)
-        refused = servers.providers(make_services(OPENAI_BASE_URL=server.url, OPENAI_API_KEY="sk-sesame"))
-    assert [(each.subject, each.state) for each in found] == [
-        ("openai", State.OK),
-        ("gone", State.PROBLEM),
-        ("lab", State.PROBLEM),
-    ]
-    assert f"{server.url} answers, with 2 models." in found[0].text
-    assert "set LAB_KEY" in found[2].text
-    assert only(refused).state is State.PROBLEM
-    assert "OPENAI_API_KEY" in only(refused).text
-    assert "sesame" not in only(refused).text

@@ -95,7 +95,13 @@ def test_line_cannot_be_forged() -> None:
 
 def test_log_file_gets_everything_and_is_private(tmp_path: Path) -> None:
     log_file = tmp_path / "log"
-    done = run('assert log.configure("INFO", sys.argv[1]) is None\nlog.log("INFO", "é")\nprint("p")', str(log_file))
+    source = """
+assert log.configure("INFO", sys.argv[1]) is None
+log.log("INFO", "é")
+print("p", flush=True)
+log.flush(60)
+"""
+    done = run(source, str(log_file))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     text = log_file.read_text("utf-8")
     assert "INFO é\n" in text
@@ -103,9 +109,30 @@ def test_log_file_gets_everything_and_is_private(tmp_path: Path) -> None:
     assert log_file.stat().st_mode & 0o777 == 0o600
 
 
+def test_file_on_a_full_disk_fails_nobody_and_what_was_dropped_is_counted(tmp_path: Path) -> None:
+    source = """
+import resource
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, unlimited[1]))
+log.configure("INFO", sys.argv[1])
+for _ in range(20):
+    print("x" * 49, flush=True)
+log.flush(60)
+resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+print("again", flush=True)
+log.flush(60)
+"""
+    done = run(source, str(tmp_path / "log"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    text = (tmp_path / "log").read_text()
+    assert text.startswith("x" * 49)
+    assert "bytes of log dropped" in text
+    assert text.endswith("again\n")
+
+
 def test_log_file_grows(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("before\n")
-    run('log.configure("INFO", sys.argv[1])\nlog.log("INFO", "after")', str(tmp_path / "log"))
+    run('log.configure("INFO", sys.argv[1])\nlog.log("INFO", "after")\nlog.flush(60)', str(tmp_path / "log"))
     first, second = (tmp_path / "log").read_text().splitlines()
     assert (first, second.split()[-1]) == ("before", "after")
 
