@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from settings import LOG_LEVELS, SERVER_NAME, SERVER_VERSION, TRANSPORTS, rows
+from settings import LOG_LEVELS, ROOT, SERVER_NAME, SERVER_VERSION, TRANSPORTS, rows
 
 OPTIONS = {
     "--transport": ("VLLM_TRANSPORT", "|".join(TRANSPORTS), "how clients come"),
@@ -22,20 +22,24 @@ OPTIONS = {
 """Options that stand for a setting: its variable, what the value is called, and what it means."""
 
 
+LOOK, LOAD = "look", "load"
+"""How thorough a check is: whether it also loads the model."""
+
+
 class CommandLine(msgspec.Struct, frozen=True):
-    """What the command line asks for: settings that win over the environment, or a text to print instead."""
+    """What the command line asks for: settings that win over the environment, and maybe a check in place of serving."""
 
     overrides: dict[str, str] = {}
-    print_config: str | None = None
+    check: str | None = None
 
 
 def parse(arguments: Sequence[str]) -> CommandLine:
-    """Reads the options; prints and exits for `--help`, `--version` and for an option it does not know."""
+    """Reads the options; prints and exits for `--help`, `--version`, `--print-config` and unknown options."""
     if not arguments:
         return CommandLine()
     import argparse  # 10 ms that only a start with options pays
 
-    from client_configs import TEMPLATES
+    from client_configs import TEMPLATES, client_config
 
     parser = argparse.ArgumentParser(
         prog=os.path.basename(sys.argv[0]),
@@ -53,7 +57,18 @@ def parse(arguments: Sequence[str]) -> CommandLine:
         choices=TEMPLATES,
         help="print the configuration of a client (%(choices)s) with this folder's paths, and end",
     )
+    parser.add_argument(
+        "--check",
+        nargs="?",
+        const=LOOK,
+        choices=(LOOK, LOAD),
+        help="tell what works and what to do about the rest, and end; --check=load also has the model answer. "
+        "Exit status 1 where something does not work",
+    )
     options = parser.parse_args(arguments)
+    if options.print_config is not None:
+        print(client_config(options.print_config, ROOT))
+        sys.exit()
     given = {"VLLM_LOG_LEVEL": options.log_level, **{row[0]: getattr(options, row[0]) for row in OPTIONS.values()}}
     overrides = {variable: value for variable, value in given.items() if value is not None}
-    return CommandLine(overrides, options.print_config)
+    return CommandLine(overrides, options.check)

@@ -105,6 +105,10 @@ class ServerSettings(msgspec.Struct, frozen=True):
         tuple[str, ...], Setting("VLLM_TOOLSETS", some_of(*TOOL_FAMILIES), "Families of tools to offer.", "all")
     ] = ()
 
+    def offers(self, *families: str) -> bool:
+        """Whether tools of one of these families are offered."""
+        return not self.toolsets or not set(families).isdisjoint(self.toolsets)
+
 
 class HttpSettings(msgspec.Struct, frozen=True):
     """Whether clients come over stdin and stdout or over HTTP, and whom to let in there."""

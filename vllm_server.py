@@ -30,16 +30,15 @@ def main() -> None:
     from command_line import parse
 
     options = parse(sys.argv[1:])
-    if options.print_config is not None:
-        from client_configs import client_config
-
-        print(client_config(options.print_config, ROOT))
-        return
     import settings
     from mcp_protocol import stdio
 
     wire, configured = stdio.guard(), settings.read(os.environ, options.overrides)
     os.environ.update(configured.from_env_file)
+    if options.check is not None:
+        from checkup.report import report
+
+        report(wire, configured, options.check)
     serve(wire, configured)
 
 

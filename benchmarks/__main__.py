@@ -14,6 +14,7 @@ from benchmarks import (
     cancel,
     chat,
     concurrent,
+    fuzz,
     generation,
     gpu,
     images,
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "load": load,
     "session_turns": session_turns,
     "memory": memory,
+    "fuzz": fuzz,
     "gpu": gpu,
 }
 

@@ -178,15 +178,10 @@ class SessionStore:
 
     def commit(self, plan: Plan, answer: Message) -> SessionInfo:
         """Stores a planned turn with its answer; a new session may push out the one created first."""
-        now = self._clock()
-        session = Session(
-            plan.session_id,
-            plan.base.created if plan.base else now,
-            now,
-            plan.system,
-            (*plan.turns, *_turns((*plan.new, answer))),
-        )
+        turns = (*plan.turns, *_turns((*plan.new, answer)))
         with self._lock:
+            now = self._clock()
+            session = Session(plan.session_id, plan.base.created if plan.base else now, now, plan.system, turns)
             self._keeper.save(session, plan.base)
         return SessionInfo(session.n_messages, plan.dropped_messages)
 

@@ -76,7 +76,7 @@ class ImageMaker:
         self.peak_memory_mb: float | None = None
         """What the server said of its memory after its last picture."""
         jobs.at_end(client.close)
-        self._profiles = profiles
+        self.profiles = profiles
         self._served: ServedModel | None = None
         self._served_until_s = 0.0
 
@@ -85,7 +85,7 @@ class ImageMaker:
         if self._served is None or time.monotonic() > self._served_until_s:
             self._served = await self.client.served_model()
             self._served_until_s = time.monotonic() + MODEL_KNOWN_S
-        return KnownModel(self._served.shown, self._served.id, *self._profiles.find(self._served.id, self._served.root))
+        return KnownModel(self._served.shown, self._served.id, *self.profiles.find(self._served.id, self._served.root))
 
     async def plan(
         self,

@@ -62,6 +62,7 @@ class ServerProcess:
         stdin, stdout, stderr: descriptors to use in place of pipes.
         cwd: working folder; an empty one by default.
         wrapper: a command that starts the command it is given, e.g. `CLOSED_STDERR`.
+        program: what to run in place of `vllm_server.py`.
     """
 
     def __init__(
@@ -77,13 +78,14 @@ class ServerProcess:
         stderr: int = subprocess.PIPE,
         cwd: Path | None = None,
         wrapper: Sequence[str] = (),
+        program: Path = SERVER,
     ) -> None:
         self.marker = secrets.token_hex(8)
         self.environment = client_environment({**(environment or {}), MARKER: self.marker})
         self._folder = contextlib.ExitStack()
         folder = cwd or Path(self._folder.enter_context(tempfile.TemporaryDirectory(prefix="server-cwd-")))
         self.process = subprocess.Popen(
-            [*wrapper, python, str(SERVER), *arguments],
+            [*wrapper, python, str(program), *arguments],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,

@@ -235,6 +235,16 @@ def test_prompt_beyond_the_context_is_refused_with_both_lengths(demo_server: Ser
     assert "too long" in text
 
 
+def test_prompt_may_leave_room_for_one_token_and_no_less(demo_server: ServerProcess) -> None:
+    context = demo_server.result("model_info")["max_model_len"]
+    overhead = chat(demo_server, " red", max_tokens=1)["usage"]["prompt_tokens"] - 1  # " red" is one token
+    fitting = chat(demo_server, " red" * (context - 1 - overhead), max_tokens=1)
+    assert fitting["usage"]["prompt_tokens"] == context - 1
+    for n_tokens in (context, context + 1):
+        text = refusal(demo_server, messages=[{"role": "user", "content": " red" * (n_tokens - overhead)}])
+        assert "too long" in text
+
+
 def test_long_session_drops_whole_oldest_turns_and_says_so(model: dict[str, str]) -> None:
     environment = {**model, "VLLM_MAX_MODEL_LEN": "256", "VLLM_MAX_SESSION_MESSAGES": "100"}
     with ServerProcess(environment) as server:

@@ -68,7 +68,11 @@ def test_official_client_uses_everything(client: Client, version: str, model: di
         timeout=LOAD_S,
     )
     assert run.returncode == 0, run.stderr
-    seen = json.loads(run.stdout)
+    assert_seen(json.loads(run.stdout), version, picture)
+
+
+def assert_seen(seen: Json, version: str, picture: str) -> None:
+    """What a client saw is what the server has, and what was to be stopped was stopped."""
     assert seen["protocol_version"] == version
     assert seen["tools"][:3] == ["chat_completion", "chat_completion_batch", "model_info"]
     assert "red" in seen["text"].lower()

@@ -17,7 +17,7 @@ from tests.e2e.pictures import as_data_url, drawn
 from tests.e2e.server_process import LOAD_S, Json, ServerProcess
 from tests.mcp_results import check_result, text_of
 
-LONG = 1500
+LONG = 900
 
 
 def chat(text: str = "Hello", max_tokens: int = 24, **arguments: Any) -> Json:

@@ -1,9 +1,10 @@
 """One session of the official Python SDK 2.x with the server, run in the SDK's own environment.
 
     python -m tests.e2e.clients.sdk2 MODE PYTHON SERVER PICTURE_PATH
+    python -m tests.e2e.clients.sdk2 MODE TRANSPORT URL PICTURE_PATH
 
-Takes the server's environment variables as JSON on stdin. Prints one JSON object with what happened; the test
-judges it.
+Takes the server's environment variables as JSON on stdin, or over HTTP (TRANSPORT is http or sse) headers. Prints one
+JSON object with what happened; the test judges it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx2
 from mcp import Client, StdioServerParameters
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
 
 from tests.e2e.clients import steps
 
@@ -27,10 +31,9 @@ async def main(mode: str, command: list[str], picture: str) -> dict[str, Any]:
     async def on_log(message: Any) -> None:
         logs.append(str(message.level))
 
-    parameters = StdioServerParameters(command=command[0], args=command[1:], env=json.load(sys.stdin))
     client: Any
     callbacks: dict[str, Any] = {"logging_callback": on_log}
-    async with Client(parameters, mode=mode, **callbacks) as client:
+    async with Client(server_at(command[0], command[1], json.load(sys.stdin)), mode=mode, **callbacks) as client:
         seen = await steps.use(
             client,
             version=client.protocol_version,
@@ -39,6 +42,16 @@ async def main(mode: str, command: list[str], picture: str) -> dict[str, Any]:
             subscribe=lambda uri: following(client, uri),
         )
     return {**seen, "logs": logs}
+
+
+def server_at(transport: str, address: str, values: dict[str, str]) -> Any:
+    """What the client takes for a server: one that it starts, or one over HTTP."""
+    if transport == "http":
+        timeout = httpx2.Timeout(30, read=240)
+        return streamable_http_client(address, http_client=httpx2.AsyncClient(headers=values, timeout=timeout))
+    if transport == "sse":
+        return sse_client(address, headers=values)
+    return StdioServerParameters(command=transport, args=[address], env=values)
 
 
 @asynccontextmanager

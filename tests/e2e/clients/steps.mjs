@@ -4,12 +4,18 @@
 const PATIENCE = { timeout: 240_000 };
 
 /** Runs a client program: the arguments are MODE PYTHON SERVER PICTURE_PATH, the server's environment variables stand as
- * JSON on stdin, and what `session` returns is printed as one JSON object. */
-export async function main(session) {
+ * JSON on stdin, and what `session` returns is printed as one JSON object. Over HTTP TRANSPORT (http or sse) and URL
+ * stand for PYTHON and SERVER, and headers for the variables. `transports` are the client's classes by name. */
+export async function main({ Stdio, Http, Sse }, session) {
   const [mode, command, server, picture] = process.argv.slice(2);
   let input = "";
   for await (const piece of process.stdin) input += piece;
-  const seen = await session(mode, { command, args: [server], env: JSON.parse(input) }, picture);
+  const values = JSON.parse(input);
+  const overHttp = { http: Http, sse: Sse }[command];
+  const transport = overHttp
+    ? new overHttp(new URL(server), { requestInit: { headers: values } })
+    : new Stdio({ command, args: [server], env: values });
+  const seen = await session(mode, transport, picture);
   console.log(JSON.stringify(seen));
 }
 

@@ -1,15 +1,19 @@
 /** One session of the official TypeScript SDK 1.x with the server; see `main` in steps.mjs. It has one mode. */
 
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
 import { main, use } from "./steps.mjs";
 
-await main(async (mode, server, picture) => {
+const transports = { Stdio: StdioClientTransport, Http: StreamableHTTPClientTransport, Sse: SSEClientTransport };
+
+await main(transports, async (mode, transport, picture) => {
   const client = new Client({ name: "tests", version: "1.0.0" });
-  const transport = new StdioClientTransport(server);
   let version;
-  transport.setProtocolVersion = (settled) => (version = settled); // the SDK tells it to its transport alone
+  const tell = transport.setProtocolVersion?.bind(transport);
+  transport.setProtocolVersion = (settled) => tell?.((version = settled)) ?? (version = settled); // told to it alone
   await client.connect(transport);
   const callTool = (params, options) => client.callTool(params, undefined, options);
   const follow = async (uri) => {

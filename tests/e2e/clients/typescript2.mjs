@@ -2,14 +2,16 @@
 
 import assert from "node:assert/strict";
 
-import { Client } from "@modelcontextprotocol/client";
+import { Client, SSEClientTransport, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 
 import { main, use } from "./steps.mjs";
 
-await main(async (mode, server, picture) => {
+const transports = { Stdio: StdioClientTransport, Http: StreamableHTTPClientTransport, Sse: SSEClientTransport };
+
+await main(transports, async (mode, transport, picture) => {
   const client = new Client({ name: "tests", version: "1.0.0" }, { versionNegotiation: { mode } });
-  await client.connect(new StdioClientTransport(server));
+  await client.connect(transport);
   const callTool = (params, options) => client.callTool(params, options);
   const follow = async (uri) => {
     if (client.getProtocolEra() === "legacy") {

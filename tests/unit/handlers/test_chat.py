@@ -161,6 +161,12 @@ def test_injected_headers_do_not_matter(desk: Desk) -> None:
 # Pictures
 
 
+def test_message_may_have_ten_thousand_parts(desk: Desk) -> None:
+    desk.result("chat_completion", {"messages": [user([{"type": "text", "text": str(i)} for i in range(10_000)])]})
+    (message,) = desk.engine.conversations[0].messages
+    assert len(message.content) == 10_000
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_picture_is_taken_in_each_form(desk: Desk, tmp_path: Path, png: bytes, form: str) -> None:
     part = image_parts(tmp_path, png)[form]

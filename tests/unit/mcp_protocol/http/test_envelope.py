@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from mcp_protocol.http import envelope
 from mcp_protocol.jsonrpc import ProtocolError, Request
 from tests.mcp_results import Json
-from tests.unit.mcp_protocol.http.web import headers_of, modern
+from tests.web_client import headers_of, modern
 
 CALL = modern("tools/call", {"name": "echo", "arguments": {"text": "x"}})
 READ = modern("resources/read", {"uri": "test://texts/Zürich"})

@@ -14,7 +14,8 @@ from mcp_protocol.http.service import CannotListen, listen
 from tests.mcp_results import MODERN, Json, check_notification, check_result
 from tests.unit.mcp_protocol.host import WAIT_S
 from tests.unit.mcp_protocol.http.conftest import MakeWeb
-from tests.unit.mcp_protocol.http.web import BOTH, CLIENT, Web, call, headers_of, modern, request
+from tests.unit.mcp_protocol.http.web import Web
+from tests.web_client import BOTH, CLIENT, call, headers_of, modern, request
 
 DISCOVER = modern("server/discover")
 ONE = "test://texts/one"
