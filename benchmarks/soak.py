@@ -130,6 +130,7 @@ def soak(model: str, seconds: float, seed: int = 0) -> Soak:
                     server.seen.clear()
                 video.submitted[:-1] = []
             listed = rounds.client.ask(Request("tools/list", "tools/list", {}))
+            rounds.client.close()
             return Soak(rounds.readings, rounds.client.tally, rounds.left_out(listed))
 
 

@@ -54,6 +54,7 @@ class SoakClient:
         self._next_id = 1
         self._changed = threading.Condition()
         self._ended = False
+        self._closed = False
         threading.Thread(target=self._read, name="answers", daemon=True).start()
 
     def send(self, request: Request) -> int:
@@ -99,6 +100,10 @@ class SoakClient:
             self._waiting.clear()
             self._last.clear()
 
+    def close(self) -> None:
+        """Says that the end of the answers is no surprise any more."""
+        self._closed = True
+
     def _wait_for(self, condition: Callable[[], bool]) -> None:
         if not self._changed.wait_for(lambda: self._ended or condition(), ANSWER_S):
             raise TimeoutError
@@ -114,6 +119,8 @@ class SoakClient:
                     self._changed.notify_all()
         except (ServerFailed, OSError, ValueError) as error:
             with self._changed:
+                if self._closed:
+                    return
                 self.tally.wrong.append(f"the stream of answers ended: {str(error)[:300]}")
                 self._ended = True
                 self._changed.notify_all()

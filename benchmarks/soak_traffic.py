@@ -65,7 +65,7 @@ class Traffic:
             yield chat("chat, session", *self._prompts.text(), session_id=self._session(), may_be_cancelled=True)
         yield chat("chat, session with a picture", self._by_path(), session_id=self._session())
         yield chat("chat, fork", *self._prompts.text(), session_id=self._session(), fork_session=True, fails=None)
-        yield chat("chat, deadline", *self._prompts.text(), max_tokens=2000, ignore_eos=True, timeout_s=0.2)
+        yield chat("chat, deadline", *self._prompts.text(), max_tokens=2000, ignore_eos=True, timeout_s=0.2, fails=None)
         conversations = [self._prompts.text() if number % 3 else self._prompts.picture() for number in range(12)]
         batch = {"conversations": conversations, **self._sampling()}
         yield tool("chat_completion_batch", batch, may_be_cancelled=True)
