@@ -46,7 +46,8 @@ SERVER_INSTRUCTIONS = (
     "chat_completion answers messages with text and pictures; give a session_id to hold a conversation. "
     "analyze_images_with_query looks at up to 64 pictures at once. Pictures are given by absolute path, URL or base64. "
     "The first call loads the model: if told that it still loads, ask again. release_gpu gives its memory back. "
-    "generate_image makes pictures: status 'running' means that job_status has the result later."
+    "generate_image makes pictures: status 'running' means that job_status has the result later. "
+    "generate_multimodal_response asks hosted models; list_available_providers tells which there are."
 )
 SERVER_VERSION = "0.1.0"
 ROOT = os.path.dirname(os.path.abspath(__file__))

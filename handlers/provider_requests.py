@@ -86,6 +86,7 @@ def findings_of(choice: Choice, attached: Attachments, services: Services) -> tu
 def conversation_of(
     arguments: GenerateArguments, choice: Choice, attached: Attachments, sampling: Sampling
 ) -> Conversation:
+    """What the model is asked."""
     system = (Message("system", (TextPart(arguments.system_prompt),)),) if arguments.system_prompt else ()
     text = TextPart(attached.prompt(arguments.prompt))
     if not choice.is_vllm:  # what was not asked for is the service's own; these stand for "not sent"

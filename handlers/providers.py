@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
@@ -13,13 +13,16 @@ from handlers.attachments import Attachment, read_attachments
 from handlers.costs import Timings, Usage, begin, usage_of
 from handlers.model import control_of, load
 from handlers.progress import TextProgress
-from handlers.provider_choice import NoSuchChoice, choose, local_model, local_reachable
+from handlers.provider_choice import NoSuchChoice, choose, local_model, local_reachable, provider_names
 from handlers.provider_requests import GenerateArguments, ProviderName, conversation_of, findings_of, given_fields
 from handlers.sampling import sampling_of
 from mcp_protocol.tools import ArgumentError
 from provider_settings import LOCAL
 
 if TYPE_CHECKING:
+    from engine.model_server import Listing
+    from engine.offers import KnownModel
+    from engine.providers import Provider
     from handlers.services import Services
     from mcp_protocol.call import Call
 
@@ -132,28 +135,36 @@ def list_available_providers(arguments: ListArguments, call: Call, services: Ser
         [provider for provider in remote if provider.facts.missing is None], call.cancelled, call.deadline_s
     )
     found = [_local_info(services)] if services.settings.engine.base_url is None and wanted in (None, LOCAL) else []
-    for provider in remote:
-        listing = told.get(provider.name)
-        problem = provider.not_configured() if listing is None else str(listing)
-        failed = listing is None or isinstance(listing, EngineError)
-        models = () if listing is None or isinstance(listing, EngineError) else provider.models(listing)
-        unlisted = not failed and not models
-        found.append(
-            ProviderInfo(
-                name=provider.name,
-                configured=provider.facts.missing is None,
-                reachable=None if listing is None else not failed,
-                base_url=provider.url,
-                default_model=provider.facts.default_model,
-                models=[_shown_model(model) for model in models[:MOST_MODELS]],
-                total_models=None if failed or unlisted else len(models),
-                error=problem if failed else "It does not tell its models: name one." if unlisted else None,
-            )
-        )
+    found += [_remote_info(provider, told.get(provider.name)) for provider in remote]
     if not found:
-        names = ", ".join(provider.name for provider in services.providers.all)
+        names = ", ".join(provider_names(services))
         raise ArgumentError(f"arguments.provider: there is no provider {str(wanted)[:60]!r}; there are {names}.")
     return ProviderList(found, len(found))
+
+
+def _remote_info(provider: Provider, told: Listing | EngineError | None) -> ProviderInfo:
+    """A provider with what it told of its models, why it did not, or `None` where it could not be asked."""
+    models: tuple[KnownModel, ...] = ()
+    total, problem = None, None
+    if told is None:
+        problem = provider.not_configured()
+    elif isinstance(told, EngineError):
+        problem = str(told)
+    elif told.models is None and not provider.facts.models:
+        problem = "It does not tell its models: name one."
+    else:
+        models = provider.models(told)
+        total = len(models)
+    return ProviderInfo(
+        name=provider.name,
+        configured=told is not None,
+        reachable=None if told is None else not isinstance(told, EngineError),
+        base_url=provider.url,
+        default_model=provider.facts.default_model,
+        models=[_shown_model(model) for model in models[:MOST_MODELS]],
+        total_models=total,
+        error=problem,
+    )
 
 
 def _usage(completion: Completion) -> Usage | None:
@@ -166,7 +177,7 @@ def _remarks(completion: Completion) -> list[str]:
     if not completion.prompt_tokens and completion.finish_reason is not FinishReason.TIMEOUT:
         remarks.append("The provider did not tell how many tokens it counted.")
     if completion.finish_reason is FinishReason.LENGTH and not completion.text:
-        remarks.append("All of max_tokens went into reasoning, and none was left for an answer: ask for more.")
+        remarks.append("max_tokens ended the answer before any text of it came: a model that reasons needs more.")
     return remarks
 
 
@@ -186,5 +197,5 @@ def _local_info(services: Services) -> ProviderInfo:
     )
 
 
-def _shown_model(model: Any) -> ProviderModel:
+def _shown_model(model: KnownModel) -> ProviderModel:
     return ProviderModel(model.id, list(model.modalities) if model.modalities else None, model.context_length)
