@@ -14,6 +14,7 @@ from benchmarks import (
     cancel,
     chat,
     concurrent,
+    faults,
     fuzz,
     generation,
     gpu,
@@ -21,17 +22,21 @@ from benchmarks import (
     load,
     machine,
     memory,
+    plots,
     report,
     results,
     round_trip,
     session_turns,
+    soak,
     startup,
 )
+from benchmarks.plotted import PLOTS
 from benchmarks.results import Section
 from benchmarks.run import Run
 from settings import DEMO_MODEL
 
 FOLDER = Path(__file__).resolve().parent
+PLOT_FOLDER = "plots"
 BENCHMARKS: dict[str, ModuleType] = {
     "startup": startup,
     "round_trip": round_trip,
@@ -45,6 +50,8 @@ BENCHMARKS: dict[str, ModuleType] = {
     "session_turns": session_turns,
     "memory": memory,
     "fuzz": fuzz,
+    "faults": faults,
+    "soak": soak,
     "gpu": gpu,
 }
 
@@ -52,8 +59,11 @@ BENCHMARKS: dict[str, ModuleType] = {
 def main() -> int:
     """Measures, shows each section when it is done, and returns 1 when one could not be measured."""
     options = _options()
-    run = Run(model=options.model, quick=options.quick)
+    run = Run(model=options.model, quick=options.quick, minutes=options.minutes)
     folder: Path | None = options.output or (None if options.quick else FOLDER)
+    if options.redraw:
+        _write_report(results.load((folder or FOLDER) / "results.json"), folder or FOLDER)
+        return 0
     failed = []
     for name in [name for name in BENCHMARKS if name in (options.names or BENCHMARKS)]:
         print(f"{name} …", file=sys.stderr)
@@ -82,6 +92,8 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="few samples, to try the benchmarks; writes no file")
     parser.add_argument("--model", default=DEMO_MODEL, help="folder or Hugging Face name (default: the bundled model)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long the soak takes (default: 10)")
+    parser.add_argument("--redraw", action="store_true", help="measures nothing: RESULTS.md and its plots once more")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where RESULTS.md and results.json go")
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHMARKS):
@@ -106,7 +118,16 @@ def _write(section: Section, folder: Path) -> None:
     known = {**results.load(path), section.name: section}
     sections = {name: known[name] for name in BENCHMARKS if name in known}
     results.save(path, sections)
-    (folder / "RESULTS.md").write_text(report.render(sections.values()), encoding="utf-8")
+    _write_report(sections, folder)
+
+
+def _write_report(sections: dict[str, Section], folder: Path) -> None:
+    """RESULTS.md and its plots, from nothing but the sections."""
+    drawn = {
+        name: [f"{PLOT_FOLDER}/{file}" for file in plots.draw_all(section, PLOTS.get(name, ()), folder / PLOT_FOLDER)]
+        for name, section in sections.items()
+    }
+    (folder / "RESULTS.md").write_text(report.render(sections.values(), drawn), encoding="utf-8")
 
 
 if __name__ == "__main__":

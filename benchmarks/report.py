@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.machine import Machine
 from benchmarks.results import Cell, Requirement, Section, Table
@@ -11,29 +11,31 @@ HEAD = """# Measurements
 
 Everything here is compared side by side with its anchor, in one run and on one machine: read the ratios, the times
 depend on the machine. `scripts/bench` measures all of it again and writes this file; `scripts/bench NAME …` measures
-only the sections named and keeps the others. Where a figure has a range, it is from the smallest to the largest of
+only the sections named and keeps the others, `scripts/bench --redraw` draws tables and plots again from `results.json`
+without measuring. Where a figure has a range, it is from the smallest to the largest of
 the blocks or rounds, and the figure is their median.
 """
 QUIET_SHARE = 0.05
 NO_GPU = "not measured: no GPU on the machine of this run"
 
 
-def render(sections: Iterable[Section]) -> str:
-    """The whole file."""
+def render(sections: Iterable[Section], plots: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The whole file; `plots` has the pictures of sections by name, as paths from the file."""
     sections = list(sections)
     parts = [HEAD, _requirements(sections)]
-    parts += [render_section(section) for section in sections]
+    parts += [render_section(section, (plots or {}).get(section.name, ())) for section in sections]
     parts.append(_gpu(sections))
     return "\n".join(parts)
 
 
-def render_section(section: Section) -> str:
-    """One benchmark: how it measures, on what, and its tables."""
+def render_section(section: Section, plots: Sequence[str] = ()) -> str:
+    """One benchmark: how it measures, on what, its tables and their pictures."""
     lines = [f"## {section.title} (`{section.name}`)", "", section.method, ""]
     if section.quick:
         lines += ["**A quick run with few samples: it shows that the measurement works, not what it measures.**", ""]
     for table in section.findings.tables:
         lines += [*_table(table), ""]
+    lines += [line for plot in plots for line in (f"![{section.title}]({plot})", "")]
     for requirement in section.findings.requirements:
         lines += [f"Required: {_sentence(requirement)}", ""]
     lines += [line for note in section.findings.notes for line in (note, "")]

@@ -78,13 +78,18 @@ class Job(_Stateful):
         self.finished_s: float | None = None
         self.cancelling = False
         self._begun_s = time.monotonic()
-        self._elapsed_s: float | None = None
+        self._ended_s: float | None = None
         self._done = threading.Event()
 
     @property
     def elapsed_s(self) -> float:
         """Seconds from its start to now or to its end."""
-        return time.monotonic() - self._begun_s if self._elapsed_s is None else self._elapsed_s
+        return (time.monotonic() if self._ended_s is None else self._ended_s) - self._begun_s
+
+    @property
+    def ended_for_s(self) -> float | None:
+        """Seconds since its end, whatever the wall clock has done meanwhile; None before it."""
+        return None if self._ended_s is None else time.monotonic() - self._ended_s
 
     def count(self, state: State) -> int:
         """How many items are in a state."""
@@ -110,5 +115,5 @@ class Job(_Stateful):
         else:
             self.move(State.SUCCEEDED)
         self.finished_s = time.time()
-        self._elapsed_s = time.monotonic() - self._begun_s
+        self._ended_s = time.monotonic()
         self._done.set()

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -207,11 +206,10 @@ class Jobs:
 
     def _forget_old(self) -> None:
         """Forgets jobs that ended too long ago, and the oldest of too many."""
-        oldest_s = time.time() - self._ttl_s
-        ended = [job for job in self._jobs.values() if job.finished_s is not None]
+        ended = [(job, for_s) for job in self._jobs.values() if (for_s := job.ended_for_s) is not None]
         surplus = len(self._jobs) - MAX_KEPT_JOBS
-        for number, job in enumerate(ended):
-            if number < surplus or (job.finished_s is not None and job.finished_s < oldest_s):
+        for number, (job, for_s) in enumerate(ended):
+            if number < surplus or for_s > self._ttl_s:
                 del self._jobs[job.id]
 
 

@@ -196,7 +196,7 @@ def test_ended_jobs_are_forgotten_after_their_time(jobs: Jobs, monkeypatch: pyte
     old, new = start(jobs, work), start(jobs, work)
     assert old.wait(WAIT_S)
     assert new.wait(WAIT_S)
-    old.finished_s = time.time() - 3601
+    old._ended_s = time.monotonic() - 3601
     assert jobs.list() == [new]
     with pytest.raises(UnknownJob):
         jobs.find(old.id)
