@@ -1,4 +1,4 @@
-"""The options of the command line; everything else is an environment variable, see `settings.py`."""
+"""The options of the command line; everything else is an environment variable, see `settings/`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import msgspec
 from settings import LOG_LEVELS, ROOT, SERVER_NAME, SERVER_VERSION, TRANSPORTS, rows
 
 OPTIONS = {
-    "--transport": ("VLLM_TRANSPORT", "|".join(TRANSPORTS), "how clients come"),
     "--host": ("VLLM_HTTP_HOST", "ADDRESS", "address to listen on for HTTP"),
     "--port": ("VLLM_HTTP_PORT", "N", "port to listen on for HTTP"),
     "--vllm-url": ("OMNI_URL", "URL", "address of the vLLM-Omni server that makes pictures"),
@@ -49,6 +48,13 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     )
     parser.add_argument("--version", action="version", version=f"{SERVER_NAME} {SERVER_VERSION}")
     parser.add_argument("--log-level", type=str.upper, choices=LOG_LEVELS, help="how much goes to the log")
+    parser.add_argument(
+        "--transport",
+        type=str.lower,
+        choices=TRANSPORTS,
+        dest="VLLM_TRANSPORT",
+        help="how clients come; sse: over HTTP, the older HTTP+SSE transport included (VLLM_TRANSPORT)",
+    )
     for option, (variable, metavar, help_text) in OPTIONS.items():
         parser.add_argument(option, metavar=metavar, dest=variable, help=f"{help_text} ({variable})")
     parser.add_argument(
@@ -69,6 +75,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     if options.print_config is not None:
         print(client_config(options.print_config, ROOT))
         sys.exit()
-    given = {"VLLM_LOG_LEVEL": options.log_level, **{row[0]: getattr(options, row[0]) for row in OPTIONS.values()}}
+    variables = ("VLLM_TRANSPORT", *(row[0] for row in OPTIONS.values()))
+    given = {"VLLM_LOG_LEVEL": options.log_level, **{name: getattr(options, name) for name in variables}}
     overrides = {variable: value for variable, value in given.items() if value is not None}
     return CommandLine(overrides, options.check)

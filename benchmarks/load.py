@@ -4,8 +4,9 @@ Calls are sent without waiting for replies, nine short chats and one `model_info
 pipes. A reply is lost when its id never comes or comes twice; it is out of order when a reply to a later call came
 before it. The sessions are used in turn, ten turns each, and a turn is out of order when the count of remembered
 messages is not what the turns before it make. For the bounded queue a long chat keeps the server busy while a thousand
-calls come for a hundred places: those beyond are told so at once, and the others must be answered in order. Memory is
-the process's resident memory, read before and after, after a warm-up as for `memory`.
+calls come for a hundred places: those beyond are told so at once, and the others must be answered in order. Each load
+comes twice; the figures are those of the second time, so that memory, which is the process's resident memory before and
+after, is not that of caches that fill once: vLLM's blocks, and what torch keeps for each shape and each thread.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import msgspec
 
 from benchmarks.concurrent import out_of_order
 from benchmarks.engines import OurServer
-from benchmarks.memory import read, warm_up
+from benchmarks.memory import read
 from benchmarks.pipe_server import Json, tool_line
-from benchmarks.prompts import Prompts, user
+from benchmarks.prompts import user
 from benchmarks.results import Bound, Cell, Findings, Requirement, Table
 from benchmarks.run import Run
 
@@ -48,15 +49,12 @@ def measure(run: Run) -> Findings:
     n_calls, n_sessions = run.pick(full=1_000, quick=100), run.pick(full=100, quick=10)
     outcomes = []
     with OurServer(run.model) as server:
-        _warm(run, server)
         outcomes.append(_queued(server, f"{n_calls:,} queued calls", n_calls))
         outcomes.append(_sessions(server, f"{n_sessions} sessions in turn", n_sessions, run.pick(full=10, quick=2)))
     with OurServer(run.model, {"VLLM_MAX_CONCURRENT": "8"}) as server:
-        _warm(run, server)
         outcomes.append(_queued(server, f"{n_calls:,} queued calls, eight at a time", n_calls))
     n_places = min(N_PLACES, n_calls // 10)
     with OurServer(run.model, {"VLLM_MAX_QUEUE": str(n_places)}) as server:
-        _warm(run, server)
         outcomes.append(_bounded(server, f"{n_calls:,} calls for {n_places} places", n_calls))
     in_order = [outcome for outcome in outcomes if "at a time" not in outcome.name]
     requirements = [
@@ -86,10 +84,6 @@ def _row(outcome: Outcome) -> list[Cell]:
     ]
 
 
-def _warm(run: Run, server: OurServer) -> None:
-    warm_up(server, Prompts(seed=11), run.pick(full=100, quick=10), run.pick(full=30, quick=2))
-
-
 def _line(number: int, **more: object) -> bytes:
     if number % 10 == 9 and not more:
         return tool_line("model_info", {}, number)
@@ -100,18 +94,23 @@ _SAMPLING: Json = {"temperature": 0, "max_tokens": MAX_TOKENS, "ignore_eos": Tru
 
 
 def _queued(server: OurServer, name: str, n_calls: int) -> Outcome:
-    return _outcome(server, name, [_line(number) for number in range(n_calls)])[0]
+    lines = [_line(number) for number in range(n_calls)]
+    _outcome(server, name, lines)
+    return _outcome(server, name, lines)[0]
 
 
 def _bounded(server: OurServer, name: str, n_calls: int) -> Outcome:
     long = tool_line("chat_completion", {"messages": [user("Go on.")], **_SAMPLING, "max_tokens": 2_000}, 0)
-    return _outcome(server, name, [long, *(_line(number) for number in range(1, n_calls))])[0]
+    lines = [long, *(_line(number) for number in range(1, n_calls))]
+    _outcome(server, name, lines)
+    return _outcome(server, name, lines)[0]
 
 
 def _sessions(server: OurServer, name: str, n_sessions: int, n_turns: int) -> Outcome:
-    turns = itertools.product(range(n_turns), range(n_sessions))
-    lines = [_line(number, session_id=f"s{session}") for number, (_, session) in enumerate(turns)]
-    outcome, results = _outcome(server, name, lines)
+    for time in ("first", "second"):
+        turns = itertools.product(range(n_turns), range(n_sessions))
+        lines = [_line(number, session_id=f"{time} {session}") for number, (_, session) in enumerate(turns)]
+        outcome, results = _outcome(server, name, lines)
     n_wrong = sum(
         results[number]["structuredContent"]["session_messages"] != 2 * (number // n_sessions) + 2
         for number in results

@@ -40,7 +40,7 @@ def measure(run: Run) -> Findings:
     n_infos, n_chats = run.pick(full=10_000, quick=100), run.pick(full=500, quick=10)
     prompts = Prompts(seed=3)
     with OurServer(run.model) as server:
-        readings = [read(server, "`initialize`"), warm_up(server, prompts, n_chats // 5, run.pick(full=30, quick=2))]
+        readings = [read(server, "`initialize`"), _warm_up(server, prompts, n_chats // 5, run.pick(full=30, quick=2))]
         for part in range(1, N_READINGS + 1):
             _ask(server, prompts, n_infos // N_READINGS, n_chats // N_READINGS)
             n_asked = f"{n_infos * part // N_READINGS:,} `model_info`, {n_chats * part // N_READINGS} chats"
@@ -55,8 +55,8 @@ def measure(run: Run) -> Findings:
     return Findings([table], [Requirement(what, growth_mib, Bound.AT_MOST, REQUIRED_MIB, unit=" MiB")])
 
 
-def warm_up(server: OurServer, prompts: Prompts, n_chats: int, most_times: int) -> Reading:
-    """Asks until the process has stopped growing, as the docstring of this file says; returns what it has then."""
+def _warm_up(server: OurServer, prompts: Prompts, n_chats: int, most_times: int) -> Reading:
+    """Asks until the process has stopped growing, as the docstring of this file says."""
     resident_mib = 0.0
     for number in range(1, most_times + 1):
         _ask(server, prompts, n_chats, n_chats)

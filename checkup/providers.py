@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from checkup.findings import Finding, off, ok, problem, warning
 from engine.errors import EngineError
-from provider_settings import DASHSCOPE, OPENAI, VLLM
+from settings.providers import DASHSCOPE, OPENAI, VLLM
 
 if TYPE_CHECKING:
     from engine.model_server import Listing

@@ -20,7 +20,7 @@ from engine.offers import KnownModel, MediaPart
 from engine.openai_requests import OPENAI_HOST, OpenAIRequests
 from engine.remote_failures import server_of
 from engine.remote_generation import Asked, RemoteGeneration
-from provider_settings import RemoteProvider
+from settings.providers import RemoteProvider
 
 KEEP_LISTING_S = 300.0
 """How long a service's models are remembered for finding one of them."""

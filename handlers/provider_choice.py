@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from engine.errors import EngineError
 from engine.interface import EngineState
 from engine.offers import KnownModel
-from provider_settings import LOCAL
+from settings.providers import LOCAL
 
 if TYPE_CHECKING:
     from engine.model_server import Listing

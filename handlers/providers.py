@@ -17,7 +17,7 @@ from handlers.provider_choice import NoSuchChoice, choose, local_model, local_re
 from handlers.provider_requests import GenerateArguments, ProviderName, conversation_of, findings_of, given_fields
 from handlers.sampling import sampling_of
 from mcp_protocol.tools import ArgumentError
-from provider_settings import LOCAL
+from settings.providers import LOCAL
 
 if TYPE_CHECKING:
     from engine.model_server import Listing

@@ -111,7 +111,7 @@ class Services:
         """Services with more models; nobody is asked for anything before the first call."""
         from engine.arguments import is_bundled
         from engine.providers import Providers
-        from provider_settings import remote_providers
+        from settings.providers import remote_providers
 
         settings = self.settings
         bundled = is_bundled(settings.engine)

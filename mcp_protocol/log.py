@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
+from typing import Any
 
 PIPE_BYTES = 1 << 20
 """Size of our own pipe: room for what C code prints while it holds Python's lock and the first thread cannot run."""
@@ -76,10 +77,14 @@ def configure_logging() -> None:
     import logging  # 8 ms that the answer to `initialize` does without
 
     class OneLine(logging.Formatter):
-        """Keeps a record's message on one line; a traceback follows on lines of its own."""
+        """Keeps a record's message on one line; a traceback follows on indented lines of its own, which no message can
+        look like."""
 
         def formatMessage(self, record: logging.LogRecord) -> str:
             return f"{self.formatTime(record, '%H:%M:%S')} {record.levelname} {record.name}: {escaped(record.message)}"
+
+        def formatException(self, ei: Any) -> str:
+            return "\n".join(f"  {escaped(line)}" for line in super().formatException(ei).splitlines())
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())

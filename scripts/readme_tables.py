@@ -1,4 +1,4 @@
-"""Writes what is generated from `settings.py` and the table of tools: the README's tables, and `.env.example`.
+"""Writes what is generated from `settings/` and the table of tools: the README's tables, and `.env.example`.
 
 .venv/bin/python scripts/readme_tables.py            rewrite README.md and .env.example
 .venv/bin/python scripts/readme_tables.py --check    exit 1 where one of them says something else

@@ -28,6 +28,10 @@ class WebClient:
         """Posts one message as clients do."""
         return self.http.post(path, json=message, headers={**BOTH, **(headers or {})})
 
+    def answer(self, message: Any, headers: Mapping[str, str] | None = None) -> Json:
+        """Posts one request and returns its answer, which is the end of a stream where it took long."""
+        return answer_of(self.post(message, headers))
+
     @contextmanager
     def stream(self, message: Any, headers: Mapping[str, str] | None = None) -> Iterator[Events]:
         """Posts one message whose answer is a stream."""
@@ -65,6 +69,14 @@ class Background(threading.Thread):
         self.join(WAIT_S)
         assert self._response is not None
         return self._response
+
+
+def answer_of(response: httpx.Response) -> Json:
+    """The answer in a response to one request."""
+    is_stream = response.headers["content-type"] == "text/event-stream"
+    last_line = response.text.rstrip().rpartition("\n")[2]
+    message: Json = json.loads(last_line.removeprefix("data: ") if is_stream else response.text)
+    return message
 
 
 class Events:

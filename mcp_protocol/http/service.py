@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -12,7 +14,7 @@ from mcp_protocol.http.app import HttpApp
 from mcp_protocol.http.guard import is_loopback
 from mcp_protocol.http.metrics import Metrics, Sample
 from mcp_protocol.http.options import HttpOptions
-from mcp_protocol.log import log
+from mcp_protocol.log import log, log_failure
 from mcp_protocol.server import Server
 
 STOP_S = 0.4
@@ -89,7 +91,7 @@ class HttpService:
             uvicorn.Config(
                 self.app,
                 log_config=None,
-                log_level="warning",
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
@@ -118,4 +120,10 @@ class HttpService:
         self._thread.join(STOP_S)
 
     def _run(self) -> None:
-        self._uvicorn.run(sockets=[self._listener])
+        try:
+            self._uvicorn.run(sockets=[self._listener])
+        except BaseException:
+            log_failure("the transport over HTTP")
+        if not self._uvicorn.should_exit:  # a server that nobody can reach is to be started again
+            log("ERROR", "the transport over HTTP ended by itself")
+            os.kill(os.getpid(), signal.SIGTERM)

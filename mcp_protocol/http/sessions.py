@@ -36,6 +36,12 @@ class SessionOutlet(Outlet):
             else:
                 self._stream.write(line)
 
+    def answer(self, line: bytes) -> None:
+        """Sends an answer; where the stream of the older transport is gone, nobody waits for it."""
+        with self._lock:
+            if self._stream is not None:
+                self._stream.answer(line)
+
     def open(self, stream: Stream) -> None:
         """Sends to this stream from now on; one that was open before ends, since its client may be long gone."""
         with self._lock:

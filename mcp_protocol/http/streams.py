@@ -19,7 +19,9 @@ Send = Callable[[Message], Awaitable[None]]
 KEEPALIVE_S = 15.0
 """Seconds of silence after which a stream says that it is alive; proxies close silent ones after 30 s or more."""
 MAX_WAITING = 1_000
-"""Notifications that wait for a client that reads slowly; what comes beyond them is dropped. Answers never are."""
+"""Messages that wait for a client that reads slowly; notifications beyond them are dropped."""
+MAX_WAITING_BYTES = 64 << 20
+"""Answers that wait for a client that does not read; beyond them its stream ends."""
 MAX_BACKLOG = 100
 """Messages of a session that wait for the client to open its stream for them."""
 
@@ -44,6 +46,7 @@ class Stream(Outlet):
         self._changed = asyncio.Event()
         self._lock = threading.Lock()
         self._lines: deque[bytes] = deque()
+        self._n_bytes = 0
         self._closed = False
 
     def write(self, line: bytes) -> None:
@@ -51,14 +54,17 @@ class Stream(Outlet):
         with self._lock:
             if self._closed or len(self._lines) >= MAX_WAITING:
                 return
-            self._lines.append(line)
+            self._add(line)
         self._tell()
 
     def answer(self, line: bytes) -> None:
         """Adds an answer."""
         with self._lock:
             if not self._closed:
-                self._lines.append(line)
+                self._add(line)
+            is_too_much = self._n_bytes > MAX_WAITING_BYTES
+        if is_too_much:
+            self.drop()
         self._tell()
 
     def close(self) -> None:
@@ -71,7 +77,7 @@ class Stream(Outlet):
         """Takes nothing more and forgets what waits: nobody reads it."""
         with self._lock:
             self._closed = True
-            self._lines.clear()
+            self._taken()
         self._tell()
 
     async def next(self, timeout_s: float | None) -> bytes | None:
@@ -80,13 +86,26 @@ class Stream(Outlet):
             async with asyncio.timeout(timeout_s):
                 await self._wait(lambda: bool(self._lines) or self._closed)
         with self._lock:
-            return self._lines.popleft() if self._lines else None
+            if not self._lines:
+                return None
+            line = self._lines.popleft()
+            self._n_bytes -= len(line)
+            return line
 
     @property
     def ended(self) -> bool:
         """Whether nothing is left and nothing will come."""
         with self._lock:
             return self._closed and not self._lines
+
+    def _add(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._n_bytes += len(line)
+
+    def _taken(self) -> list[bytes]:
+        lines, self._n_bytes = list(self._lines), 0
+        self._lines.clear()
+        return lines
 
     async def _wait(self, happened: Callable[[], bool]) -> None:
         while True:
@@ -169,9 +188,7 @@ class Reply(Stream):
             single = self._closed and self._n_answered == 1 and not (self._must_stream or self._n_cancelled)
             if self._as_events and not (single and (self._as_json or self.error is not None)):
                 return None
-            lines = list(self._lines)
-            self._lines.clear()
-        return lines
+            return self._taken()
 
 
 class EventResponse:

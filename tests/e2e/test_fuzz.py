@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.messages import FRESH, Stream, encoded, envelope
 from tests.fuzz.run import run
 
-MESSAGES = 2_500
+MESSAGES = 2_400
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,10 @@ def campaign() -> Iterator[Campaign]:
 
 
 @pytest.mark.parametrize("n_at_once", [1, 4])
-def test_every_message_gets_what_the_protocol_owes_it(n_at_once: int) -> None:
-    report = run(MESSAGES, seed=n_at_once, n_at_once=n_at_once)
+def test_every_message_gets_what_the_protocol_owes_it(n_at_once: int, tmp_path: Path) -> None:
+    """One call after another with sessions in memory; four at once with sessions in a file."""
+    environment = {"VLLM_SESSION_DB": str(tmp_path / "sessions.db")} if n_at_once > 1 else {}
+    report = run(MESSAGES, seed=n_at_once, n_at_once=n_at_once, environment=environment)
     assert report.finding is None, f"\n{report.finding}"
     assert report.tally.n_messages >= MESSAGES
     assert report.tally.peak_growth_bytes is not None

@@ -19,7 +19,7 @@ from tests.e2e.server_process import LOAD_S, ROOT, SERVER, Json, assert_all_end,
 from tests.e2e.test_clients import CLIENTS, LEGACY, MODERN, assert_seen
 from tests.e2e.web_server import WebServer, ping, said
 from tests.mcp_results import check_notification, text_of
-from tests.web_client import call, headers_of, modern
+from tests.web_client import answer_of, call, headers_of, modern
 
 TOKEN = "not-a-secret-in-tests"
 AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
@@ -97,7 +97,7 @@ def test_clients_with_the_same_ids_get_their_own_answers(web: WebServer) -> None
         session = web.client.initialize(**AUTHORIZED)
         for turn in range(3):
             message = call("chat_completion", said(f"Hello {number}", session_id=f"client {number}"), turn)
-            answer = web.client.post(message, session).json()
+            answer = web.client.answer(message, session)
             content = answer["result"]["structuredContent"]
             if (answer["id"], content["session_id"], content["session_messages"]) != (
                 turn,
@@ -139,7 +139,7 @@ def test_streams_side_by_side_carry_each_its_own_progress(web: WebServer, sessio
 def test_server_answers_others_while_it_generates(web: WebServer, session: dict[str, str]) -> None:
     with web.client.stream(call("chat_completion", ENDLESS, progressToken=1), session) as events:
         events.next()
-        assert web.client.post(ping(), session).json()["result"] == {}
+        assert web.client.answer(ping(), session)["result"] == {}
         assert 'vllm_mcp_engine_state{state="ready"} 1' in web.figures(AUTHORIZED)
         cancel(web, session, 1)
         assert [message for message in events if "id" in message] == []
@@ -207,10 +207,10 @@ def test_files_are_read_in_the_allowed_folders_alone(
 ) -> None:
     for folder, allowed in ((pictures, True), (tmp_path, False)):
         path = forms(drawn("blue", "circle", "red"), folder)["path"]["path"]
-        result = web.client.post(look_at(path), session).json()
+        result = web.client.answer(look_at(path), session)
         assert result["result"]["isError"] is not allowed, result
     for path in ("/etc/passwd", "~/.bashrc", f"{pictures}/../x.png", "file:///etc/passwd", "/proc/self/environ"):
-        answer = web.client.post(look_at(path), session).json()
+        answer = web.client.answer(look_at(path), session)
         assert answer["result"]["isError"] is True
         assert "VLLM_ALLOWED_MEDIA_DIRS" in text_of(answer)
 
@@ -219,7 +219,7 @@ def test_no_file_is_read_where_no_folder_is_named(tmp_path: Path) -> None:
     path = forms(drawn("blue", "circle", "red"), tmp_path)["path"]["path"]
     with WebServer(transport="http") as server:
         session = server.client.initialize()
-        answer = server.client.post(look_at(path), session).json()
+        answer = server.client.answer(look_at(path), session)
         assert answer["result"]["isError"] is True
         assert "VLLM_ALLOWED_MEDIA_DIRS" in text_of(answer)
         assert 'vllm_mcp_engine_state{state="unloaded"} 1' in server.figures()
@@ -293,7 +293,7 @@ def test_server_with_a_wrong_setting_is_not_healthy() -> None:
     with WebServer({"VLLM_DTYPE": "float8"}, transport="http") as server:
         assert server.client.http.get("/health").status_code == 503
         session = server.client.initialize()
-        answer = server.client.post(call("model_info"), session).json()
+        answer = server.client.answer(call("model_info"), session)
         assert "VLLM_DTYPE" in text_of(answer)
         assert server.client.http.get("/sse").status_code == 404
 
@@ -301,7 +301,7 @@ def test_server_with_a_wrong_setting_is_not_healthy() -> None:
 def test_deadline_is_kept_while_the_model_loads(model: dict[str, str]) -> None:
     with WebServer({**model, "VLLM_CALL_TIMEOUT": "1"}, transport="http") as server:
         session = server.client.initialize()
-        answer = server.client.post(call("chat_completion", said("Hello")), session).json()
+        answer = server.client.answer(call("chat_completion", said("Hello")), session)
         assert answer["result"]["isError"] is True
         assert "still loading" in text_of(answer)
         server.signal(signal.SIGTERM)
@@ -337,7 +337,7 @@ def test_signal_while_generating_answers_what_runs_and_leaves_nothing(model: dic
             last = list(events)[-1]
             assert last["result"]["isError"] is True
             assert "shutting down" in text_of(last)
-            assert "shutting down" in text_of(waiting.response().json())
+            assert "shutting down" in text_of(answer_of(waiting.response()))
             server.assert_ends_promptly(since_s)
         assert_all_end(children)
 

@@ -48,7 +48,7 @@ class WebServer(ServerProcess):
 
     def chat(self, session: Mapping[str, str], words: str = "Hello", **arguments: object) -> Json:
         """What the model says, as structured content."""
-        answer = self.client.post(call("chat_completion", said(words, **arguments)), session).json()
+        answer = self.client.answer(call("chat_completion", said(words, **arguments)), session)
         assert not answer["result"]["isError"], answer
         structured: Json = answer["result"]["structuredContent"]
         return structured

@@ -18,8 +18,9 @@ from typing import Any
 
 from tests.e2e.server_process import ANSWER_S, EXIT_S, NotAMessage, ServerProcess
 from tests.fuzz.json_values import A_JOB
+from tests.fuzz.junk import MAX_LINE_BYTES
 from tests.fuzz.ledger import Ledger, Violation
-from tests.fuzz.messages import CLIENT, FRESH, IDS_A_STREAM, MAX_LINE_BYTES, Stream, encoded, with_ids
+from tests.fuzz.messages import CLIENT, FRESH, IDS_A_STREAM, Stream, encoded, with_ids
 from tests.fuzz.oracle import Due, Oracle
 from tests.fuzz.scripted_server import HELD
 from tests.scripted_omni import ScriptedOmni, png

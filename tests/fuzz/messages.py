@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz import json_values
 from tests.fuzz.json_values import ODD, draw_spoilt, nested, odd
+from tests.fuzz.junk import JUNK
 from tests.fuzz.oracle import (
     BOTH,
     CAPABILITIES,
@@ -32,8 +33,6 @@ from tests.fuzz.scripted_server import HELD
 Json = dict[str, Any]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
-MAX_LINE_BYTES = 1 << 18
-"""The server's limit in these runs: low, so that lines above it cost little."""
 MOST_ITEMS = 40
 FRESH = "a process of its own"
 NO_MEMBER = object()
@@ -106,48 +105,6 @@ KINDS = (
     "cancelled",
 )
 """What an item is, the common ones more often."""
-JUNK = (
-    b"",
-    b" \t",
-    b"\r",
-    b"\x0b\x0c",
-    b"null",
-    b"1",
-    b'"ping"',
-    b"[]",
-    b"{}",
-    b"[{}]",
-    b"[[]]",
-    b"{",
-    b"}",
-    b"\x00",
-    b"\xff\xfe{}",
-    b"\xef\xbb\xbf",
-    b'\xef\xbb\xbf{"id":5,"method":"ping"}',
-    b"NaN",
-    b"-Infinity",
-    b'{"id":1e999,"method":"ping"}',
-    b'{"id":1e3,"method":"ping"}',
-    b'{"id":-0,"method":"ping"}',
-    b'{"id":' + b"7" * 5_000 + b',"method":"ping"}',
-    b'{"id":' + b"7" * 400 + b',"method":"ping"}',
-    b'{"id":01,"method":"ping"}',
-    b'{"id":1,"id":2,"method":"ping","method":"ping"}',
-    b'{"id":3,"method":"ping",}',
-    b'{"id":3,"method":"ping"}{"id":4,"method":"ping"}',
-    b"{'id':3}",
-    b'{"id":"\\ud83d\\ude00\\ud83d","method":"ping"}',
-    b'{"id":"\\\\ud83d","method":"ping"}',
-    b'{"id":"\\uDBFF\\uDFFF\\uDFFF\\\\","method":"ping"}',
-    b'{"id":"\xed\xa0\x80","method":"ping"}',
-    b'{"id":"\t","method":"ping"}',
-    b"[" * 5_000,
-    b"[" * 100_000 + b"]" * 100_000,
-    b'{"a":' * 20_000 + b"1" + b"}" * 20_000,
-    b'{"id":6,"method":"ping","params":{"x":"' + b"y" * 200_000 + b'"}}',
-    b'{"id":6,"method":"ping","params":{"x":"' + b"y" * MAX_LINE_BYTES + b'"}}',
-    b"z" * (MAX_LINE_BYTES + 1),
-)
 
 
 @dataclass(frozen=True)
@@ -263,7 +220,10 @@ class Author:
 
     def _call(self) -> Json:
         name = self._pick(*self._arguments, "chat_completion", "chat_completion")
-        return self._message("tools/call", {"name": name, "arguments": self._draw(self._arguments[name])})
+        arguments = self._draw(self._arguments[name])
+        if name == "chat_completion" and self._draw(st.booleans()):
+            arguments = {"session_id": self._pick("s", "t", "u"), **arguments}
+        return self._message("tools/call", {"name": name, "arguments": arguments})
 
     def _message(self, method: str, params: Json) -> Json:
         request_id, meta = self._id(), self._meta()

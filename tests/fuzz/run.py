@@ -13,7 +13,7 @@ from tests.fuzz.campaign import Campaign, Tally
 from tests.fuzz.ledger import Violation
 from tests.fuzz.messages import Stream, streams
 
-STREAMS_A_ROUND = 100
+STREAMS_A_ROUND = 50
 """Hypothesis remembers all it has drawn in a round."""
 SHRINK_S = 60.0
 """How long a stream is made smaller: where an answer is lost, each try takes seconds."""
@@ -26,9 +26,13 @@ class Finding:
     seed: int
     violation: Violation
     stream: Stream | None
+    n_at_once: int = 1
 
     def __str__(self) -> str:
-        lines = [f"{self.violation}", f"again: python -m tests.fuzz --messages 1 --seed {self.seed}"]
+        lines = [
+            f"{self.violation}",
+            f"again: python -m tests.fuzz --messages 1 --seed {self.seed} --at-once {self.n_at_once}",
+        ]
         if self.stream is not None:
             lines += [f"version {self.stream.version}, cuts {self.stream.cuts}, lines:"]
             lines += [
@@ -64,6 +68,8 @@ def run(n_messages: int, seed: int, n_at_once: int = 1, environment: Mapping[str
                 campaign.end()
             except Violation as violation:
                 finding = Finding(seed, violation, None)
+    if finding is not None:
+        finding = replace(finding, n_at_once=n_at_once)
     return Report(campaign.tally, finding, time.monotonic() - began_s)
 
 

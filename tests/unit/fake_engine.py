@@ -143,8 +143,8 @@ class FakeEngine:
             if on_phase is not None:
                 on_phase(phase)
         self.loading.set()
-        if self.load_gate is not None:
-            assert self.load_gate.wait(60), "a test forgot to open the load gate"
+        if self.load_gate is not None and not self.load_gate.wait(60):
+            raise TimeoutError("a test forgot to open the load gate")
         if self.load_error is not None:
             self._state = EngineState.FAILED
             raise self.load_error

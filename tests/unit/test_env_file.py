@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from env_file import parsed
-from setting_file import MAX_FILE_BYTES, SettingFileError
 from settings import read
+from settings.env_file import parsed
+from settings.text_file import MAX_FILE_BYTES, SettingFileError
 
 SECRET = "sk-in-the-file-0123456789"
 COMMON = [

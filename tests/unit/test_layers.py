@@ -14,12 +14,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GROUND_FLOOR = ("mcp_protocol", "engine", "media", "omni")
-SETTINGS = ("settings", "provider_settings", "env_file", "setting_file", "setting_kinds")
 OURS = {"vllm_server", "settings", "client_configs", "command_line", "checkup", "handlers", *GROUND_FLOOR}
 HEAVY = {"vllm", "torch", "transformers", "PIL", "httpx", "httpcore", "requests", "pydantic", "numpy", "pynvml", "av"}
 
 FORBIDDEN = {
-    **dict.fromkeys(SETTINGS, OURS | HEAVY),
+    "settings": (OURS | HEAVY) - {"settings"},
     "mcp_protocol": (OURS | HEAVY) - {"mcp_protocol"},
     "engine": OURS - {"engine", "settings"},
     "omni": (OURS - {"omni", "media", "settings"}) | (HEAVY - {"PIL", "httpx"}),
@@ -85,13 +84,13 @@ def test_only_settings_reads_the_environment_and_the_command_line() -> None:
     """The entry point hands both over; the engine's own processes know each other by a variable and arguments."""
     readers = {
         source.relative_to(ROOT).as_posix()
-        for room in (*GROUND_FLOOR, "handlers", "checkup", *SETTINGS)
+        for room in (*GROUND_FLOOR, "handlers", "checkup", "settings")
         for source in sources(room)
         for node in ast.walk(ast.parse(source.read_text("utf-8")))
         if isinstance(node, ast.Attribute)
         and ast.unparse(node) in ("os.environ.get", "os.getenv", "sys.argv", "os.environb")
     }
-    assert readers <= {"settings.py", "engine/guard.py", "engine/processes.py"}
+    assert readers <= {"settings/__init__.py", "engine/guard.py", "engine/processes.py"}
 
 
 @pytest.mark.parametrize("room", [*GROUND_FLOOR, "handlers", "checkup"])

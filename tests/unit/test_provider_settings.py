@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from provider_settings import DASHSCOPE_URL, OPENAI_URL, ModelEntry, RemoteProvider, remote_providers
 from settings import Settings, read
+from settings.providers import DASHSCOPE_URL, OPENAI_URL, ModelEntry, RemoteProvider, remote_providers
 
 ROOT = Path(__file__).parents[2]
 SECRET = "sk-in-the-file-0123456789"

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-import env_file
 import settings
+from settings import env_file
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 import command_line
-import setting_kinds
 import settings
-from setting_kinds import Kind
-from settings import DEMO_MODEL, SECTIONS, read, rows
+from settings import DEMO_MODEL, SECTIONS, kinds, read, rows
+from settings.kinds import Kind
 
 GOOD: list[tuple[str, str, str, Any]] = [
     ("server", "VLLM_LOG_LEVEL", "debug", "DEBUG"),
@@ -259,7 +258,7 @@ def test_table_has_every_setting_once_with_all_its_cells() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [(setting_kinds.whole(0), " "), (setting_kinds.number(0, math.inf), "nan"), (setting_kinds.choice("a"), "b")],
+    [(kinds.whole(0), " "), (kinds.number(0, math.inf), "nan"), (kinds.choice("a"), "b")],
 )
 def test_kinds_refuse_by_value_error(kind: Kind, text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
@@ -306,12 +305,20 @@ def test_no_options_are_no_overrides() -> None:
     assert command_line.parse([]) == command_line.CommandLine()
 
 
+def test_transport_is_an_override() -> None:
+    overrides = command_line.parse(["--transport", "HTTP", "--host", "::1", "--port", "0"]).overrides
+    assert overrides == {"VLLM_TRANSPORT": "http", "VLLM_HTTP_HOST": "::1", "VLLM_HTTP_PORT": "0"}
+
+
 @pytest.mark.parametrize("level", ["debug", "DEBUG"])
 def test_log_level_is_an_override(level: str) -> None:
     assert command_line.parse(["--log-level", level]).overrides == {"VLLM_LOG_LEVEL": "DEBUG"}
 
 
-@pytest.mark.parametrize(("arguments", "status"), [(["--version"], 0), (["--help"], 0), (["--nope"], 2), (["x"], 2)])
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["--version"], 0), (["--help"], 0), (["--nope"], 2), (["x"], 2), (["--transport", "x"], 2)],
+)
 def test_other_options_print_and_exit(capsys: pytest.CaptureFixture[str], arguments: list[str], status: int) -> None:
     with pytest.raises(SystemExit) as ended:
         command_line.parse(arguments)

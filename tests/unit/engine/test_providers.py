@@ -16,7 +16,7 @@ from engine.errors import EngineUnavailable, InvalidGeneration
 from engine.offers import MediaPart
 from engine.providers import MOST_MEDIA_BYTES, Providers, with_media
 from engine.remote_failures import server_of
-from provider_settings import RemoteProvider
+from settings.providers import RemoteProvider
 from tests.scripted_openai import MODELS, ScriptedOpenAI, answers, drips
 
 ROOT = Path(__file__).parents[3]

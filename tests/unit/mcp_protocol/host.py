@@ -89,7 +89,8 @@ def _load(arguments: NoArguments, call: Call, gates: Gates) -> list[Json]:
     """Stays in a phase that nothing interrupts until the gate opens."""
     call.enter_phase("loading weights")
     gates.running.set()
-    assert gates.go_on.wait(WAIT_S)
+    if not gates.go_on.wait(WAIT_S):
+        raise TimeoutError("a test forgot to open the gate")
     call.enter_phase(None)
     gates.ended.set()
     return [text_block("loaded")]
@@ -190,12 +191,14 @@ class Host:
 
     def assert_silent(self) -> None:
         """Nothing has been written: the next line is the answer to a ping, which goes out at once."""
-        assert self.request("ping", {}, "silence?") == {"jsonrpc": "2.0", "id": "silence?", "result": {}}
+        answer = self.request("ping", {}, "silence?")
+        assert answer == {"jsonrpc": "2.0", "id": "silence?", "result": {}}
 
     def drain(self) -> None:
         """Waits until the worker has done all that was queued before, and none of it was answered since."""
         self.call("echo", {"text": "drained"}, "drained?")
-        assert self.next()["id"] == "drained?"
+        answer = self.next()
+        assert answer["id"] == "drained?"
 
 
 def modern(meta: Json | None = None, **params: Any) -> Json:

@@ -154,3 +154,20 @@ log.flush(60)
 """)
     (line,) = done.stderr.splitlines()
     assert line.endswith("WARNING engine: two\\nlines")
+
+
+def test_traceback_cannot_forge_a_line() -> None:
+    done = run("""
+import logging
+log.configure("WARNING", "")
+log.configure_logging()
+try:
+    raise ValueError("bad\\n12:00:00 ERROR forged\\x1b[31m")
+except ValueError:
+    logging.getLogger("engine").exception("it failed")
+log.flush(60)
+""")
+    first, *traceback = done.stderr.splitlines()
+    assert first.endswith("ERROR engine: it failed")
+    assert all(line.startswith("  ") for line in traceback)
+    assert traceback[-1] == "  12:00:00 ERROR forged\\x1b[31m"

@@ -50,4 +50,5 @@ class Web(WebClient):
         head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
         with socket.create_connection(self.service.address) as connection:
             connection.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body)
-            assert self.gates.running.wait(WAIT_S)
+            if not self.gates.running.wait(WAIT_S):
+                raise TimeoutError("the tool was not called")

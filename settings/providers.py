@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from setting_file import SettingFileError, text_of
-from setting_kinds import WEB_SERVER
+from settings.kinds import WEB_SERVER
+from settings.text_file import SettingFileError, text_of
 
 if TYPE_CHECKING:
-    from settings import EngineSettings, ProviderSettings
+    from settings.engine import EngineSettings
+    from settings.services import ProviderSettings
 
 OPENAI, DASHSCOPE, LOCAL, VLLM = "openai", "dashscope", "local", "vllm"
 OPENAI_URL = "https://api.openai.com/v1"

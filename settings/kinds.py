@@ -15,6 +15,18 @@ class Kind(msgspec.Struct, frozen=True):
     secret: bool = False
 
 
+class Setting(msgspec.Struct, frozen=True):
+    """What a field of a section is called outside, how it is read and what it means.
+
+    `shown` is the default as the README shows it, where the value itself would not tell.
+    """
+
+    variable: str
+    kind: Kind
+    meaning: str
+    shown: str | None = None
+
+
 def whole(minimum: int, maximum: int | None = None, also: str = "") -> Kind:
     """Whole numbers from `minimum` to `maximum`."""
 

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from setting_file import SettingFileError, text_of
+from settings.text_file import SettingFileError, text_of
 
 _NAME = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*")
 _BLANK = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")

@@ -1,0 +1,177 @@
+"""Every setting of the server: its name, default, range and meaning. Nothing else reads the environment.
+
+Each room of the ground floor gets its own section, a frozen Struct. A wrong value does not stop the server: the
+default is used in its place and a sentence is put into `Settings.problems`, which every tool call answers until the
+setting is mended. Empty values count as not set, since some hosts pass them for "nothing".
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from settings.engine import DEMO_MODEL, MAX_IDLE_TIMEOUT_S, ROOT, EngineSettings, SamplingSettings, SessionSettings
+from settings.kinds import Setting
+from settings.media import MediaSettings
+from settings.omni import OmniSettings
+from settings.server import LOG_LEVELS, TOOL_FAMILIES, TRANSPORTS, HttpSettings, ServerSettings
+from settings.services import ProviderSettings
+
+if TYPE_CHECKING:
+    from settings.providers import RemoteProvider
+
+__all__ = [
+    "DEMO_MODEL",
+    "LOG_LEVELS",
+    "MAX_IDLE_TIMEOUT_S",
+    "ROOT",
+    "SECTIONS",
+    "TOOL_FAMILIES",
+    "TRANSPORTS",
+    "EngineSettings",
+    "HttpSettings",
+    "MediaSettings",
+    "OmniSettings",
+    "ProviderSettings",
+    "Row",
+    "SamplingSettings",
+    "ServerSettings",
+    "SessionSettings",
+    "Settings",
+    "read",
+    "rows",
+]
+
+SERVER_NAME = "vllm-mcp-server"
+SERVER_TITLE = "vLLM"
+SERVER_DESCRIPTION = (
+    "Chat with a vision-language model that runs on this machine, in a vLLM engine inside the server; pictures from a "
+    "vLLM-Omni server."
+)
+SERVER_INSTRUCTIONS = (
+    "chat_completion answers messages with text and pictures; give a session_id to hold a conversation. "
+    "analyze_images_with_query looks at up to 64 pictures at once. Pictures are given by absolute path, URL or base64. "
+    "The first call loads the model: if told that it still loads, ask again. release_gpu gives its memory back. "
+    "generate_image makes pictures: status 'running' means that job_status has the result later. "
+    "generate_multimodal_response asks hosted models; list_available_providers tells which there are."
+)
+SERVER_VERSION = "0.1.0"
+
+SECTIONS: dict[str, type[Any]] = {
+    "server": ServerSettings,
+    "http": HttpSettings,
+    "engine": EngineSettings,
+    "sampling": SamplingSettings,
+    "sessions": SessionSettings,
+    "media": MediaSettings,
+    "omni": OmniSettings,
+    "providers": ProviderSettings,
+}
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """All sections, and a sentence for each value that could not be used.
+
+    `more_providers` are those of `VLLM_CONFIG_FILE`; `from_env_file` has the variables that `VLLM_ENV_FILE` adds, for
+    the libraries that read the environment themselves.
+    """
+
+    server: ServerSettings
+    http: HttpSettings
+    engine: EngineSettings
+    sampling: SamplingSettings
+    sessions: SessionSettings
+    media: MediaSettings
+    omni: OmniSettings
+    providers: ProviderSettings
+    more_providers: "tuple[RemoteProvider, ...]" = ()
+    from_env_file: dict[str, str] = {}
+    problems: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Nothing of them: some are keys."""
+        return f"Settings(problems={self.problems!r})"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the settings table."""
+
+    section: str
+    variable: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+def rows() -> Iterator[Row]:
+    """The settings in their order, for the README and `--help`."""
+    for section, cls in SECTIONS.items():
+        defaults = cls()
+        for name, entry in _entries(cls):
+            default = entry.shown if entry.shown is not None else _shown(getattr(defaults, name))
+            yield Row(section, entry.variable, default, entry.kind.allowed, entry.meaning)
+
+
+def _entries(cls: type[Any]) -> Iterator[tuple[str, Setting]]:
+    for name, annotation in cls.__annotations__.items():
+        yield name, annotation.__metadata__[0]
+
+
+def _shown(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Settings:
+    """Builds the settings from environment variables; `overrides` (from the command line) win."""
+    problems: list[str] = []
+    values = {**environment, **(overrides or {})}
+    added: dict[str, str] = {}
+    if values.get("VLLM_ENV_FILE", "").strip():
+        from settings.env_file import added_variables  # only where there is such a file
+
+        added = added_variables(values, problems)
+        values |= added
+    if not values.get("HUGGING_FACE_HUB_TOKEN") and values.get("HF_TOKEN"):
+        values["HUGGING_FACE_HUB_TOKEN"] = values["HF_TOKEN"]
+    if not values.get("HF_HUB_CACHE", "").strip():
+        values["HF_HUB_CACHE"] = _hf_hub_cache(values)
+    sections = {name: cls(**_section_values(cls, values, problems)) for name, cls in SECTIONS.items()}
+    more_providers: tuple[RemoteProvider, ...] = ()
+    if (path := sections["providers"].config_file) is not None:
+        from settings.providers import read_config_file  # only where there is such a file
+
+        more_providers = read_config_file(path, values, problems)
+    if sections["http"].transport != "stdio" and sections["media"].allowed_dirs is None:
+        sections["media"] = msgspec.structs.replace(sections["media"], allowed_dirs=())
+    return Settings(**sections, more_providers=more_providers, from_env_file=added, problems=tuple(problems))
+
+
+def _hf_hub_cache(values: Mapping[str, str]) -> str:
+    """Where huggingface_hub keeps its downloads, by its own rules; "" for the default."""
+    if home := values.get("HF_HOME", "").strip():
+        return os.path.join(home, "hub")
+    if caches := values.get("XDG_CACHE_HOME", "").strip():
+        return os.path.join(caches, "huggingface", "hub")
+    return ""
+
+
+def _section_values(cls: type[Any], values: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, entry in _entries(cls):
+        text = values.get(entry.variable, "").strip()
+        if not text:
+            continue
+        try:
+            found[name] = entry.kind.parse(text)
+        except (ValueError, OverflowError):
+            shown = "not shown" if entry.kind.secret else _quoted(text)
+            problems.append(f"The setting {entry.variable} is {shown}; allowed: {entry.kind.allowed}.")
+    return found
+
+
+def _quoted(text: str) -> str:
+    """What a setting was, shortened and without what may be a password in a URL."""
+    if "//" in text and "@" in text:
+        text = text[: text.find("//") + 2] + "…" + text[text.rfind("@") :]
+    return repr(text if len(text) <= 100 else text[:100] + "…")

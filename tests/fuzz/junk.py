@@ -1,0 +1,48 @@
+"""Lines that are no messages, or hardly ones, without their newlines."""
+
+from __future__ import annotations
+
+MAX_LINE_BYTES = 1 << 18
+"""The server's limit in these runs: low, so that lines above it cost little."""
+JUNK = (
+    b"",
+    b" \t",
+    b"\r",
+    b"\x0b\x0c",
+    b"null",
+    b"1",
+    b'"ping"',
+    b"[]",
+    b"{}",
+    b"[{}]",
+    b"[[]]",
+    b"{",
+    b"}",
+    b"\x00",
+    b"\xff\xfe{}",
+    b"\xef\xbb\xbf",
+    b'\xef\xbb\xbf{"id":5,"method":"ping"}',
+    b"NaN",
+    b"-Infinity",
+    b'{"id":1e999,"method":"ping"}',
+    b'{"id":1e3,"method":"ping"}',
+    b'{"id":-0,"method":"ping"}',
+    b'{"id":' + b"7" * 5_000 + b',"method":"ping"}',
+    b'{"id":' + b"7" * 400 + b',"method":"ping"}',
+    b'{"id":01,"method":"ping"}',
+    b'{"id":1,"id":2,"method":"ping","method":"ping"}',
+    b'{"id":3,"method":"ping",}',
+    b'{"id":3,"method":"ping"}{"id":4,"method":"ping"}',
+    b"{'id':3}",
+    b'{"id":"\\ud83d\\ude00\\ud83d","method":"ping"}',
+    b'{"id":"\\\\ud83d","method":"ping"}',
+    b'{"id":"\\uDBFF\\uDFFF\\uDFFF\\\\","method":"ping"}',
+    b'{"id":"\xed\xa0\x80","method":"ping"}',
+    b'{"id":"\t","method":"ping"}',
+    b"[" * 5_000,
+    b"[" * 100_000 + b"]" * 100_000,
+    b'{"a":' * 20_000 + b"1" + b"}" * 20_000,
+    b'{"id":6,"method":"ping","params":{"x":"' + b"y" * 200_000 + b'"}}',
+    b'{"id":6,"method":"ping","params":{"x":"' + b"y" * MAX_LINE_BYTES + b'"}}',
+    b"z" * (MAX_LINE_BYTES + 1),
+)

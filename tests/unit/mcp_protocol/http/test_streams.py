@@ -1,0 +1,155 @@
+"""Lines between the threads of the server and a response."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from mcp_protocol.http import streams
+from mcp_protocol.http.streams import Reply, Stream
+from mcp_protocol.jsonrpc import INVALID_PARAMS, ProtocolError
+from tests.unit.mcp_protocol.host import WAIT_S
+from tests.unit.mcp_protocol.http.web import Web
+from tests.web_client import call, request
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Runs a test that awaits."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(WAIT_S):
+            await main()
+
+    asyncio.run(bounded())
+
+
+def reply(*, as_json: bool = True, as_events: bool = True) -> Reply:
+    """What answers one request of a client that takes these."""
+    made = Reply(as_json, as_events, lambda code: None)
+    made.expect(1)
+    return made
+
+
+def test_lines_of_many_threads_all_arrive_in_the_order_of_each() -> None:
+    async def main() -> None:
+        stream = Stream()
+
+        def write(name: int) -> None:
+            for number in range(100):
+                stream.write(b"%d %d" % (name, number))
+
+        threads = [threading.Thread(target=write, args=(name,)) for name in range(4)]
+        for thread in threads:
+            thread.start()
+        found: list[tuple[int, ...]] = []
+        while len(found) < 400:
+            line = await stream.next(WAIT_S)
+            assert line is not None
+            found.append(tuple(map(int, line.split())))
+        for name in range(4):
+            assert [number for writer, number in found if writer == name] == list(range(100))
+        stream.close()
+        assert await stream.next(None) is None
+        assert stream.ended
+
+    run(main)
+
+
+def test_slow_reader_loses_notifications_but_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_WAITING", 3)
+
+    async def main() -> None:
+        stream = Stream()
+        for number in range(5):
+            stream.write(b"note %d" % number)
+        stream.answer(b"answer")
+        stream.close()
+        assert [await stream.next(1) for _ in range(4)] == [b"note 0", b"note 1", b"note 2", b"answer"]
+
+    run(main)
+
+
+def test_stream_that_nobody_reads_ends_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_WAITING_BYTES", 100)
+
+    async def main() -> None:
+        stream = Stream()
+        stream.answer(b"x" * 60)
+        assert await stream.next(1) == b"x" * 60
+        stream.answer(b"x" * 60)
+        assert not stream.ended
+        stream.answer(b"x" * 60)
+        assert stream.ended
+        stream.answer(b"late")
+        assert await stream.next(1) is None
+
+    run(main)
+
+
+def test_answer_alone_needs_no_stream() -> None:
+    async def main() -> None:
+        made = reply()
+        made.answer(b"answer")
+        assert await made.answers() == [b"answer"]
+
+    run(main)
+
+
+def test_notification_begins_a_stream() -> None:
+    async def main() -> None:
+        made = reply()
+        made.write(b"note")
+        assert await made.answers() is None
+        made.answer(b"answer")
+        assert [await made.next(1), await made.next(1), await made.next(1)] == [b"note", b"answer", None]
+
+    run(main)
+
+
+def test_client_of_json_is_spared_notifications() -> None:
+    async def main() -> None:
+        made = reply(as_events=False)
+        made.write(b"note")
+        made.answer(b"answer")
+        assert await made.answers() == [b"answer"]
+
+    run(main)
+
+
+def test_error_is_json_even_where_only_events_are_taken() -> None:
+    async def main() -> None:
+        answered, refused = reply(as_json=False), reply(as_json=False)
+        answered.answer(b"answer")
+        assert await answered.answers() is None
+        refused.refuse(ProtocolError(INVALID_PARAMS, "no", request_id=1))
+        (line,) = await refused.answers() or []
+        assert b"-32602" in line
+
+    run(main)
+
+
+def test_cancelled_request_ends_its_stream() -> None:
+    async def main() -> None:
+        made = reply()
+        made.end()
+        assert await made.answers() is None
+        assert made.ended
+        without_events = reply(as_events=False)
+        without_events.end()
+        assert await without_events.answers() == []
+
+    run(main)
+
+
+def test_silent_stream_says_that_it_is_alive(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "KEEPALIVE_S", 0.05)
+    session = web.initialize()
+    with web.stream(call("wait"), session) as events:
+        lines = events.response.iter_lines()
+        assert next(lines) == ": ping"
+        web.gates.go_on.set()
+        assert any('"waited"' in line for line in lines)
+    assert web.post(request("ping"), session).json()["result"] == {}
