@@ -61,6 +61,7 @@ class LocalEngine:
         self._use = SharedUse()
         self._shared_load = SharedLoad()
         self._closed = False
+        self._has_failed = False
         self._llm: Any = None
         self._loop: StepLoop | None = None
         self._n_loads = 0
@@ -154,16 +155,16 @@ class LocalEngine:
             if self._loop is not None:
                 return
             started = time.monotonic()
-            failed_before = self._lifecycle.state is EngineState.FAILED
             self._lifecycle.move(EngineState.LOADING)
             try:
-                self._load(on_phase, started, failed_before)
+                self._load(on_phase, started)
             except BaseException as error:
                 failure = failures.load_failure(error, self._settings)
                 failures.forget_frames(error)
                 self._forget()
                 _clean_up_distributed()
                 memory.give_back_memory()
+                self._has_failed = True
                 self._lifecycle.move(EngineState.FAILED, error=str(failure))
                 if not isinstance(error, Exception):
                     raise
@@ -204,7 +205,7 @@ class LocalEngine:
         self._drop(EngineState.FAILED, str(failure))
         raise failure
 
-    def _load(self, on_phase: OnPhase, started: float, failed_before: bool) -> None:
+    def _load(self, on_phase: OnPhase, started: float) -> None:
         arguments.model_path(self._settings)
         ranks = adapters.ranks_of(self._settings.lora_modules)
         self._children.watch()
@@ -219,7 +220,7 @@ class LocalEngine:
             from vllm.platforms import current_platform
         except Exception as error:
             raise failures.import_failure(error) from None
-        if failed_before:  # vLLM goes on without its compiled part when that finds no memory, and never tries it again
+        if self._has_failed:  # vLLM goes on without its compiled part that found no memory, and never tries it again
             current_platform.import_kernels()
         names = {field.name for field in dataclasses.fields(EngineArgs)} | {*inspect.signature(vllm.LLM).parameters}
         here = current_platform.supported_quantization or QUANTIZATION_METHODS  # few platforms name theirs

@@ -75,6 +75,21 @@ def test_exhausted_memory_says_what_to_reduce(error: Exception) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("/x/y.so: failed to map segment from shared object"),
+        OSError(11, "Resource temporarily unavailable"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_a_system_that_gives_no_more_is_told_with_its_limits(error: Exception) -> None:
+    for failure in (failures.load_failure(error, SETTINGS), failures.import_failure(error)):
+        assert str(failure).startswith("Failed to initialize vLLM: the system gave the server no more memory")
+        assert "ulimit" in str(failure)
+        assert "/x/" not in str(failure)
+
+
 def test_a_broken_step_is_a_dead_engine() -> None:
     assert isinstance(failures.step_failure(KeyError("x"), SETTINGS), EngineDied)
 

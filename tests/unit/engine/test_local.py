@@ -56,7 +56,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, device: str = "cuda", can_offload: b
     """An engine whose loads succeed at once, and the model of the first."""
     llm = SleepyLLM()
 
-    def load(engine: LocalEngine, on_phase: Any, started: float, failed_before: bool) -> None:
+    def load(engine: LocalEngine, on_phase: Any, started: float) -> None:
         engine._llm, engine._loop = llm, Loop()  # type: ignore[assignment]
         engine._lifecycle.move(EngineState.READY, device=device, can_offload=can_offload)
 

@@ -162,3 +162,23 @@ def test_read_returns_what_is_there_then_none_then_the_end(pipe: tuple[int, int]
     assert wire.read() is None
     os.close(write_fd)
     assert wire.read() == b""
+
+
+class Scarce(bytearray):
+    """Takes nothing more."""
+
+    def __iadd__(self, part: object) -> Scarce:
+        raise MemoryError
+
+
+def test_line_that_finds_no_memory_is_skipped_to_its_end_and_the_next_is_read() -> None:
+    splitter = LineSplitter(100)
+    splitter._line = Scarce()
+    assert list(splitter.feed(b"a long ")) == []
+    (lost,) = splitter.feed(b"line\n")
+    assert isinstance(lost, LineTooLong)
+    assert lost.no_memory
+    assert list(splitter.feed(b"next\n")) == [b"next"]
+    (long,) = splitter.feed(b"x" * 200 + b"\n")
+    assert isinstance(long, LineTooLong)
+    assert not long.no_memory

@@ -505,3 +505,31 @@ def test_a_thousand_calls_start_no_more_threads_than_they_need(wide: Bench) -> N
     wide.gate.set()
     wide.wait_idle(1003)
     assert len(set(wide.done)) == 1003
+
+
+def test_first_call_without_a_thread_is_refused_and_later_ones_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    bench = Bench()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="new thread"):
+            bench.call(1)
+        assert bench.queue.drained
+    bench.call(2)
+    bench.idle.acquire(timeout=WAIT_S)
+    bench.idle.acquire(timeout=0.2)
+    assert bench.done == [2]
+
+
+def test_call_that_gets_no_thread_of_its_own_waits_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(n_workers=2)
+    bench.call(1, "slow")
+    assert bench.running.wait(WAIT_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("no thread")))
+        bench.call(2)
+    bench.gate.set()
+    bench.wait_idle(2)
+    assert sorted(bench.done) == [1, 2]
