@@ -47,7 +47,8 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
     from handlers.services import Services
     from mcp_protocol import log
     from mcp_protocol.main_loop import MainLoop
-    from mcp_protocol.server import Server, ServerInfo
+    from mcp_protocol.server import Server
+    from mcp_protocol.server_info import ServerInfo
     from mcp_protocol.work_queue import IdleTask, Task
     from settings import SERVER_DESCRIPTION, SERVER_INSTRUCTIONS, SERVER_NAME, SERVER_TITLE, SERVER_VERSION
 
@@ -56,8 +57,7 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
         from http_front import HttpFront
 
         front = HttpFront(settings)
-    log_problem = log.configure(settings.server.log_level, settings.server.log_file)
-    problems = (*settings.problems, *([log_problem] if log_problem else []))
+    problems = (*settings.problems, *filter(None, [log.configure(settings.server.log_level, settings.server.log_file)]))
     for problem in problems:
         log.log("ERROR", problem)
     services = Services(settings)

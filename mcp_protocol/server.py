@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from mcp_protocol import jsonrpc, versions
 from mcp_protocol.answers import ToolAnswers
 from mcp_protocol.call import Answerer, Call, Observe
@@ -14,6 +12,7 @@ from mcp_protocol.connection import Connection, Exchange, Method, Outlet
 from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request
 from mcp_protocol.log import log, log_failure
 from mcp_protocol.pages import page
+from mcp_protocol.server_info import ServerInfo
 from mcp_protocol.stdio import LineTooLong, ReaderGone
 from mcp_protocol.tools import Toolbox, error_result
 from mcp_protocol.turn import Turn
@@ -27,20 +26,6 @@ if TYPE_CHECKING:
 DISCOVERY_CACHE = Cache(3_600_000)
 LIBRARY_METHODS = ("resources/", "prompts/", "completion/", "subscriptions/")
 """How the methods begin that `Library` answers, which is loaded with the first of them."""
-
-
-class ServerInfo(msgspec.Struct, frozen=True):
-    """How the server introduces itself."""
-
-    name: str
-    title: str
-    version: str
-    description: str
-    instructions: str
-
-    def as_json(self) -> Json:
-        """The `serverInfo` of MCP."""
-        return {"name": self.name, "title": self.title, "version": self.version, "description": self.description}
 
 
 class Server:

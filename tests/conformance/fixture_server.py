@@ -10,7 +10,8 @@ from __future__ import annotations
 from mcp_protocol.http.options import HttpOptions
 from mcp_protocol.http.service import HttpService
 from mcp_protocol.main_loop import MainLoop
-from mcp_protocol.server import Server, ServerInfo
+from mcp_protocol.server import Server
+from mcp_protocol.server_info import ServerInfo
 from tests.conformance.fixture_library import catalogues
 from tests.conformance.fixture_tools import toolbox
 

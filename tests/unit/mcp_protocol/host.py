@@ -13,7 +13,8 @@ from msgspec import Meta
 
 from mcp_protocol.call import Call
 from mcp_protocol.connection import Connection
-from mcp_protocol.server import Server, ServerInfo
+from mcp_protocol.server import Server
+from mcp_protocol.server_info import ServerInfo
 from mcp_protocol.stdio import LineTooLong, Wire
 from mcp_protocol.tools import Tool, Toolbox, text_block
 from tests.mcp_results import Json, check_result, envelope
