@@ -267,7 +267,7 @@ def test_release_waits_for_those_in_flight_and_later_ones_for_it(monkeypatch: py
 def test_those_who_need_the_model_at_the_same_time_load_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, n_loads, told = threading.Event(), list[int](), list[str]()
 
-    def load(engine: LocalEngine, on_phase: Any, started: float, failed_before: bool) -> None:
+    def load(engine: LocalEngine, on_phase: Any, started: float) -> None:
         n_loads.append(1)
         on_phase("loading weights")
         assert gate.wait(WAIT_S)
