@@ -59,7 +59,7 @@ FAULTS = (
     ),
     Fault(
         "the system gives no more threads or open files",
-        "calls that need one fail and say so; no thread of the server dies of it",
+        "calls that need one fail with a clear error; no thread of the server dies of it",
         (
             f"{ENGINE}::test_first_call_without_a_thread_to_run_it_is_told_and_the_next_is_served",
             f"{ENGINE}::test_too_many_open_files_end_no_thread_of_the_server",
