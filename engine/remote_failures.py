@@ -25,6 +25,8 @@ _PARAMETER = re.compile(r"\s*\(parameter=.*\)\s*$", re.DOTALL)
 _KEY = re.compile(r"\b(?:sk|hf)[-_][A-Za-z0-9*_-]{6,}")
 
 _TOO_LONG = re.compile(r"context[ _]length|maximum model length|context window|reduce the length", re.IGNORECASE)
+_NO_ROOM = re.compile(r"max_tokens must be at least 1, got 0\b")
+"""What vLLM (0.32) says of a prompt that fills the context to its last token: it counts what is left for the answer."""
 _CONTEXT = re.compile(r"(?:context length (?:is|of)(?: only)?|maximum context length \(|model length of)\s*(\d+)")
 _PROMPT = re.compile(
     r"prompt contains (\d+) (?:input )?tokens|messages resulted in (\d+)|passed (\d+) input tokens"
@@ -124,7 +126,7 @@ class RemoteServer:
                     else f"asks for a key (HTTP {status}). Set {self.key_setting}."
                 )
             )
-        if status in (400, 413, 422) and _TOO_LONG.search(said):
+        if status in (400, 413, 422) and (_TOO_LONG.search(said) or _NO_ROOM.search(said)):
             return self._too_long(said, words, max_model_len)
         if status == 413:
             return InvalidGeneration(

@@ -162,7 +162,9 @@ class Jobs:
         self._tasks[job.id] = task
         try:
             if not job.cancelling:
-                await asyncio.gather(*(self._run_item(job, item, work, slots, limit) for item in job.items))
+                items = (self._run_item(job, item, work, slots, limit) for item in job.items)
+                # Otherwise the first that is broken off would end the waiting for one that is just being finished.
+                await asyncio.gather(*items, return_exceptions=True)
         except asyncio.CancelledError:
             logger.debug("job %s was cancelled", job.id)
         finally:

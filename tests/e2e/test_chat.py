@@ -236,8 +236,8 @@ def test_prompt_beyond_the_context_is_refused_with_both_lengths(demo_server: Ser
 
 
 def test_prompt_may_leave_room_for_one_token_and_no_less(demo_server: ServerProcess) -> None:
-    context = demo_server.result("model_info")["max_model_len"]
     overhead = chat(demo_server, " red", max_tokens=1)["usage"]["prompt_tokens"] - 1  # " red" is one token
+    context = demo_server.result("model_info")["max_model_len"]
     fitting = chat(demo_server, " red" * (context - 1 - overhead), max_tokens=1)
     assert fitting["usage"]["prompt_tokens"] == context - 1
     for n_tokens in (context, context + 1):

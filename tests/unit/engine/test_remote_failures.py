@@ -94,6 +94,7 @@ def test_nobody_there_names_the_address_and_a_later_call_tries_again() -> None:
         (answers(b"{}"), EngineUnavailable, "application/json in place of a stream"),
         (answers(b"", Content_Type="text/event-stream", Content_Encoding="gzip"), EngineUnavailable, "compression"),
         (refuses(400, TOO_LONG), PromptTooLong, "it has 3000 tokens, and the model's context holds 2048"),
+        (refuses(400, "max_tokens must be at least 1, got 0."), InvalidGeneration, "The prompt is too long for the mo"),
         (refuses(400, "temperature must be positive"), InvalidGeneration, "(HTTP 400): temperature must be positive."),
         (answers(b"x" * 100_000, 413), InvalidGeneration, "fewer or smaller pictures"),
         (answers(b"<html>Bad gateway</html>", 502), GenerationFailed, "(HTTP 502), and gave no reason. Try again."),

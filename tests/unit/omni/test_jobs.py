@@ -128,6 +128,31 @@ def test_cancelling_breaks_off_what_runs_and_keeps_what_is_done(jobs: Jobs) -> N
     assert sorted(gate.broken_off) == [1, 2]
 
 
+def test_item_that_is_being_finished_when_its_job_is_cancelled_is_kept(
+    jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = threading.Event()
+
+    async def work(job: Job, item: Item) -> str:
+        try:
+            begun.set()
+            await asyncio.sleep(WAIT_S)
+        except asyncio.CancelledError:
+            if item.index == 0:
+                raise
+            await asyncio.sleep(0.05)
+        return item.label
+
+    job = start(jobs, work, "ab")
+    assert begun.wait(WAIT_S)
+    time.sleep(0.05)
+    jobs.cancel(job)
+    assert job.wait(WAIT_S)
+    assert [item.state for item in job.items] == [State.CANCELLED, State.SUCCEEDED]
+    assert job.state is State.CANCELLED
+    assert "Traceback" not in caplog.text
+
+
 def test_cancelled_before_it_began(jobs: Jobs) -> None:
     gate = Gate()
     busy = start(jobs, gate.work, limit=1)
