@@ -14,6 +14,7 @@ from handlers import completions, files
 from handlers.prompts import PROMPTS
 from mcp_protocol.catalogues import Catalogues
 from mcp_protocol.resources import Contents, Resource, ResourceKind, ResourceNotFound, ResourceTemplate
+from mcp_protocol.tools import json_text
 from mcp_protocol.versions import LIST_CACHE, Cache
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _read_session(uri: str, services: Services) -> Contents:
         session = whole_session(files.variable_of(uri, SESSIONS_BEGIN), services)
     except UnknownSession:
         raise ResourceNotFound from None
-    return Contents("application/json", msgspec.json.encode(session).decode(), "get_session shows it page by page.")
+    return Contents("application/json", json_text(session), "get_session shows it page by page.")
 
 
 def _session_version(uri: str, services: Services) -> object:

@@ -83,7 +83,7 @@ class Tool(msgspec.Struct, frozen=True):
         """What a handler returned, as the `content` and `structuredContent` of a result."""
         if self.result is None:
             return {"content": result, "isError": False}
-        text = self.text(result) if self.text is not None else _json_text(result)
+        text = self.text(result) if self.text is not None else json_text(result)
         return {"content": [text_block(text)], "structuredContent": result, "isError": False}
 
 
@@ -129,7 +129,8 @@ class Toolbox:
             return error_result(self._explain(error))
 
 
-def _json_text(result: Any) -> str:
+def json_text(result: Any) -> str:
+    """The JSON of a result; half a surrogate pair in it becomes U+FFFD."""
     try:
         return msgspec.json.encode(result).decode()
     except UnicodeEncodeError:  # a lone surrogate somewhere in it

@@ -125,6 +125,13 @@ def test_session_is_listed_and_read_under_its_uri(desk: Desk, shown: Catalogues,
     assert messages == [("user", "I am Ada.", 0), ("assistant", "Hello Ada.", 0)]
 
 
+def test_session_with_half_a_surrogate_pair_is_read(desk: Desk, shown: Catalogues) -> None:
+    desk.engine.enqueue("half of an emoji: \ud83d")
+    desk.chat("Hello", session_id="s")
+    session = json.loads(read(shown, "vllm://sessions/s")["text"])
+    assert session["messages"][1]["text"] == "half of an emoji: \ufffd"
+
+
 def test_session_is_read_whole(desk: Desk, shown: Catalogues) -> None:
     for number in range(25):
         desk.chat(str(number), session_id="long")
