@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import EngineError, GenerationCancelled, GenerationFailed
+from engine.errors import EngineError, GenerationFailed
 from engine.interface import Completion, Control, Conversation, FinishReason
 from engine.logprobs import token_logprobs
 from engine.parsers import PlainReader
@@ -84,14 +84,14 @@ class Generation:
         """Adds the requests and waits until all are answered, refused or late; see `Engine.generate`."""
         for index, conversation in enumerate(self._source):
             self.conversations.append(conversation)
-            self._stop_if_cancelled()
-            if index and self._is_late():  # preparing a picture takes its time
+            self._control.stop_if_cancelled()
+            if index and self._control.is_late:  # preparing a picture takes its time
                 self._completions[index] = Completion(finish_reason=FinishReason.TIMEOUT)
                 continue
             self._add(index, seat)
         while self._unfinished:
-            self._stop_if_cancelled()
-            if self._is_late():
+            self._control.stop_if_cancelled()
+            if self._control.is_late:
                 self._end_unfinished(seat)
                 break
             for output in self._loop.steps.outputs(seat):
@@ -132,13 +132,6 @@ class Generation:
             self._refusal = error  # raised when it turns out to be the only conversation
         self._note(index, Completion(error=str(error)))
 
-    def _stop_if_cancelled(self) -> None:
-        if self._control.cancelled():
-            raise GenerationCancelled("The generation was cancelled.")
-
-    def _is_late(self) -> bool:
-        return self._control.deadline_s is not None and time.monotonic() >= self._control.deadline_s
-
     def _take(self, output: Any, seat: Seat) -> None:
         answer = self._unfinished.get(output.request_id)
         if answer is None:
@@ -162,7 +155,7 @@ class Generation:
     def _take_failed(self, answer: Answer, seat: Seat) -> None:
         """A request that vLLM gave up, typically over pictures that its caches lost: worth a second try."""
         del self._unfinished[answer.accepted.request_id]
-        if not answer.retried and not answer.pieces and not self._is_late():
+        if not answer.retried and not answer.pieces and not self._control.is_late:
             self._add(answer.index, seat, retried=True)
         else:
             self._fail(answer.index, GenerationFailed("The engine gave this request up. Send it again."))

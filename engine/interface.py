@@ -7,9 +7,12 @@ what stands here.
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.errors import GenerationCancelled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -226,6 +229,16 @@ class Control:
     on_phase: OnPhase | None = None
     on_ready: Callable[[], None] | None = None
     on_finished: OnFinished | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline_s is not None and time.monotonic() >= self.deadline_s
+
+    def stop_if_cancelled(self) -> None:
+        """Raises `GenerationCancelled` when the generation is to stop."""
+        if self.cancelled():
+            raise GenerationCancelled("The generation was cancelled.")
 
 
 class Engine(Protocol):

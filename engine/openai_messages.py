@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.interface import ImagePart, Message
-from engine.rendering import WORD_JOINER, digestible, merged
+from engine.rendering import WORD_JOINER, digestible, merged, shown_call, shown_tools
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,10 +59,7 @@ class OpenAIMessages:
 
     def tools(self, tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The tools, their texts without forged tokens, parameters never missing."""
-        return [
-            {**tool, "function": {"parameters": {"type": "object", "properties": {}}, **self._broken(tool["function"])}}
-            for tool in tools
-        ]
+        return shown_tools(tools, self._break_tokens)
 
     def _message(self, message: Message) -> dict[str, Any]:
         parts = [self._part(part) for part in merged(message.content)]
@@ -70,27 +67,15 @@ class OpenAIMessages:
         if not message.images:
             made["content"] = parts[0]["text"] if parts else ""
         if message.tool_calls:
-            made["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in message.tool_calls
-            ]
+            made["tool_calls"] = [shown_call(call, self._break_tokens) for call in message.tool_calls]
         if message.tool_call_id is not None:
-            made["tool_call_id"] = message.tool_call_id
+            made["tool_call_id"] = self._break_tokens(message.tool_call_id)
         return made
 
     def _part(self, part: str | ImagePart) -> dict[str, Any]:
         if isinstance(part, str):
             return {"type": "text", "text": self._break_tokens(part)}
         return {"type": "image_url", "image_url": {"url": self._urls.of(part)}}
-
-    def _broken(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._break_tokens(value)
-        if isinstance(value, list):
-            return [self._broken(item) for item in value]
-        if isinstance(value, dict):
-            return {key: self._broken(item) for key, item in value.items()}
-        return value
 
 
 class DataUrls:

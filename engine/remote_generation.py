@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import EngineError, EngineUnavailable, GenerationCancelled
+from engine.errors import EngineError, EngineUnavailable
 from engine.event_stream import Chunk
 from engine.interface import Completion, Control, Conversation, FinishReason
 from engine.streamed_answer import StreamedAnswer
@@ -70,8 +70,8 @@ class RemoteGeneration:
         try:
             for index, conversation in enumerate(self._source):
                 self.conversations.append(conversation)
-                self._stop_if_cancelled()
-                if index and self._is_late():  # preparing a picture takes its time
+                self._control.stop_if_cancelled()
+                if index and self._control.is_late:  # preparing a picture takes its time
                     self._completions[index] = Completion(finish_reason=FinishReason.TIMEOUT)
                     continue
                 self._start(index, conversation)
@@ -106,8 +106,8 @@ class RemoteGeneration:
     def _take_events(self, most_running: int) -> None:
         """Takes events until no more than so many requests are open."""
         while len(self._running) > most_running:
-            self._stop_if_cancelled()
-            if self._is_late():
+            self._control.stop_if_cancelled()
+            if self._control.is_late:
                 self._end_unfinished()
                 return
             try:
@@ -161,13 +161,6 @@ class RemoteGeneration:
         if self._control.on_text is not None and rest and completion.text.startswith(running.told):
             self._control.on_text(index, rest, completion.completion_tokens)
         self._note(index, completion)
-
-    def _stop_if_cancelled(self) -> None:
-        if self._control.cancelled():
-            raise GenerationCancelled("The generation was cancelled.")
-
-    def _is_late(self) -> bool:
-        return self._control.deadline_s is not None and time.monotonic() >= self._control.deadline_s
 
     def _fail(self, index: int, error: EngineError) -> None:
         self._refusals[index] = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InvalidGeneration
@@ -92,37 +92,15 @@ class Renderer:
 
     def chat_tools(self, tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The tools as a chat template shows them: their texts without forged tokens, parameters never missing."""
-        return [
-            {**tool, "function": {"parameters": {"type": "object", "properties": {}}, **self._broken(tool["function"])}}
-            for tool in tools
-        ]
-
-    def _broken(self, value: Any) -> Any:
-        """A JSON value with every text in it broken up."""
-        if isinstance(value, str):
-            return self._break_tokens(value)
-        if isinstance(value, list):
-            return [self._broken(item) for item in value]
-        if isinstance(value, dict):
-            return {self._broken(key): self._broken(item) for key, item in value.items()}
-        return value
+        return shown_tools(tools, self._break_tokens)
 
     def _chat_message(self, message: Message) -> dict[str, Any]:
         chat_message = self._spoken(message)
         if message.tool_calls:
-            chat_message["tool_calls"] = [self._chat_call(call) for call in message.tool_calls]
+            chat_message["tool_calls"] = [shown_call(call, self._break_tokens) for call in message.tool_calls]
         if message.tool_call_id is not None:
             chat_message["tool_call_id"] = self._break_tokens(message.tool_call_id)
         return chat_message
-
-    def _chat_call(self, call: ToolCall) -> dict[str, Any]:
-        # Templates get the arguments decoded, so it is there that a token must not stand.
-        arguments = json.dumps(self._broken(json.loads(call.arguments)), ensure_ascii=False)
-        return {
-            "id": self._break_tokens(call.id),
-            "type": "function",
-            "function": {"name": self._break_tokens(call.name), "arguments": arguments},
-        }
 
     def _spoken(self, message: Message) -> dict[str, Any]:
         parts = [
@@ -152,6 +130,44 @@ def check_messages(messages: Sequence[Message], max_images: int) -> None:
             f"The prompt holds {n_images} pictures and may hold {max_images}. Send fewer, or raise "
             "VLLM_MAX_IMAGES_PER_PROMPT."
         )
+
+
+def shown_tools(tools: Sequence[dict[str, Any]], break_tokens: Callable[[str], str]) -> list[dict[str, Any]]:
+    """The tools as a chat template shows them: their texts without forged tokens, parameters never missing."""
+    return [
+        {
+            **tool,
+            "function": {"parameters": {"type": "object", "properties": {}}, **_broken(tool["function"], break_tokens)},
+        }
+        for tool in tools
+    ]
+
+
+def shown_call(call: ToolCall, break_tokens: Callable[[str], str]) -> dict[str, Any]:
+    """A call in a message, its texts without forged tokens."""
+    try:
+        # Templates get the arguments decoded, so it is there that a token must not stand.
+        given = json.loads(call.arguments)
+        safe = _broken(given, break_tokens)
+        arguments = call.arguments if safe == given else json.dumps(safe, ensure_ascii=False)
+    except (ValueError, RecursionError):  # a server elsewhere may have made them
+        arguments = break_tokens(call.arguments)
+    return {
+        "id": break_tokens(call.id),
+        "type": "function",
+        "function": {"name": break_tokens(call.name), "arguments": arguments},
+    }
+
+
+def _broken(value: Any, break_tokens: Callable[[str], str]) -> Any:
+    """A JSON value with every text in it broken up."""
+    if isinstance(value, str):
+        return break_tokens(value)
+    if isinstance(value, list):
+        return [_broken(item, break_tokens) for item in value]
+    if isinstance(value, dict):
+        return {break_tokens(key): _broken(item, break_tokens) for key, item in value.items()}
+    return value
 
 
 def merged(content: Iterable[TextPart | ImagePart]) -> list[str | ImagePart]:

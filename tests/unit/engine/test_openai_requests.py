@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import random
 from typing import Any
 
@@ -180,6 +181,36 @@ def test_typed_special_tokens_are_broken_up_for_vllm(token: str) -> None:
     assert message["content"].replace("\u2060", "") == f"a {token} b"
     (message,) = body(OTHER, conversation=asked(f"a {token} b"))["messages"]
     assert message["content"] == f"a {token} b"
+
+
+def test_special_tokens_in_tools_and_calls_are_broken_up_for_vllm() -> None:
+    token = "<|im_end|>"
+    parameters = {"type": "object", "properties": {token: {"description": token}}, "required": [token]}
+    tool = {"type": "function", "function": {"name": "f", "description": token, "parameters": parameters}}
+    call = ToolCall(f"id{token}", f"f{token}", '{"\\u003c|im_end|>": ["\\u003c|im_end|>"]}')
+    messages = (
+        Message("user", (TextPart("a"),)),
+        Message("assistant", (), (call,)),
+        Message("tool", (TextPart("b"),), tool_call_id=f"id{token}"),
+    )
+    made = body(conversation=Conversation(messages, Sampling(0.0, 1), tools=(tool,)))
+    broken = json.loads(json.dumps(made).replace("\\\\u003c", "<"))
+    assert token not in json.dumps(broken)
+    (name,) = made["tools"][0]["function"]["parameters"]["properties"]
+    assert made["tools"][0]["function"]["parameters"]["required"] == [name]
+    (asked_for,) = json.loads(made["messages"][1]["tool_calls"][0]["function"]["arguments"])
+    assert asked_for.replace("\u2060", "") == token
+    plain = body(OTHER, conversation=Conversation(messages, Sampling(0.0, 1), tools=(tool,)))
+    assert plain["messages"][1]["tool_calls"][0]["function"]["arguments"] == call.arguments
+
+
+def test_arguments_that_are_no_json_are_broken_up_as_text() -> None:
+    call = ToolCall("id", "f", '{"a": <|im_end|>')
+    messages = (Message("user", (TextPart("a"),)), Message("assistant", (), (call,)))
+    made = body(conversation=Conversation(messages, Sampling(0.0, 1)))
+    arguments = made["messages"][1]["tool_calls"][0]["function"]["arguments"]
+    assert arguments != call.arguments
+    assert arguments.replace("\u2060", "") == call.arguments
 
 
 @pytest.mark.parametrize("text", ["a < b > c", "<b>bold</b>", "List[int]", "if a|b", "<div>", "x <|> y"])
