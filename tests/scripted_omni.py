@@ -7,23 +7,20 @@ import io
 import json
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
 
 from PIL import Image
 
-Json = dict[str, Any]
+from tests.scripted_server import Json, ScriptedRequest, ScriptedServer
+
 Route = Callable[["Request", Json], None]
 MODEL = "black-forest-labs/FLUX.2-klein-4B"
 
 
-class Request(BaseHTTPRequestHandler):
+class Request(ScriptedRequest):
     """One request to the server."""
 
-    protocol_version = "HTTP/1.1"
     server: ScriptedOmni
 
     def do_GET(self) -> None:
@@ -36,55 +33,24 @@ class Request(BaseHTTPRequestHandler):
         self._route(b"")
 
     def _route(self, body: bytes) -> None:
-        fields = json.loads(body) if self.headers.get("Content-Type") == "application/json" else {"body": body}
-        with self.server.lock:
-            self.server.seen.append((self.command, self.path, fields))
-            script = self.server.scripts.get(self.path, [])
-            route = script.pop(0) if len(script) > 1 else script[0] if script else self.server.honest
-        route(self, fields)
+        is_json = self.headers.get("Content-Type") == "application/json"
+        self.follow_script(json.loads(body) if is_json else {"body": body})
 
-    def answer(self, body: bytes, status: int = 200, **headers: str) -> None:
-        """Answers with a body; underscores in the names of headers stand for hyphens."""
-        self.send_response(status)
-        for name, value in {"Content_Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keeps quiet."""
+    def note(self, fields: Json) -> None:
+        """Remembers method, path and fields."""
+        self.server.seen.append((self.command, self.path, fields))
 
 
-class ScriptedOmni(ThreadingHTTPServer):
-    """`scripts` has for a path what answers its next requests, the last one for ever; `seen` has all requests."""
-
-    daemon_threads = True
-    request_queue_size = 64
+class ScriptedOmni(ScriptedServer):
+    """A server of one model; `seen` has all requests."""
 
     def __init__(self, model: str = MODEL) -> None:
-        super().__init__(("127.0.0.1", 0), Request)
+        super().__init__(Request)
         self.model = model
-        self.scripts: dict[str, list[Route]] = {}
         self.seen: list[tuple[str, str, Json]] = []
-        self.lock = threading.Lock()
         self.delay_s = 0.0
         self.n_running = 0
         self.most_running = 0
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def script(self, *routes: Route, path: str = "/v1/images/generations") -> None:
         """Says how the next requests of a path are answered, the last one for ever."""
@@ -113,9 +79,6 @@ class ScriptedOmni(ThreadingHTTPServer):
             request.answer(pictures_json(png((64, 64))))
         else:
             request.answer(b'{"status":"healthy"}')
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients hang up on purpose here."""
 
 
 def png(size: tuple[int, int] = (64, 64), seed: int = 0) -> bytes:

@@ -5,47 +5,34 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
-Json = dict[str, Any]
+from tests.scripted_server import Json, ScriptedRequest, ScriptedServer
+
 Route = Callable[["Request", Json], None]
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
 MODEL = "scripted-vlm"
 
 
-class Request(BaseHTTPRequestHandler):
+class Request(ScriptedRequest):
     """One request to the server."""
 
-    protocol_version = "HTTP/1.1"
     server: ScriptedOpenAI
+    default_headers: ClassVar[Json] = {"Content_Type": "application/json"}
 
     def do_GET(self) -> None:
-        self._route({})
+        self.follow_script({})
 
     def do_POST(self) -> None:
-        self._route(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0)))))
+        self.follow_script(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0)))))
 
-    def _route(self, fields: Json) -> None:
-        with self.server.lock:
-            self.server.seen.append((self.path, fields))
-            self.server.keys.append(self.headers.get("Authorization"))
-            script = self.server.scripts.get(self.path, [])
-            route = script.pop(0) if len(script) > 1 else script[0] if script else self.server.honest
-        route(self, fields)
-
-    def answer(self, body: bytes, status: int = 200, **headers: str) -> None:
-        """Answers with a body; underscores in the names of headers stand for hyphens."""
-        self.send_response(status)
-        given = {"Content_Length": str(len(body)), "Content_Type": "application/json", **headers}
-        for name, value in given.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
+    def note(self, fields: Json) -> None:
+        """Remembers path and fields, and the key that was shown."""
+        self.server.seen.append((self.path, fields))
+        self.server.keys.append(self.headers.get("Authorization"))
 
     def begin(self) -> None:
         """Begins a stream that ends with the connection."""
@@ -71,44 +58,20 @@ class Request(BaseHTTPRequestHandler):
         except TimeoutError:
             return False
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keeps quiet."""
 
-
-class ScriptedOpenAI(ThreadingHTTPServer):
-    """`scripts` has for a path what answers its next requests, the last one for ever; `seen` has all requests, `keys`
-    what each of them showed for a key.
+class ScriptedOpenAI(ScriptedServer):
+    """`seen` has all requests, `keys` what each of them showed for a key.
 
     Arguments: the models that it lists; who owns them, `vllm` for a vLLM server; its port,
     any free one by default.
     """
 
-    daemon_threads = True
-    request_queue_size = 64
-
     def __init__(self, models: Iterable[str] = (MODEL,), owned_by: str | None = "vllm", port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Request)
+        super().__init__(Request, port)
         self.models = list(models)
         self.owned_by = owned_by
-        self.scripts: dict[str, list[Route]] = {}
         self.seen: list[tuple[str, Json]] = []
         self.keys: list[str | None] = []
-        self.lock = threading.Lock()
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
-
-    def __enter__(self) -> ScriptedOpenAI:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def script(self, *routes: Route, path: str = CHAT) -> None:
         """Says how the next requests of a path are answered, the last one for ever."""
@@ -131,9 +94,6 @@ class ScriptedOpenAI(ThreadingHTTPServer):
             streams(*said(*text.split(" ")))(request, fields)
         else:
             request.answer(b'{"detail":"Not Found"}', 404)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients hang up on purpose here."""
 
 
 def piece(finish_reason: str | None = None, logprobs: list[Json] | None = None, **delta: Any) -> Json:

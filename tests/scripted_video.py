@@ -7,7 +7,8 @@ from email.parser import BytesParser
 from email.policy import HTTP
 from typing import Any
 
-from tests.scripted_omni import Json, Request, Route, ScriptedOmni
+from tests.scripted_omni import Request, Route, ScriptedOmni
+from tests.scripted_server import Json
 from tests.unit.media.recordings import film
 
 MODEL = "Wan-AI/Wan2.2-S2V-14B"

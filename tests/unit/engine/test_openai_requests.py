@@ -15,7 +15,7 @@ from engine.errors import InvalidGeneration
 from engine.interface import Conversation, ImagePart, Message, ResponseFormat, Sampling, TextPart, ToolCall
 from engine.openai_messages import DataUrls, break_special_tokens
 from engine.openai_requests import Endpoint, OpenAIRequests
-from tests.unit.engine.remote_samples import TOOL, asked
+from tests.unit.engine.remote.samples import TOOL, asked
 
 VLLM = Endpoint("http://vllm:8000", "m", is_vllm=True, max_model_len=100)
 OTHER = Endpoint("https://other.example", "m", is_vllm=False)

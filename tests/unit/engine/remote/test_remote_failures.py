@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email.utils
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,29 +33,12 @@ from tests.scripted_openai import (
     refuses,
     streams,
 )
-from tests.unit.engine.remote_samples import KEY, answer, engine_for
+from tests.unit.engine.remote.samples import KEY, TOO_LONG, answer, engine_for
 
-TOO_LONG = (
-    "This model's maximum context length is 2048 tokens. However, your prompt contains 3000 input tokens, which "
-    "exceeds this limit even without any output tokens. (parameter=input_tokens, value=3000)"
-)
 NO_ROOM = (
     "This model's maximum context length is 2048 tokens. However, you requested 3000 tokens (1000 in the messages, "
     "2000 in the completion). Please reduce the length of the messages or completion."
 )
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedOpenAI]:
-    with ScriptedOpenAI() as running:
-        yield running
-
-
-@pytest.fixture
-def engine(server: ScriptedOpenAI) -> Iterator[RemoteEngine]:
-    made = engine_for(server)
-    yield made
-    made.close()
 
 
 def test_model_that_went_is_told_with_those_that_are_there(server: ScriptedOpenAI, engine: RemoteEngine) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,22 +16,9 @@ from engine.remote import RemoteEngine
 from settings import EngineSettings
 from tests.mcp_results import Json
 from tests.scripted_openai import MODEL, MODELS, Request, ScriptedOpenAI, answers, goes_on, refuses
-from tests.unit.engine.remote_samples import KEY, answer, engine_for
+from tests.unit.engine.remote.samples import KEY, answer, engine_for
 
-ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedOpenAI]:
-    with ScriptedOpenAI() as running:
-        yield running
-
-
-@pytest.fixture
-def engine(server: ScriptedOpenAI) -> Iterator[RemoteEngine]:
-    made = engine_for(server)
-    yield made
-    made.close()
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])

@@ -12,6 +12,10 @@ from tests.scripted_openai import ScriptedOpenAI, piece
 KEY = "sk-very-secret-0123456789"
 SILENCE_S = 5.0
 """Longer than a busy machine may keep a thread of the server from answering."""
+TOO_LONG = (
+    "This model's maximum context length is 2048 tokens. However, your prompt contains 3000 input tokens, which "
+    "exceeds this limit even without any output tokens. (parameter=input_tokens, value=3000)"
+)
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,25 +13,7 @@ from engine.errors import GenerationCancelled
 from engine.interface import Control, FinishReason, ToolCall
 from engine.remote import RemoteEngine
 from tests.scripted_openai import ScriptedOpenAI, cut_up, drips, goes_on, piece, refuses, said, streams, usage
-from tests.unit.engine.remote_samples import TOOL, answer, asked, call_piece, engine_for
-
-TOO_LONG = (
-    "This model's maximum context length is 2048 tokens. However, your prompt contains 3000 input tokens, which "
-    "exceeds this limit even without any output tokens. (parameter=input_tokens, value=3000)"
-)
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedOpenAI]:
-    with ScriptedOpenAI() as running:
-        yield running
-
-
-@pytest.fixture
-def engine(server: ScriptedOpenAI) -> Iterator[RemoteEngine]:
-    made = engine_for(server)
-    yield made
-    made.close()
+from tests.unit.engine.remote.samples import TOO_LONG, TOOL, answer, asked, call_piece
 
 
 def test_answer_is_streamed_and_counted(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
