@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from omni.aside import kept
 from omni.client import OmniClient, Picture, ServedModel
 from omni.errors import ConnectionLost, InvalidParameters, ModelChanged
 from omni.files import OutputFolder, automatic_name, checked_name
@@ -130,11 +130,7 @@ class ImageMaker:
         if picture.peak_memory_mb is not None:
             self.peak_memory_mb = picture.peak_memory_mb
         self.speeds.learn(parameters, picture.compute_s or seconds)
-        saving = asyncio.ensure_future(asyncio.to_thread(self._save, picture.data, parameters, name, seconds))
-        try:
-            return await asyncio.shield(saving)
-        except asyncio.CancelledError:  # the picture is there: it is kept
-            return await saving
+        return await kept(lambda: self._save(picture.data, parameters, name, seconds))
 
     async def _generated(self, plan: Plan, parameters: ImageParameters) -> Picture:
         """The picture, asked for once more where the connection broke: with its seed it is the same one."""

@@ -14,6 +14,7 @@ from media.errors import MediaError
 from media.muxing import with_sound
 from media.video import VideoFacts, check_video
 from omni import mp4
+from omni.aside import aside, kept
 from omni.errors import (
     ConnectionLost,
     OmniError,
@@ -117,7 +118,7 @@ class VideoMaker:
     async def _make(self, job: Job, plan: VideoPlan, png: bytes, audio: DecodedAudio, name: str | None) -> MadeVideo:
         begun_s = time.monotonic()
         job.phase = "sending picture and sound"
-        asked = await asyncio.to_thread(plan.parameters.request, plan.model.profile, audio.wav)
+        asked = await aside(lambda: plan.parameters.request(plan.model.profile, audio.wav))
         fields = {"model": plan.model.served_as, **asked}
         video_id = await self._submitted(plan.client, fields, png)
         try:
@@ -129,11 +130,7 @@ class VideoMaker:
         seconds = time.monotonic() - begun_s
         self.speeds.learn(plan.parameters, made.inference_time_s or seconds)
         job.phase = "checking the video"
-        saving = asyncio.ensure_future(asyncio.to_thread(self._save, data, plan.parameters, audio, name, seconds))
-        try:
-            return await asyncio.shield(saving)
-        except asyncio.CancelledError:  # the video is there: it is kept
-            return await saving
+        return await kept(lambda: self._save(data, plan.parameters, audio, name, seconds))
 
     async def _submitted(self, client: VideoClient, fields: dict[str, str], png: bytes) -> str:
         """The id of the job on the server; cancelled meanwhile, the job that came of it is deleted."""

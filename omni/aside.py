@@ -1,0 +1,28 @@
+"""Slow work of a job, on a thread that ends with the work: a finished job leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def aside(function: Callable[[], T]) -> T:
+    """What a function returns that would hold up the loop; raises what it raises."""
+    pool = ThreadPoolExecutor(1, "aside")
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, function)
+    finally:
+        pool.shutdown(wait=False)
+
+
+async def kept(function: Callable[[], T]) -> T:
+    """As `aside`, for what is as good as done: cancelling neither stops it nor loses what it returns."""
+    working = asyncio.ensure_future(aside(function))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        return await working
