@@ -16,6 +16,7 @@ FAILED = "Failed to initialize vLLM"
 BUNDLED_KV_CACHE_BYTES = 256 << 20
 LEAST_KV_CACHE_BYTES = 64 << 20
 CPU_MAX_NUM_SEQS = 32
+ONEDNN_KERNELS = 64
 
 # Ours may be fractions, vLLM crashes on those; what they mean reaches it through arguments or not at all.
 _NOT_FOR_VLLM = ("VLLM_CPU_KVCACHE_SPACE", "VLLM_IMAGE_FETCH_TIMEOUT")
@@ -68,6 +69,10 @@ def prepare_environment(settings: EngineSettings, log_level: str, environment: M
         # Threads of a small model otherwise spin at each barrier for a core that another program has: ten times slower
         # on a busy machine.
         environment.setdefault("GOMP_SPINCOUNT", "1000")
+    # oneDNN compiles its kernels for each number of tokens anew and remembers 1,024 of them, 0.8 MB each with the
+    # bundled model, for as long as the process lives. What the layers share needs a few dozen; vLLM has a memory of its
+    # own.
+    environment.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(ONEDNN_KERNELS))
     if settings.multiprocessing is not None:
         environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(settings.multiprocessing))
     if settings.hf_token:

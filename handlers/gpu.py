@@ -184,13 +184,13 @@ def release_gpu(arguments: NoArguments, call: Call, services: Services) -> Memor
     engine, before = services.engine, services.memory_use()
     state, url = engine.status().state, engine.status().server_url
     if url is not None:
-        engine.release()
+        services.release_model()
         told = f"Nothing is loaded here, so nothing was released: the model is on the server at {url}, which keeps it."
         return _given_back("released", told, before, before)
     if state not in (EngineState.READY, EngineState.OFFLOADED):
-        engine.release()  # forgets a failed load
+        services.release_model()  # forgets a failed load
         return _given_back("released", "No model was loaded, so nothing was released.", before, before)
-    engine.release()
+    services.release_model()
     return _given_back(
         "released", "The model's memory was given back; the next call loads it again.", before, services.memory_use()
     )

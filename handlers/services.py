@@ -236,7 +236,17 @@ class Services:
 
     def give_back_memory(self, enter_phase: Callable[[str | None], None]) -> None:
         """Offloads or releases the model because nobody uses it."""
+        self._forget_pictures()
         self.idle_timeout.give_back(self.engine)
+
+    def release_model(self) -> None:
+        """Drops the model, and the pictures that were kept in case it is asked about them again."""
+        self._forget_pictures()
+        self.engine.release()
+
+    def _forget_pictures(self) -> None:
+        if "images" in self.__dict__:
+            self.images.forget()
 
     def engine_state(self) -> EngineState:
         """Where the model is; safe from any thread."""

@@ -254,6 +254,8 @@ class Server:
             answerer=answerer,
             turn=turn or self._toolbox().turn(name, arguments),
         )
+        if answerer is None and (limit_s := self._toolbox().timeout_s(name, arguments)) is not None:
+            call.limit(limit_s)
         try:
             self.queue.put(call)
         except QueueFull as full:

@@ -16,6 +16,7 @@ from mcp_protocol.turn import Turn
 
 IGNORED_ARGUMENT = "headers"
 """FluidMCP puts its caller's HTTP headers, bearer tokens included, among the arguments; they are dropped unread."""
+DAY_S = 86_400
 
 
 class ArgumentError(Exception):
@@ -75,6 +76,12 @@ class Tool(msgspec.Struct, frozen=True):
         keys = frozenset(value for name in self.serial_by if isinstance(value := arguments.get(name), str))
         return Turn(keys, self.at_once, self.exclusive, self.about_jobs)
 
+    def timeout_s(self, arguments: Json) -> float | None:
+        """The limit that a call with these arguments, which are not validated yet, brings along; it counts from the
+        call's arrival, so it holds while the call waits."""
+        limit_s: Any = arguments.get("timeout_s") if "timeout_s" in self.arguments.__struct_fields__ else None
+        return limit_s if type(limit_s) in (int, float) and 0 < limit_s <= DAY_S else None
+
     def is_in(self, families: Collection[str]) -> bool:
         """Whether the tool belongs to one of these families."""
         return self.family in families or self.also_family in families
@@ -112,6 +119,10 @@ class Toolbox:
     def turn(self, name: str, arguments: Json) -> Turn:
         """The place of a call of this tool, which must be on offer, among others."""
         return self._tools[name].turn(arguments)
+
+    def timeout_s(self, name: str, arguments: Json) -> float | None:
+        """The limit that a call of this tool, which must be on offer, brings along."""
+        return self._tools[name].timeout_s(arguments)
 
     def run(self, call: Call) -> Json:
         """Runs one call to its result; whatever goes wrong becomes a result with `isError`.

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from settings import MediaSettings
 
 CACHE_BYTES = 64 << 20
+BYTES_PER_PIXEL = 4
+"""Pillow keeps RGB in four bytes a pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,10 @@ class ImageReader:
         """Reads base64 text, or a data URL in its place; a MIME type that is no picture's is an error."""
         return self._decoded(self._source.read_base64(data, mime_type), longest_side)
 
+    def forget(self) -> None:
+        """Drops the pictures that are kept for the next time."""
+        self._cache.clear()
+
     def _decoded(self, data: bytes, longest_side: int | None) -> DecodedImage:
         if longest_side is None:
             longest_side = self._settings.longest_side
@@ -79,7 +85,7 @@ class ImageReader:
         if found is None:
             with self._decoding:
                 image = decode(data, self._settings.max_image_pixels, longest_side)
-            found = DecodedImage(image, digest, image.width * image.height * len(image.getbands()))
+            found = DecodedImage(image, digest, image.width * image.height * BYTES_PER_PIXEL)
             self._cache.put(found)
         return found
 
@@ -115,3 +121,8 @@ class _Cache:
             self._n_bytes += image.n_bytes
             while self._n_bytes > self._max_bytes:
                 self._n_bytes -= self._images.popitem(last=False)[1].n_bytes
+
+    def clear(self) -> None:
+        with self._lock:
+            self._images.clear()
+            self._n_bytes = 0

@@ -44,6 +44,17 @@ def test_calls_behind_a_load_are_answered_at_their_deadline_in_order_and_the_loa
         assert answer["result"]["structuredContent"]["finish_reason"] in ("length", "stop", "timeout")
 
 
+def test_limits_of_calls_behind_a_load_count_from_their_arrival(model: dict[str, str]) -> None:
+    with ServerProcess(model) as server:
+        server.initialize()
+        for request_id in ("first", "second", "third"):
+            server.send_call("chat_completion", chat(3, timeout_s=1.5), request_id=request_id)
+        for request_id in ("first", "second", "third"):
+            answer = server.read_message()
+            assert answer["id"] == request_id
+            assert "still loading" in text_of(answer)
+
+
 def test_generation_ends_at_its_deadline_with_the_text_so_far(demo_server: ServerProcess) -> None:
     result = demo_server.result("chat_completion", chat(900, timeout_s=0.1))
     assert result["finish_reason"] == "timeout"

@@ -100,6 +100,15 @@ def test_the_environment_keeps_vllm_off_stdout_and_the_network(tmp_path: Path) -
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in environment
 
 
+def test_few_kernels_are_kept_unless_the_environment_says_how_many() -> None:
+    given: dict[str, str] = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "7"}
+    environment: dict[str, str] = {}
+    for each in (given, environment):
+        prepare_environment(EngineSettings(), "INFO", each)
+    assert given["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
+    assert environment["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
+
+
 def test_values_that_crash_vllm_do_not_reach_it() -> None:
     environment = {"VLLM_USE_V2": " ", "VLLM_CPU_KVCACHE_SPACE": "0.5", "VLLM_ENABLE_V1_MULTIPROCESSING": "yes"}
     prepare_environment(EngineSettings(model_name="org/model", multiprocessing=True), "INFO", environment)

@@ -55,6 +55,12 @@ class NoArguments(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of the tools that take none."""
 
 
+class LimitedArguments(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `limited`."""
+
+    timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+
+
 class BigArguments(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `big`: sizes of its text and of its preview."""
 
@@ -131,6 +137,7 @@ TOOLS = (
     _tool("crash", _crash),
     _tool("unencodable", _unencodable),
     _tool("big", _big, BigArguments),
+    _tool("limited", _wait, LimitedArguments),
 )
 
 

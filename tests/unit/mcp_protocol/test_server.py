@@ -463,6 +463,36 @@ def test_junk_for_a_log_level_is_no_log_level(host: Host, level: Any) -> None:
     assert host.next()["id"] == 1
 
 
+# Deadlines
+
+
+@pytest.mark.parametrize(
+    ("tool", "timeout_s", "expected_s"),
+    [
+        ("limited", 3, 3),
+        ("limited", 0.5, 0.5),
+        ("limited", 30, 10),
+        ("limited", 10**400, 10),
+        ("limited", -1, 10),
+        ("limited", "3", 10),
+        ("limited", True, 10),
+        ("limited", None, 10),
+        ("big", 3, 10),
+    ],
+)
+def test_limit_that_a_call_brings_along_holds_while_it_waits(
+    make_host: MakeHost, tool: str, timeout_s: Any, expected_s: float
+) -> None:
+    host = make_host(call_timeout_s=10.0)
+    host.call("wait", request_id="w")
+    assert host.gates.running.wait(WAIT_S)
+    host.call(tool, {"timeout_s": timeout_s}, request_id="l")
+    call = host.server.queue.cancel("l", host.connection)
+    assert call is not None
+    assert call.deadline_s is not None
+    assert call.deadline_s - call.arrived_s == pytest.approx(expected_s)
+
+
 # The size of results
 
 

@@ -63,7 +63,7 @@ def test_all_references_to_a_picture_lead_to_the_same(
     assert {picture.digest for picture in found} == {found[0].digest}
     assert all(picture is found[0] for picture in found)
     assert len(decoded_sizes) == 1
-    assert found[0].n_bytes == 8 * 6 * 3
+    assert found[0].n_bytes == 8 * 6 * 4
 
 
 def test_digest_tells_pictures_apart_by_shape_and_pixels(reader: ImageReader) -> None:
@@ -118,13 +118,23 @@ def test_deleted_file_is_not_answered_from_memory(reader: ImageReader, tmp_path:
 
 
 def test_pictures_used_longest_ago_are_forgotten_first(encoded: Encode, decoded_sizes: list[int]) -> None:
-    reader = ImageReader(MediaSettings(), cache_bytes=2 * 10 * 10 * 3)
+    reader = ImageReader(MediaSettings(), cache_bytes=2 * 10 * 10 * 4)
     red, lime, blue = (
         base64.b64encode(encoded("BMP", size=(10, 10), color=color)).decode() for color in ("red", "lime", "blue")
     )
     for text in (red, lime, red, blue, red, lime):
         reader.read_base64(text, None)
     assert len(decoded_sizes) == 4
+
+
+def test_pictures_are_decoded_again_once_they_are_forgotten(encoded: Encode, decoded_sizes: list[int]) -> None:
+    reader = ImageReader(MediaSettings(), cache_bytes=10 * 10 * 4)
+    text = base64.b64encode(encoded("PNG", size=(10, 10))).decode()
+    for _ in range(2):
+        reader.read_base64(text, None)
+        reader.read_base64(text, None)
+        reader.forget()
+    assert len(decoded_sizes) == 2
 
 
 def test_picture_larger_than_the_memory_is_not_kept(encoded: Encode, decoded_sizes: list[int]) -> None:
