@@ -95,7 +95,8 @@ def _quietness(section: Section) -> str:
 def _table(table: Table) -> list[str]:
     lines = [f"**{table.title}**", ""]
     lines.append(f"| {' | '.join(table.columns)} |")
-    lines.append(f"|{'|'.join(['---', *['---:'] * (len(table.columns) - 1)])}|")
+    texts = [any(isinstance(row[column], str) for row in table.rows) for column in range(len(table.columns))]
+    lines.append(f"|{'|'.join('---' if is_text else '---:' for is_text in texts)}|")
     lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in table.rows]
     return lines
 

@@ -1,8 +1,9 @@
 """Finds and kills the processes that belong to one server: from the server itself, or after its death.
 
-Run as `python -I -S guard.py <server's process id> <mark>`, it waits for the server's end, kills what the server left
-behind, and ends. It knows its prey by the mark alone, which every child of the server carries: in its environment, or,
-when it was forked without an exec, as the name of an inherited descriptor. Standard library only.
+Run as `python -I -S guard.py <server's process id> <mark> <folder>`, it waits for the server's end, kills what the
+server left behind, removes the folder of its sockets, and ends. It knows its prey by the mark alone, which every child
+of the server carries: in its environment, or, when it was forked without an exec, as the name of an inherited
+descriptor. Standard library only.
 """
 
 from __future__ import annotations
@@ -82,14 +83,23 @@ def _wait_for_end(pid: int) -> None:
     select.select([descriptor], [], [])
 
 
-def main(pid: int, mark: str) -> None:
-    """Waits for the server's end and kills what it left behind."""
+def remove_folder(folder: str) -> None:
+    """Removes the folder of sockets, if there is one ("" for none)."""
+    if folder:
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(pid: int, mark: str, folder: str) -> None:
+    """Waits for the server's end and clears away what it left behind."""
     _wait_for_end(pid)
     kill_marked(mark, spare_trackers=True)
     if marked_processes(mark):
         time.sleep(TRACKER_GRACE_S)
         kill_marked(mark, spare_trackers=False)
+    remove_folder(folder)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

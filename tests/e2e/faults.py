@@ -161,8 +161,9 @@ FAULTS = (
     ),
     Fault(
         "SIGKILL of the server in every phase",
-        "no process is left",
+        "no process is left, and no socket",
         (
+            f"{SIGNALS}::test_sockets_of_the_engines_process_go_with_the_server",
             f"{SIGNALS}::test_kill_leaves_no_orphan",
             f"{LIFECYCLE}::test_kill_leaves_no_orphan",
             f"{E2E}/test_engine.py::test_nothing_outlives_a_killed_server",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,3 +136,15 @@ def test_server_ends_in_time_when_its_host_is_killed(settings: dict[str, str], p
         assert pid in [process.pid for process in processes]
         server.signal(signal.SIGKILL)
         assert_all_end([*processes, *server.marked()], timeout_s=EXIT_LIMIT_S)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_sockets_of_the_engines_process_go_with_the_server(settings: dict[str, str], number: signal.Signals) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        with ServerProcess({**settings, "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "TMPDIR": folder}) as server:
+            children = enter(server, "generating")
+            assert any(path.is_socket() for path in Path(folder).rglob("*"))
+            server.signal(number)
+            server.wait()
+            assert_all_end([*children, *server.marked()])
+        assert not any(path.is_socket() for path in Path(folder).rglob("*"))

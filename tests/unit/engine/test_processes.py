@@ -24,7 +24,7 @@ by_exec = subprocess.Popen(["sleep", "600"], start_new_session=True)
 by_fork = os.fork()
 if not by_fork:
     time.sleep(600)
-print(children._mark, children._guard.pid, by_exec.pid, by_fork, flush=True)
+print(children._mark, os.environ["VLLM_RPC_BASE_PATH"], children._guard.pid, by_exec.pid, by_fork, flush=True)
 time.sleep(600)
 """
 
@@ -52,12 +52,43 @@ def test_children_and_guard_end_with_the_server(ending: signal.Signals) -> None:
         [sys.executable, "-c", PARENT.format(root=str(ROOT))], stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
-        mark, *pids = parent.stdout.readline().split()
+        mark, folder, *pids = parent.stdout.readline().split()
+        Path(folder, "socket").touch()
         children = [int(pid) for pid in pids]
         assert all(map(is_running, children))
         parent.send_signal(ending)
     assert wait_until_gone(children) == []
     assert guard.marked_processes(mark) == []
+    assert not Path(folder).exists()
+
+
+def test_sockets_have_a_folder_of_their_own_as_long_as_the_guard_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_RPC_BASE_PATH", raising=False)
+    children = ChildProcesses()
+    children.watch()
+    folder = Path(os.environ["VLLM_RPC_BASE_PATH"])
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.rmdir()
+    children.watch()
+    (folder / "socket").touch()
+    children.end_guard()
+    assert not folder.exists()
+    assert "VLLM_RPC_BASE_PATH" not in os.environ
+
+
+def test_folder_of_sockets_is_the_users_where_he_names_one_or_where_paths_would_be_too_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for named, temporary in (("/given", "/tmp"), ("", str(tmp_path / ("x" * 70)))):
+        Path(temporary).mkdir(exist_ok=True)
+        monkeypatch.setenv("VLLM_RPC_BASE_PATH", named)
+        monkeypatch.setattr("tempfile.tempdir", temporary)
+        children = ChildProcesses()
+        children.watch()
+        assert os.environ["VLLM_RPC_BASE_PATH"] == named
+        children.end_guard()
+        assert os.environ["VLLM_RPC_BASE_PATH"] == named
+    assert list((tmp_path / ("x" * 70)).iterdir()) == []
 
 
 def test_kill_ends_the_children_and_spares_the_server() -> None:
