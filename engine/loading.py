@@ -6,10 +6,30 @@ import copy
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from engine.errors import EngineUnavailable
 from engine.interface import OnPhase
+
+
+def on_passing_thread(work: Callable[[], None]) -> None:
+    """Does something on a thread that ends with it, so that what OpenMP keeps for each thread goes as well.
+
+    Raises: what the work raises; `RuntimeError` when the system gives no thread.
+    """
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    done.result()
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from engine.adapters import Adapters
 from engine.errors import EngineError, EngineUnavailable, OffloadUnsupported
 from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
 from engine.lifecycle import Lifecycle
-from engine.loading import SharedLoad
+from engine.loading import SharedLoad, on_passing_thread
 from engine.processes import ChildProcesses
 from engine.rendering import PLAIN_STOP, Renderer, plain_template
 from engine.shared_steps import EngineBroken
@@ -47,11 +47,13 @@ class LocalEngine:
     Arguments:
         settings: the model and how to run it.
         log_level: how much vLLM writes to stderr, unless the environment says it already.
+        n_callers: how many threads generate at a time.
     """
 
-    def __init__(self, settings: EngineSettings, log_level: str = "INFO") -> None:
+    def __init__(self, settings: EngineSettings, log_level: str = "INFO", n_callers: int = 1) -> None:
         self._settings = settings
         self._log_level = log_level
+        self._n_callers = n_callers
         self._lifecycle = Lifecycle(
             EngineStatus(
                 EngineState.UNLOADED, arguments.shown_name(settings), quantization=settings.quantization or None
@@ -157,7 +159,10 @@ class LocalEngine:
             started = time.monotonic()
             self._lifecycle.move(EngineState.LOADING)
             try:
-                self._load(on_phase, started)
+                if self._n_callers > 1:
+                    on_passing_thread(lambda: self._load(on_phase, started))  # another one steps
+                else:
+                    self._load(on_phase, started)
             except BaseException as error:
                 failure = failures.load_failure(error, self._settings)
                 failures.forget_frames(error)
@@ -277,10 +282,10 @@ class LocalEngine:
             break_tokens=model_facts.token_breaker(self._llm, self._settings.max_images_per_prompt),
         )
         output_parsers = parsers.OutputParsers(self._llm, self._settings.tool_parser, self._settings.reasoning_parser)
-        if has_chat_template:
-            return StepLoop(self._llm, renderer, known_adapters, output_parsers)
-        template = plain_template(model_facts.begins_with_bos(self._llm))
-        return StepLoop(self._llm, renderer, known_adapters, output_parsers, template, (PLAIN_STOP,))
+        plain: tuple[str | None, tuple[str, ...]] = (None, ())
+        if not has_chat_template:
+            plain = (plain_template(model_facts.begins_with_bos(self._llm)), (PLAIN_STOP,))
+        return StepLoop(self._llm, renderer, known_adapters, output_parsers, *plain, own_thread=self._n_callers > 1)
 
     def _drop(self, state: EngineState, error: str | None = None) -> None:
         self._shut_down()
@@ -301,6 +306,8 @@ class LocalEngine:
             log.warning("The engine did not shut down in order.", exc_info=True)
 
     def _forget(self) -> Any:
+        if self._loop is not None:
+            self._loop.steps.end()
         llm, self._llm, self._loop = self._llm, None, None
         return llm
 

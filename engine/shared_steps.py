@@ -1,7 +1,9 @@
-"""One engine, many generations: whoever waits for outputs steps it for all, and the others get theirs handed over.
+"""One engine, many generations: their steps are shared, and each gets its own outputs.
 
-There is no thread of its own for the steps, so a generation that is alone costs nothing more. Its thread steps until
-its outputs are there; then another one that waits goes on.
+Where generations come one after another, each steps in its own thread, which costs nothing more. Where several may be
+in flight, one thread that does nothing else steps for all: OpenMP keeps workers for every thread that computes, and
+oneDNN its kernels, and with more workers than processors each of a step's hundreds of barriers takes longer (a fifth of
+the time, with eight such threads).
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from engine.errors import GenerationFailed
 from engine.turns import FairLock
 
 LOOK_S = 0.02
-"""How often a generation that another thread steps for looks at its deadline and asks whether it is cancelled."""
+"""How often a generation for which the other thread steps looks at its deadline and asks whether it is cancelled."""
+END_S = 5.0
 
 
 class EngineBroken(Exception):
@@ -44,7 +47,6 @@ class Seat:
 
     def __init__(self, after_step: Callable[[], None]) -> None:
         self.after_step = after_step
-        self.waits = False
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def hand(self, output: Any) -> None:
@@ -72,16 +74,22 @@ class Seat:
 class SharedSteps:
     """The steps of one loaded engine, for all generations in flight.
 
+    Arguments: the engine; whether a thread of its own steps, from the first generation until `end`.
     Attributes: `engine_lock`, to be held by whoever uses the engine; `broken`, what made the engine unusable.
     """
 
-    def __init__(self, engine: Steppable) -> None:
+    def __init__(self, engine: Steppable, own_thread: bool = False) -> None:
         self.engine_lock = FairLock()
         self.broken: BaseException | None = None
         self._engine = engine
+        self._own_thread = own_thread
         self._stepping = threading.Lock()
         self._seats: dict[Seat, None] = {}
         self._owners: dict[str, Seat] = {}
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._added = threading.Event()
+        self._is_over = False
 
     @contextlib.contextmanager
     def seat(self, after_step: Callable[[], None]) -> Iterator[Seat]:
@@ -89,10 +97,18 @@ class SharedSteps:
         seat = Seat(after_step)
         self._seats[seat] = None
         try:
+            if self._own_thread and self._thread is None:
+                self._start_thread()
             yield seat
         finally:
             del self._seats[seat]
-            self._wake_another(seat)
+
+    def end(self) -> None:
+        """Ends the thread, if there is one; there are no generations any more."""
+        self._is_over = True
+        self._added.set()
+        if self._thread is not None:
+            self._thread.join(END_S)
 
     def is_alone(self, seat: Seat) -> bool:
         """Whether no other generation is in flight."""
@@ -101,6 +117,7 @@ class SharedSteps:
     def own(self, request_id: str, seat: Seat) -> None:
         """From now on this request's outputs are for that generation; the engine lock is held."""
         self._owners[request_id] = seat
+        self._added.set()
 
     def disown(self, seat: Seat) -> None:
         """Drops what is still to come for a generation; the engine lock is held."""
@@ -127,52 +144,63 @@ class SharedSteps:
         self.check()
         if found := seat.taken():
             return found
-        seat.waits = True  # first, so that whoever stops stepping just now sees it
-        try:
-            if not self._stepping.acquire(blocking=False):
-                return seat.wait()
-            try:
-                found = seat.taken() or self._step(seat)
-            finally:
-                self._stepping.release()
-        finally:
-            seat.waits = False
-        if found:
-            self._wake_another(seat)
-        return found
+        if self._own_thread:
+            return seat.wait() or self._found(seat)
+        with self._stepping:
+            if found := seat.taken():
+                return found
+            if self._engine.has_unfinished():
+                self._step()
+            return self._found(seat)
 
-    def _step(self, seat: Seat) -> list[Any]:
-        """Makes a step for all; returns the outputs for this generation."""
-        if not self._engine.has_unfinished():
-            raise GenerationFailed("The engine lost a request. Send it again.")
+    def _found(self, seat: Seat) -> list[Any]:
+        """What has been handed over; raises `GenerationFailed` when there is none and none will come."""
+        if self._engine.has_unfinished():
+            return seat.taken()
+        with self.engine_lock:  # the last output may just be on its way
+            found = seat.taken()
+            if not found and self.broken is None and not self._engine.has_unfinished():
+                raise GenerationFailed("The engine lost a request. Send it again.")
+            return found
+
+    def _step(self) -> None:
+        """Makes a step for all, or none while the engine is not ready."""
         try:
-            if not self._engine.is_ready():
-                return []
-            with self.engine_lock:
-                return self._handed_over(self._engine.step(), seat)
+            if self._engine.is_ready():
+                with self.engine_lock:
+                    self._hand_over(self._engine.step())
         except EngineBroken as broken:
             self.fail(broken.__cause__ or broken)
             raise
 
-    def _handed_over(self, outputs: list[Any], seat: Seat) -> list[Any]:
-        for other in list(self._seats):
-            other.after_step()
-        own = []
+    def _hand_over(self, outputs: list[Any]) -> None:
+        for seat in list(self._seats):
+            seat.after_step()
         for output in outputs:
             owner = self._owners.get(output.request_id)
             if owner is None:
                 continue
             if output.finished:
                 del self._owners[output.request_id]
-            if owner is seat:
-                own.append(output)
-            else:
-                owner.hand(output)
-        return own
+            owner.hand(output)
 
-    def _wake_another(self, seat: Seat) -> None:
-        """Lets another generation that waits go on with the steps."""
-        for other in list(self._seats):
-            if other is not seat and other.waits:
-                other.hand(None)
-                return
+    def _start_thread(self) -> None:
+        """Raises `RuntimeError` when the system gives none."""
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="engine-steps", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def _run(self) -> None:
+        """Steps as long as anything is unfinished, then waits for more."""
+        try:
+            while not self._is_over:
+                self._added.wait()
+                self._added.clear()
+                while not self._is_over and self._engine.has_unfinished():
+                    self._step()
+        except EngineBroken:
+            return  # all have been told
+        except BaseException as error:
+            self.fail(error)

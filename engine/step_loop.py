@@ -57,6 +57,7 @@ class StepLoop:
         parsers: the model's parsers for tool calls and reasoning.
         plain_template: a chat template for a model that has none, else `None`.
         plain_stop: where the answer of such a model ends, in addition to what is asked for.
+        own_thread: whether a thread of its own makes the steps, which `steps.end` then ends; see `SharedSteps`.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class StepLoop:
         parsers: OutputParsers,
         plain_template: str | None = None,
         plain_stop: tuple[str, ...] = (),
+        *,
+        own_thread: bool = False,
     ) -> None:
         self._llm = llm
         self._engine = llm.llm_engine
@@ -76,7 +79,7 @@ class StepLoop:
         self._plain_stop = plain_stop
         self._parsers = parsers
         self.choices = Choices(llm)
-        self.steps = SharedSteps(self)
+        self.steps = SharedSteps(self, own_thread)
 
     @property
     def broken(self) -> BaseException | None:

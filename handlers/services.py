@@ -92,7 +92,8 @@ class Services:
             return RemoteEngine(self.settings.engine, n_callers=self.settings.server.max_concurrent)
         from engine.local import LocalEngine
 
-        return LocalEngine(self.settings.engine, log_level=self.settings.server.log_level)
+        server = self.settings.server
+        return LocalEngine(self.settings.engine, log_level=server.log_level, n_callers=server.max_concurrent)
 
     @made_once
     def sessions(self) -> SessionStore:

@@ -47,6 +47,7 @@ class Loop:
     """Answers every conversation alike."""
 
     broken: BaseException | None = None
+    steps = SimpleNamespace(end=lambda: None)
 
     def run(self, conversations: Any, control: Control) -> list[Completion]:
         return [Completion("reply") for _ in conversations]
@@ -199,6 +200,8 @@ WAIT_S = 30.0
 
 class Held:
     """Generations that wait until they are let go, to answer, or to find the engine broken by `error`."""
+
+    steps = SimpleNamespace(end=lambda: None)
 
     def __init__(self) -> None:
         self.broken: BaseException | None = None

@@ -58,10 +58,10 @@ class WatchedLLM(FakeLLM):
 class Crowd:
     """Generations in threads of their own."""
 
-    def __init__(self, llm: FakeLLM) -> None:
+    def __init__(self, llm: FakeLLM, own_thread: bool) -> None:
         self.llm = llm
         renderer = Renderer("model", supports_images=False, max_images=0, break_tokens=TokenBreaker(()))
-        self.loop = StepLoop(llm, renderer, Adapters({}), OutputParsers(llm))
+        self.loop = StepLoop(llm, renderer, Adapters({}), OutputParsers(llm), own_thread=own_thread)
         self.pool = ThreadPoolExecutor(32)
 
     def ask(self, *lengths: int, text: str = "x", **control: Any) -> "Future[list[Completion]]":
@@ -87,12 +87,14 @@ def _vllm_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm.sampling_params", SimpleNamespace(RequestOutputKind=OutputKind))
 
 
-@pytest.fixture
-def crowd() -> Iterator[Crowd]:
+@pytest.fixture(params=[True, False], ids=["own thread", "in turn"])
+def crowd(request: pytest.FixtureRequest) -> Iterator[Crowd]:
     """A crowd whose threads are gone at the end."""
-    made = Crowd(WatchedLLM())
+    made = Crowd(WatchedLLM(), own_thread=request.param)
     yield made
     made.pool.shutdown(cancel_futures=True)
+    made.loop.steps.end()
+    assert "engine-steps" not in {thread.name for thread in threading.enumerate()}
 
 
 def lengths(completions: list[Completion]) -> list[int]:

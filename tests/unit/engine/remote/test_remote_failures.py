@@ -101,6 +101,8 @@ def test_server_that_misbehaves(
 ) -> None:
     def and_close(request: Any, fields: Any) -> None:
         request.close_connection = True
+        # Said, or the client may send the next request into a connection that is just being closed.
+        request.default_headers = {**request.default_headers, "Connection": "close"}
         route(request, fields)
 
     engine.load()
