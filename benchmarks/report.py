@@ -16,6 +16,7 @@ without measuring. Where a figure has a range, it is from the smallest to the la
 the blocks or rounds, and the figure is their median.
 """
 QUIET_SHARE = 0.05
+PROSE_LENGTH = 24
 NO_GPU = "not measured: no GPU on the machine of this run"
 
 
@@ -95,10 +96,15 @@ def _quietness(section: Section) -> str:
 def _table(table: Table) -> list[str]:
     lines = [f"**{table.title}**", ""]
     lines.append(f"| {' | '.join(table.columns)} |")
-    texts = [any(isinstance(row[column], str) for row in table.rows) for column in range(len(table.columns))]
-    lines.append(f"|{'|'.join('---' if is_text else '---:' for is_text in texts)}|")
+    alignments = ["---" if _is_prose(table, column) else "---:" for column in range(len(table.columns))]
+    lines.append(f"|{'|'.join(alignments)}|")
     lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in table.rows]
     return lines
+
+
+def _is_prose(table: Table, column: int) -> bool:
+    """Whether a column is to be read rather than compared: the first, and those with sentences."""
+    return column == 0 or any(isinstance(row[column], str) and len(row[column]) > PROSE_LENGTH for row in table.rows)
 
 
 def _cell(value: Cell) -> str:
