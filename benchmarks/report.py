@@ -104,7 +104,8 @@ def _table(table: Table) -> list[str]:
 
 def _is_prose(table: Table, column: int) -> bool:
     """Whether a column is to be read rather than compared: the first, and those with sentences."""
-    return column == 0 or any(isinstance(row[column], str) and len(row[column]) > PROSE_LENGTH for row in table.rows)
+    cells = [row[column] for row in table.rows]
+    return column == 0 or any(isinstance(cell, str) and len(cell) > PROSE_LENGTH for cell in cells)
 
 
 def _cell(value: Cell) -> str:
