@@ -13,7 +13,7 @@ from msgspec import Meta
 from engine.errors import GenerationCancelled, InvalidGeneration, PromptTooLong
 from engine.interface import Completion, Control, Conversation, Message, TextPart
 from handlers.answers import AnswerArguments, request_of
-from handlers.costs import Timings, Usage, begin, usage_of
+from handlers.costs import Stopwatch, Timings, Usage, usage_of
 from handlers.functions import check_tool_messages, shown_calls
 from handlers.logprobs import Logprobs, logprobs_of
 from handlers.messages import ChatMessage, ImageUrlContent, TextContent, engine_messages, parts_of
@@ -95,7 +95,7 @@ class BatchResult(msgspec.Struct, frozen=True):
 def chat_completion(arguments: ChatArguments, call: Call, services: Services) -> ChatResult:
     """Answers one conversation; with a session, continues it and remembers the turn when it succeeded."""
     _check_fork(arguments)
-    watch = begin(call, arguments.timeout_s)
+    watch = Stopwatch(call)
     request = request_of(arguments, services.settings)
     max_images = services.settings.engine.max_images_per_prompt
     new_messages = engine_messages(arguments.messages, services.images, max_images)
@@ -144,7 +144,7 @@ def text_of(result: ChatResult) -> str:
 
 def chat_completion_batch(arguments: BatchArguments, call: Call, services: Services) -> BatchResult:
     """Answers many conversations in one engine batch; one that is refused does not fail the others."""
-    watch = begin(call, arguments.timeout_s)
+    watch = Stopwatch(call)
     request = request_of(arguments, services.settings)
     read: list[Conversation | str] = []
     runnable: list[Conversation] = []

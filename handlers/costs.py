@@ -50,13 +50,6 @@ class Stopwatch:
         )
 
 
-def begin(call: Call, timeout_s: float | None) -> Stopwatch:
-    """Starts the watch; `timeout_s`, the limit that the call brought along, draws its deadline nearer."""
-    if timeout_s is not None:
-        call.limit(timeout_s)
-    return Stopwatch(call)
-
-
 def usage_of(completions: list[Completion]) -> Usage:
     """The tokens of some completions in all; a figure that is unknown for one is unknown for all."""
     prompt_tokens = sum(completion.prompt_tokens for completion in completions)

@@ -183,14 +183,12 @@ def release_gpu(arguments: NoArguments, call: Call, services: Services) -> Memor
     """Drops the model and gives all its memory back."""
     engine, before = services.engine, services.memory_use()
     state, url = engine.status().state, engine.status().server_url
+    services.release_model()  # also without a model: a failed load is forgotten
     if url is not None:
-        services.release_model()
         told = f"Nothing is loaded here, so nothing was released: the model is on the server at {url}, which keeps it."
         return _given_back("released", told, before, before)
     if state not in (EngineState.READY, EngineState.OFFLOADED):
-        services.release_model()  # forgets a failed load
         return _given_back("released", "No model was loaded, so nothing was released.", before, before)
-    services.release_model()
     return _given_back(
         "released", "The model's memory was given back; the next call loads it again.", before, services.memory_use()
     )

@@ -10,7 +10,7 @@ from msgspec import Meta
 from engine.errors import EngineError, GenerationCancelled
 from engine.interface import Completion, FinishReason
 from handlers.attachments import Attachment, read_attachments
-from handlers.costs import Timings, Usage, begin, usage_of
+from handlers.costs import Stopwatch, Timings, Usage, usage_of
 from handlers.model import control_of, load
 from handlers.progress import TextProgress
 from handlers.provider_choice import NoSuchChoice, choose, local_model, local_reachable, provider_names
@@ -81,7 +81,7 @@ class ListArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
 
 def generate_multimodal_response(arguments: GenerateArguments, call: Call, services: Services) -> MultimodalResult:
     """Answers one prompt with a model of a provider; nothing is remembered."""
-    watch = begin(call, arguments.timeout_s)
+    watch = Stopwatch(call)
     sampling = sampling_of(arguments, services.settings.sampling)
     try:
         choice = choose(arguments.provider, arguments.model, call, services)

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.interface import Sampling
-from mcp_protocol.tools import ArgumentError
+from mcp_protocol.tools import MAX_TIMEOUT_S, ArgumentError
 
 if TYPE_CHECKING:
     from settings import SamplingSettings
@@ -43,7 +43,9 @@ class SamplingArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
     repetition_penalty: Annotated[float, Meta(gt=0, le=10, description="Above 1: fewer repetitions.")] = 1.0
     timeout_s: (
-        Annotated[float, Meta(gt=0, le=86_400, description="Answer with the text so far after this many seconds.")]
+        Annotated[
+            float, Meta(gt=0, le=MAX_TIMEOUT_S, description="Answer with the text so far after this many seconds.")
+        ]
         | None
     ) = None
 

@@ -11,13 +11,13 @@ from engine.errors import GenerationCancelled, GenerationFailed
 from engine.interface import Conversation, EngineState, FinishReason, ImagePart, Sampling
 from handlers.analysis import NOT_CHECKED, UNDECIDED, Analysis, Item, Items, probability_of, relevance_check
 from handlers.chat import ChatResult
-from handlers.costs import Timings, Usage, begin, usage_of
+from handlers.costs import Stopwatch, Timings, Usage, usage_of
 from handlers.model import NoArguments, control_of, load
 from handlers.pictures import pictures_of, read_picture
 from handlers.progress import TextProgress
 from handlers.sampling import MAX_SEED
 from handlers.vision_prompts import analysis_prompt
-from mcp_protocol.tools import ArgumentError
+from mcp_protocol.tools import MAX_TIMEOUT_S, ArgumentError
 
 if TYPE_CHECKING:
     from handlers.services import Services
@@ -34,7 +34,9 @@ Query = Annotated[
 ]
 Known = Annotated[str | dict[str, Any], Meta(description="What is known of the picture, e.g. where it was taken.")]
 Threshold = Annotated[float, Meta(ge=0, le=1, description="Least probability of yes that makes a picture relevant.")]
-Timeout = Annotated[float, Meta(gt=0, le=86_400, description="Answer with what is done after this many seconds.")]
+Timeout = Annotated[
+    float, Meta(gt=0, le=MAX_TIMEOUT_S, description="Answer with what is done after this many seconds.")
+]
 
 
 class VisionSampling(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -161,7 +163,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
 def analyze_images_with_query(arguments: AnalyzeImagesArguments, call: Call, services: Services) -> AnalyzeImagesResult:
     """Checks all pictures in one engine batch, analyses the relevant ones in another, and answers over them."""
-    watch = begin(call, arguments.timeout_s)
+    watch = Stopwatch(call)
     query = _query(arguments.query)
     metadata = arguments.metadata or [None] * len(arguments.image_paths)
     if len(metadata) != len(arguments.image_paths):
@@ -192,7 +194,7 @@ def analyze_images_with_query(arguments: AnalyzeImagesArguments, call: Call, ser
 
 def check_image_relevance(arguments: RelevanceArguments, call: Call, services: Services) -> RelevanceResult:
     """How likely the model answers yes to the question whether one picture is relevant to a query."""
-    watch = begin(call, arguments.timeout_s)
+    watch = Stopwatch(call)
     query = _query(arguments.query)
     image = _picture(arguments.image_path, call, services)
     watch.load_s = load(call, services)
@@ -214,7 +216,7 @@ def check_image_relevance(arguments: RelevanceArguments, call: Call, services: S
 
 def analyze_single_image(arguments: AnalyzeImageArguments, call: Call, services: Services) -> ChatResult:
     """Answers a query about one picture, like a chat with one message."""
-    watch = begin(call, arguments.timeout_s)
+    watch = Stopwatch(call)
     query = _query(arguments.query)
     image = _picture(arguments.image_path, call, services)
     messages = analysis_prompt(image, query, arguments.metadata)

@@ -16,7 +16,8 @@ from mcp_protocol.turn import Turn
 
 IGNORED_ARGUMENT = "headers"
 """FluidMCP puts its caller's HTTP headers, bearer tokens included, among the arguments; they are dropped unread."""
-DAY_S = 86_400
+MAX_TIMEOUT_S = 86_400
+"""The longest limit that a call may bring along: a day."""
 
 
 class ArgumentError(Exception):
@@ -80,7 +81,7 @@ class Tool(msgspec.Struct, frozen=True):
         """The limit that a call with these arguments, which are not validated yet, brings along; it counts from the
         call's arrival, so it holds while the call waits."""
         limit_s: Any = arguments.get("timeout_s") if "timeout_s" in self.arguments.__struct_fields__ else None
-        return limit_s if type(limit_s) in (int, float) and 0 < limit_s <= DAY_S else None
+        return limit_s if type(limit_s) in (int, float) and 0 < limit_s <= MAX_TIMEOUT_S else None
 
     def is_in(self, families: Collection[str]) -> bool:
         """Whether the tool belongs to one of these families."""

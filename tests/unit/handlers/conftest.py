@@ -35,7 +35,10 @@ class Desk:
 
     def make_call(self, tool: str, arguments: Json, **options: Any) -> Call:
         """A call that has not run yet."""
-        return Call(1, tool, arguments, Revision("2025-11-25"), send=self.sent.append, **options)
+        call = Call(1, tool, arguments, Revision("2025-11-25"), send=self.sent.append, **options)
+        if (limit_s := self.toolbox.timeout_s(tool, arguments)) is not None:
+            call.limit(limit_s)
+        return call
 
     def run(self, tool: str, arguments: Json | None = None, **options: Any) -> Json:
         """Runs one call; its content, `structuredContent` (a Struct) and `isError`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from engine.errors import EngineUnavailable
 from tests.unit.engine.fake_nvml import GB, Card, FakeNvml
 from tests.unit.fake_engine import FakeEngine
-from tests.unit.handlers.conftest import Desk
+from tests.unit.handlers.conftest import Desk, picture
 
 
 @pytest.fixture(autouse=True)
@@ -165,6 +166,19 @@ def test_freed_memory_is_not_guessed_where_the_driver_hides_it(desk: Desk, card:
     engine_of(desk, can_offload=True).load()
     card.processes = card.total = None
     assert desk.result("release_gpu").freed_gb is None
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_kept_pictures_go_with_the_model(desk: Desk, by_itself: bool) -> None:
+    desk.engine.load()
+    text = base64.b64encode(picture("red")).decode()
+    image = desk.services.images.read_base64(text, None).image
+    assert desk.services.images.read_base64(text, None).image is image
+    if by_itself:
+        desk.services.give_back_memory(lambda phase: None)
+    else:
+        desk.result("release_gpu")
+    assert desk.services.images.read_base64(text, None).image is not image
 
 
 # The idle timeout

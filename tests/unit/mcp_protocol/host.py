@@ -16,7 +16,7 @@ from mcp_protocol.connection import Connection
 from mcp_protocol.server import Server
 from mcp_protocol.server_info import ServerInfo
 from mcp_protocol.stdio import LineTooLong, Wire
-from mcp_protocol.tools import Tool, Toolbox, text_block
+from mcp_protocol.tools import MAX_TIMEOUT_S, Tool, Toolbox, text_block
 from tests.mcp_results import Json, check_result, envelope
 
 WAIT_S = 30.0
@@ -58,7 +58,7 @@ class NoArguments(msgspec.Struct, forbid_unknown_fields=True):
 class LimitedArguments(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `limited`."""
 
-    timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=MAX_TIMEOUT_S)] | None = None
 
 
 class BigArguments(msgspec.Struct, forbid_unknown_fields=True):
