@@ -33,8 +33,7 @@ def main() -> None:
     import settings
     from mcp_protocol import stdio
 
-    wire, configured = stdio.guard(), settings.read(os.environ, options.overrides)
-    os.environ.update(configured.from_env_file)
+    wire, configured = stdio.guard(), settings.settle(os.environ, options.overrides)
     if options.check is not None:
         from checkup.report import report
 
