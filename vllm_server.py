@@ -59,8 +59,8 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
     problems = (*settings.problems, *filter(None, [log.configure(settings.server.log_level, settings.server.log_file)]))
     for problem in problems:
         log.log("ERROR", problem)
-    services = Services(settings)
     loop = MainLoop(wire if front is None else None, settings.server.max_line_bytes)
+    services = Services(settings, loop.ending_fd)
     server = Server(
         ServerInfo(SERVER_NAME, SERVER_TITLE, SERVER_VERSION, SERVER_DESCRIPTION, SERVER_INSTRUCTIONS),
         services.toolbox,

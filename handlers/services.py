@@ -72,10 +72,13 @@ class Services:
 
     Any worker thread may use them; the main thread may ask the engine for its status, and see of the sessions what was
     published. `budget` bounds the bytes that all of them hold for callers, `message_budget` those of messages.
+
+    Arguments: the settings; a pipe in which a byte lies when the process is to end, -1 for none.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ending_fd: int = -1) -> None:
         self.settings = settings
+        self._ending_fd = ending_fd
         self.budget = ByteBudget(settings.server.max_held_bytes or default_bytes())
         self.message_budget = self.budget.part(MESSAGE_SHARE)
         self.lock = threading.RLock()
@@ -101,7 +104,12 @@ class Services:
         from engine.local import LocalEngine
 
         server = self.settings.server
-        return LocalEngine(self.settings.engine, log_level=server.log_level, n_callers=server.max_concurrent)
+        return LocalEngine(
+            self.settings.engine,
+            log_level=server.log_level,
+            n_callers=server.max_concurrent,
+            ending_fd=self._ending_fd,
+        )
 
     @made_once
     def sessions(self) -> SessionStore:
