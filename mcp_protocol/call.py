@@ -113,18 +113,20 @@ class Call:
             return first
 
     def open(self) -> Json:
-        """The arguments as objects, made of them at the call's turn.
+        """The arguments as objects; long ones are made of their bytes now, and are the caller's to keep.
 
         Raises: `ProtocolError` for what is no JSON after all; `OverBudget`.
         """
-        if self._raw is not None:
-            self.hold(object_bytes(self._raw))
-            try:
-                self.arguments, self._raw = decoded(self._raw), None
-            except (ValueError, RecursionError) as error:
-                text = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
-                raise ProtocolError(PARSE_ERROR, f"Parse error: {text}") from None
-        return self.arguments
+        if self._raw is None:
+            return self.arguments
+        self.hold(object_bytes(self._raw))
+        try:
+            arguments: Json = decoded(self._raw)
+        except (ValueError, RecursionError) as error:
+            text = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise ProtocolError(PARSE_ERROR, f"Parse error: {text}") from None
+        self._raw = None
+        return arguments
 
     def hold(self, n_bytes: int) -> None:
         """Takes so many bytes of the budget until the call's end.

@@ -247,6 +247,15 @@ def test_end_of_input_during_a_load_answers_all_calls_and_exits_0(engine_server:
     assert_all_end(children)
 
 
+def test_end_of_input_ends_a_server_with_a_loaded_model_in_time(engine_server: ServerProcess) -> None:
+    engine_server.result("chat_completion", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1})
+    children = engine_server.descendants()
+    begin_s = time.monotonic()
+    engine_server.close_stdin()
+    engine_server.assert_ends_promptly(begin_s)
+    assert_all_end(children)
+
+
 def test_signal_ends_a_server_that_finishes_its_calls_after_the_end_of_input(engine_server: ServerProcess) -> None:
     """What official clients do: close stdin, wait, send SIGTERM."""
     children = begin_chat(engine_server, "importing vLLM")
