@@ -19,6 +19,7 @@ from media.errors import (
     MediaUnreadable,
 )
 from media.kinds import AUDIO, PICTURE, VIDEO, MediaKind
+from media.pixels import image_of
 from media.plain_images import plain_image
 from sandbox.errors import (
     SandboxCancelled,
@@ -68,7 +69,7 @@ class Decoder:
         arguments = {"max_pixels": max_pixels, "longest_side": longest_side}
         ceiling = decoding.memory_bytes(max_pixels)
         work = _Work("media.in_child.images:picture", PICTURE, IMAGE_TIMEOUT_S, decoding.OPENING_BYTES, ceiling)
-        image: Image = self._run(work, data, arguments, limits, lambda result: _image(result.value, result))
+        image: Image = self._run(work, data, arguments, limits, _image)
         return image
 
     def audio(self, data: bytes, max_s: float, limits: CallLimits = NO_LIMITS) -> audio.DecodedAudio:
@@ -79,7 +80,7 @@ class Decoder:
 
         def taken(result: Result) -> audio.DecodedAudio:
             duration_s, sample_rate = result.value
-            return audio.DecodedAudio(bytes(result.data or b""), duration_s, sample_rate)
+            return audio.DecodedAudio(bytes(result.content), duration_s, sample_rate)
 
         decoded: audio.DecodedAudio = self._run(work, data, arguments, limits, taken)
         return decoded
@@ -92,7 +93,7 @@ class Decoder:
 
         def taken(result: Result) -> video.Clip:
             width, height, *facts = result.value
-            return video.Clip(_image((width, height), result), width, height, *facts)
+            return video.Clip(image_of(result.content, (width, height)), width, height, *facts)
 
         clip: video.Clip = self._run(work, data, arguments, limits, taken)
         return clip
@@ -106,13 +107,13 @@ class Decoder:
     def poster(self, data: bytes, limits: CallLimits = NO_LIMITS) -> Image:
         """A frame, as `media.video.poster` returns it."""
         work = _made_work("media.in_child.recordings:poster", video.CLIP_TIMEOUT_S)
-        image: Image = self._run(work, data, {}, limits, lambda result: _image(result.value, result))
+        image: Image = self._run(work, data, {}, limits, _image)
         return image
 
     def with_sound(self, film: bytes, wav: bytes) -> bytes:
         """A film with sound put to it, as `media.muxing.with_sound` returns it."""
         work = _made_work("media.in_child.recordings:with_sound", muxing.MUX_TIMEOUT_S, 2 * len(film) + 8 * len(wav))
-        made: bytes = self._run(work, film, {"audio": wav}, NO_LIMITS, lambda result: bytes(result.data or b""))
+        made: bytes = self._run(work, film, {"audio": wav}, NO_LIMITS, lambda result: bytes(result.content))
         return made
 
     def moves(self, data: bytes, limits: CallLimits = NO_LIMITS) -> bool:
@@ -167,11 +168,9 @@ def _made_work(function: str, timeout_s: float, more_bytes: int = 0) -> _Work:
     return _Work(function, VIDEO, timeout_s, memory, ceiling)
 
 
-def _image(size: tuple[int, int], result: Result) -> Image:
-    from PIL.Image import frombytes
-
-    # A child that promises more than it gives is as good as a crashed one: `ValueError`.
-    return frombytes("RGB", (size[0], size[1]), result.data or b"", "raw", "RGBX")
+def _image(result: Result) -> Image:
+    width, height = result.value
+    return image_of(result.content, (width, height))
 
 
 def _media_error(error: SandboxError, kind: MediaKind) -> MediaError:

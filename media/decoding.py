@@ -15,6 +15,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from media.errors import MediaTooLarge, MediaUnreadable
+from media.webp import canvas_size
 from sandbox.memory import allowance
 
 if TYPE_CHECKING:
@@ -50,9 +51,10 @@ def decode(
     from PIL import Image, UnidentifiedImageError
 
     try:
+        if (size := canvas_size(data)) is not None:
+            _admit(size, max_pixels)
         with _open(data) as image:
-            _check_pixels(image.size, max_pixels)
-            allowance.allow(memory_bytes(image.width * image.height))
+            _admit(image.size, max_pixels)
             if longest_side is not None:
                 _draft(image, longest_side)
             image.load()
@@ -90,12 +92,14 @@ def _open(data: bytes | memoryview) -> ImageFile:
     return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
-def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+def _admit(size: tuple[int, int], max_pixels: int) -> None:
+    """Checks a size that a header declares, and allows the memory that it takes."""
     width, height = size
     if width * height > max_pixels:
         raise MediaTooLarge(
             f"The picture has {width} × {height} pixels; VLLM_MAX_IMAGE_PIXELS allows {max_pixels} in all."
         )
+    allowance.allow(memory_bytes(width * height))
 
 
 def _draft(image: ImageFile, longest_side: int) -> None:

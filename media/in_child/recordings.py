@@ -6,19 +6,18 @@ The libraries are imported here, so that what they take themselves does not coun
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import av  # noqa: F401
 import numpy as np  # noqa: F401
 
 from media import audio, muxing, video
 from media.containers import Deadline, is_moving, opened
-from media.in_child.images import PIXELS
+from media.decoding import prepare
 from media.kinds import VIDEO
+from media.pixels import pixels_of
 from sandbox.result import Result
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+prepare()
 
 Data = bytes | memoryview
 
@@ -33,7 +32,7 @@ def clip(data: Data, max_pixels: int, timeout_s: float) -> Result:
     """The pixels of a clip's first frame, and what else `Clip` says."""
     read = video.read_clip(bytes(data), max_pixels, timeout_s)
     facts = (read.width, read.height, read.fps, read.frames, read.duration_s, read.has_audio)
-    return _pixels(read.first_frame, facts)
+    return Result(facts, pixels_of(read.first_frame))
 
 
 def checked(data: Data, timeout_s: float) -> dict[str, object]:
@@ -44,7 +43,7 @@ def checked(data: Data, timeout_s: float) -> dict[str, object]:
 def poster(data: Data) -> Result:
     """Size and pixels of a frame."""
     image = video.poster(bytes(data))
-    return _pixels(image, image.size)
+    return Result(image.size, pixels_of(image))
 
 
 def with_sound(data: Data, audio: bytes) -> Result:
@@ -56,7 +55,3 @@ def moves(data: Data, timeout_s: float) -> bool:
     """Whether there is a stream of video in the file."""
     with opened(bytes(data), VIDEO, Deadline(timeout_s, VIDEO.noun)) as container:
         return any(map(is_moving, container.streams.video))
-
-
-def _pixels(image: Image, facts: object) -> Result:
-    return Result(facts, image.tobytes("raw", PIXELS))
