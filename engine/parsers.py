@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine import forced_calls, structured
+from engine import forced_calls
 from engine.errors import EngineUnavailable, InvalidGeneration
 from engine.interface import Conversation, ToolCall
+from engine.schema_bounds import bounded
+from engine.schema_tree import SchemaTree
+from engine.schemas import COUNTS, MAX_COUNT, closed, counted
 from settings import EngineSettings
 
 log = logging.getLogger("engine")
@@ -128,7 +131,7 @@ class ForcedReader(PlainReader):
 
     def __init__(self, conversation: Conversation, before: PlainReader) -> None:
         self._choice = conversation.tool_choice
-        self._schema = structured.closed(forced_calls.schema_of(conversation.tools, self._choice))
+        self._schema = bounded(closed(forced_calls.schema_of(conversation.tools, self._choice)))
         self._before = before
 
     def constrain(self, params: Any) -> None:
@@ -267,13 +270,13 @@ def check_parameters(parameters: dict[str, Any], where: str) -> None:
     if len(json.dumps(parameters)) > MOST_SCHEMA_CHARACTERS:
         raise InvalidGeneration(f"{where}: longer than {MOST_SCHEMA_CHARACTERS} characters.")
     total = 0.0
-    for node in _nodes(parameters):
+    for node in SchemaTree(parameters).nodes:
         reference = node.get("$ref")
         if isinstance(reference, str) and not reference.startswith("#"):
             raise InvalidGeneration(f"{where}: $ref may point only into the same schema (#/$defs/...).")
-        total += structured.counted(node)
-    if total > structured.MAX_COUNT:
-        raise InvalidGeneration(f"{where}: {', '.join(structured.COUNTS)} add up to more than {structured.MAX_COUNT}.")
+        total += counted(node)
+    if total > MAX_COUNT:
+        raise InvalidGeneration(f"{where}: {', '.join(COUNTS)} add up to more than {MAX_COUNT}.")
 
 
 def thinking_kwargs(conversation: Conversation) -> dict[str, bool]:
@@ -323,13 +326,3 @@ def _usable(found: Iterable[Any], offered: set[str]) -> tuple[ToolCall, ...]:
     if all(call.name in offered and forced_calls.is_arguments(call.arguments) for call in calls):
         return calls
     return ()
-
-
-def _nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """All objects in a JSON value."""
-    left = [value]
-    while left:
-        node = left.pop()
-        if isinstance(node, dict):
-            yield node
-        left += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()

@@ -14,7 +14,7 @@ from engine.errors import InvalidGeneration
 from engine.forced_calls import MOST_NESTED, REQUIRED, is_arguments, schema_of
 from engine.interface import Conversation, Message, ToolCall
 from engine.parsers import AUTO, NONE, check_parameters
-from engine.structured import usable_schema
+from engine.schemas import usable_schema
 from handlers.sampling import SamplingArguments
 from mcp_protocol.tools import ArgumentError
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from engine.errors import InvalidGeneration
 from engine.interface import ResponseFormat
-from engine.structured import usable_schema
+from engine.schemas import usable_schema
 from mcp_protocol.tools import ArgumentError
 
 if TYPE_CHECKING:
