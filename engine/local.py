@@ -25,10 +25,12 @@ from engine.lifecycle import Lifecycle
 from engine.loading import SharedLoad, on_passing_thread
 from engine.processes import ChildProcesses
 from engine.rendering import PLAIN_STOP, Renderer, plain_template
+from engine.schema_vetting import SchemaVetting
 from engine.shared_steps import EngineBroken
 from engine.step_loop import StepLoop
 from engine.stepped_llm import stepped_llm_class
 from engine.turns import SharedUse
+from sandbox.pool import Sandbox
 from settings import EngineSettings
 
 log = logging.getLogger("engine")
@@ -48,10 +50,14 @@ class LocalEngine:
         settings: the model and how to run it.
         log_level: how much vLLM writes to stderr, unless the environment says it already.
         n_callers: how many threads generate at a time.
+        sandbox: where schemas are tried; by default one of its own.
     """
 
-    def __init__(self, settings: EngineSettings, log_level: str = "INFO", n_callers: int = 1) -> None:
+    def __init__(
+        self, settings: EngineSettings, log_level: str = "INFO", n_callers: int = 1, sandbox: Sandbox | None = None
+    ) -> None:
         self._settings = settings
+        self._vetting = SchemaVetting(sandbox or Sandbox())
         self._log_level = log_level
         self._n_callers = n_callers
         self._lifecycle = Lifecycle(
@@ -78,6 +84,10 @@ class LocalEngine:
         if self._closed:
             raise EngineUnavailable("The server is shutting down.")
         return 0.0 if self._is_ready else self._shared_load.run(self._make_ready, on_phase)
+
+    def vet(self, schema: dict[str, Any], control: Control) -> None:
+        """Tries a schema in a child; see `Engine.vet`."""
+        self._vetting.check(schema, control)
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations as one batch; see `Engine.generate`."""

@@ -1,21 +1,18 @@
 """A schema compiled and tried out with the grammar backend: the one module that hands it what a caller wrote.
 
-A few hundred bytes can make the backend panic, take gigabytes or run for minutes, so `tried` runs in a child whose
-memory and time are bounded. It imports nothing heavy: the child starts in a tenth of a second.
+A few hundred bytes can make the backend panic, take gigabytes or run for minutes, so `problem_of` runs in a child whose
+memory and time are bounded.
 """
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 
-import msgspec
+from sandbox.memory import allowance
 
 MAX_COMPILE_S = 2.0
 """Of processor time: vLLM compiles again in the server, beside all other calls."""
-MAX_GROWTH_BYTES = 128 << 20
-"""Of the child's memory while it compiles and follows a schema: the server then needs as much."""
 REHEARSALS = 4
 REHEARSED_BYTES = 128
 REHEARSAL_S = 2.0
@@ -25,28 +22,12 @@ _ENDING = frozenset(b'"}],:')
 TOO_COMPLEX = "it is too complex to be followed, or nothing can satisfy it"
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What is wrong with a schema, `None` for nothing; how much the process grew while it was tried."""
-
-    problem: str | None
-    growth_bytes: int = 0
-
-
-def tried(schema: bytes) -> bytes:
-    """Tries a schema's JSON text; returns a `Verdict` as JSON."""
-    began_bytes = _fresh_peak_bytes()
-    problem = problem_of(schema.decode())
-    growth_bytes = _peak_bytes() - began_bytes
-    if problem is None and growth_bytes > MAX_GROWTH_BYTES:
-        problem = TOO_COMPLEX
-    return msgspec.json.encode(Verdict(problem, growth_bytes))
-
-
 def problem_of(schema: str) -> str | None:
     """What the grammar backend has against a schema's JSON text, `None` for nothing.
 
     Raises: `ImportError` where the backend is not installed.
     """
+    allowance.load("llguidance")
     from llguidance import LLMatcher
 
     began_s = time.process_time()
@@ -99,17 +80,3 @@ def _sentence(error: str) -> str:
         return TOO_COMPLEX
     reason = reason.replace("Unimplemented keys", "keywords that are not supported").rstrip(".")
     return reason[:1].lower() + reason[1:300]
-
-
-def _fresh_peak_bytes() -> int:
-    """The process's memory now, from which its peak is counted anew where the system can do that."""
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-    return _peak_bytes()
-
-
-def _peak_bytes() -> int:
-    """The most memory that was resident, 0 where it cannot be known; the bounds of the child hold in any case."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/status") as status:
-        return next((int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:")), 0)
-    return 0

@@ -94,7 +94,9 @@ class Services:
         from engine.local import LocalEngine
 
         server = self.settings.server
-        return LocalEngine(self.settings.engine, log_level=server.log_level, n_callers=server.max_concurrent)
+        return LocalEngine(
+            self.settings.engine, log_level=server.log_level, n_callers=server.max_concurrent, sandbox=self.sandbox
+        )
 
     @made_once
     def sessions(self) -> SessionStore:

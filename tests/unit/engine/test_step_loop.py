@@ -25,6 +25,7 @@ from engine.interface import (
 from engine.parsers import Output, OutputParsers, PlainReader
 from engine.rendering import Renderer, TokenBreaker
 from engine.shared_steps import EngineBroken
+from engine.schema_bounds import bounded
 from engine.step_loop import StepLoop
 from tests.unit.engine.fake_llm import FakeLLM, OutputKind
 
@@ -284,7 +285,7 @@ def test_the_form_of_an_answer_reaches_vllm(monkeypatch: pytest.MonkeyPatch) -> 
     question = (Message("user", (TextPart("x"),)),)
     asked = [Conversation(question, Sampling(0.0, 1), form) for form in (ResponseFormat(), ResponseFormat({}), None)]
     loop(llm).run(asked, Control())
-    assert seen == [{"json_object": True}, {"json": {}}, None]
+    assert seen == [{"json": bounded({"type": "object"})}, {"json": bounded({})}, None]
 
 
 class Shouting(PlainReader):

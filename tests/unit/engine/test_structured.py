@@ -6,13 +6,12 @@ import json
 import time
 from typing import Any
 
-import msgspec
 import pytest
 
 from engine.errors import GenerationFailed, InvalidGeneration
 from engine.interface import Completion, Conversation, FinishReason, ResponseFormat, Sampling
 from engine.schema_bounds import bounded
-from engine.schema_trial import Verdict, tried
+from engine.schema_trial import problem_of
 from engine.schemas import usable_schema
 from engine.structured import checked
 
@@ -32,9 +31,8 @@ RECURSIVE: Json = {
 
 def vet(schema: Json) -> None:
     """What a call's schema goes through: the cheap checks, then the trial that a child makes of it."""
-    verdict = msgspec.json.decode(tried(json.dumps(bounded(usable_schema(schema))).encode()), type=Verdict)
-    if verdict.problem is not None:
-        raise InvalidGeneration(f"this schema cannot be used: {verdict.problem}.")
+    if (problem := problem_of(json.dumps(bounded(usable_schema(schema))))) is not None:
+        raise InvalidGeneration(f"this schema cannot be used: {problem}.")
 
 
 def closed(**properties: Any) -> Json:
