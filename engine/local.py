@@ -24,7 +24,7 @@ from engine.interface import Completion, Control, Conversation, EngineState, Eng
 from engine.lifecycle import Lifecycle
 from engine.loading import SharedLoad, on_passing_thread
 from engine.processes import ChildProcesses
-from engine.rendering import PLAIN_STOP, Renderer, plain_template
+from engine.rendering import PLAIN_STOPS, Renderer, plain_template
 from engine.schema_vetting import SchemaVetting
 from engine.shared_steps import EngineBroken
 from engine.step_loop import StepLoop
@@ -181,9 +181,7 @@ class LocalEngine:
                 memory.give_back_memory()
                 self._has_failed = True
                 self._lifecycle.move(EngineState.FAILED, error=str(failure))
-                if not isinstance(error, Exception):
-                    raise
-                raise failure from None
+                raise failure from None  # also for a library's panic or exit: the thread goes on
             self._n_loads += 1
 
     def _failure(self, number: int, cause: BaseException) -> EngineError:
@@ -212,7 +210,7 @@ class LocalEngine:
         """Does something with the whole engine; when it fails, drops the engine and tells why."""
         try:
             act(self._llm)
-        except Exception as error:
+        except BaseException as error:
             failure = failures.step_failure(error, self._settings)
             failures.forget_frames(error)
         else:
@@ -291,10 +289,15 @@ class LocalEngine:
             max_images=self._settings.max_images_per_prompt,
             break_tokens=model_facts.token_breaker(self._llm, self._settings.max_images_per_prompt),
         )
-        output_parsers = parsers.OutputParsers(self._llm, self._settings.tool_parser, self._settings.reasoning_parser)
+        output_parsers = parsers.OutputParsers(
+            self._llm,
+            self._settings.tool_parser,
+            self._settings.reasoning_parser,
+            writes_lines=not has_chat_template,
+        )
         plain: tuple[str | None, tuple[str, ...]] = (None, ())
         if not has_chat_template:
-            plain = (plain_template(model_facts.begins_with_bos(self._llm)), (PLAIN_STOP,))
+            plain = (plain_template(model_facts.begins_with_bos(self._llm)), (PLAIN_STOPS,))
         return StepLoop(self._llm, renderer, known_adapters, output_parsers, *plain, own_thread=self._n_callers > 1)
 
     def _drop(self, state: EngineState, error: str | None = None) -> None:
@@ -312,7 +315,7 @@ class LocalEngine:
                 core.shutdown(timeout=SHUTDOWN_WAIT_S)
             except TypeError:  # before vLLM had that argument
                 core.shutdown()
-        except Exception:
+        except BaseException:
             log.warning("The engine did not shut down in order.", exc_info=True)
 
     def _forget(self) -> Any:
@@ -338,7 +341,7 @@ def _clean_up_distributed() -> None:
     """Undoes what a load that failed half-way has set up and would stand in the way of the next one."""
     if "vllm" not in sys.modules:
         return
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(BaseException):
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
         cleanup_dist_env_and_memory()

@@ -37,7 +37,12 @@ class Output:
 
 
 class PlainReader:
-    """Reads the output of a request that needs no parser: all of it is the answer."""
+    """Reads the output of a request that needs no parser: all of it is the answer.
+
+    `uses_engine`: whether it works with the engine's tokenizer, which one thread may use at a time.
+    """
+
+    uses_engine = False
 
     def constrain(self, params: Any) -> None:
         """Sets what the parsers need in vLLM's sampling parameters."""
@@ -51,17 +56,44 @@ class PlainReader:
         return Output(text)
 
 
+class LineReader(PlainReader):
+    """Reads a line of `role: content` behind its label: the space between the two is no part of the answer."""
+
+    def __init__(self) -> None:
+        self._has_begun = False
+
+    def new_answer_text(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> str:
+        """The new text; before the answer begins, without the spaces."""
+        if not self._has_begun:
+            text = text.lstrip(" ")
+            self._has_begun = bool(text)
+        return text
+
+    def read(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> Output:
+        """The whole answer."""
+        return Output(text.lstrip(" "))
+
+
 class OutputParsers:
     """The parsers of one loaded model.
 
     Arguments:
         llm: the loaded `vllm.LLM`.
         tool_parser, reasoning_parser: vLLM's names for them; `None` where the model has none.
+        writes_lines: whether the model has no chat template and goes on with a line of `role: content`.
     Raises: `EngineUnavailable` when a parser does not fit the model's tokenizer.
     """
 
-    def __init__(self, llm: Any, tool_parser: str | None = None, reasoning_parser: str | None = None) -> None:
+    def __init__(
+        self,
+        llm: Any,
+        tool_parser: str | None = None,
+        reasoning_parser: str | None = None,
+        *,
+        writes_lines: bool = False,
+    ) -> None:
         self._llm = llm
+        self._writes_lines = writes_lines
         self._tool_parser = tool_parser
         self._reasoning_parser = reasoning_parser
         for variable, name, with_tools in (
@@ -107,7 +139,7 @@ class OutputParsers:
 
     def _reader(self, conversation: Conversation, with_tools: bool) -> PlainReader:
         if not with_tools and self._reasoning_parser is None:
-            return PlainReader()
+            return LineReader() if self._writes_lines else PlainReader()
         return ParsingReader(self, conversation, with_tools)
 
     def _try(self, variable: str, name: str, with_tools: bool) -> None:
@@ -128,6 +160,8 @@ class ForcedReader(PlainReader):
 
     Arguments: the conversation to be answered; the reader for what comes before the calls.
     """
+
+    uses_engine = True
 
     def __init__(self, conversation: Conversation, before: PlainReader) -> None:
         self._choice = conversation.tool_choice
@@ -158,6 +192,8 @@ class ParsingReader(PlainReader):
     Arguments: the parsers; the conversation to be answered; whether its tools may be called.
     """
 
+    uses_engine = True
+
     def __init__(self, parsers: OutputParsers, conversation: Conversation, with_tools: bool) -> None:
         self._parsers = parsers
         self._with_tools = with_tools
@@ -187,7 +223,7 @@ class ParsingReader(PlainReader):
             delta = self._stream.parse_delta(
                 text, list(token_ids), self._request, list(prompt_token_ids), finished=False
             )
-        except Exception:
+        except BaseException:  # some are compiled, and panic
             log.warning("A parser failed on a part of an output; the rest comes at its end.", exc_info=True)
             self._streaming = False
             return ""
@@ -206,7 +242,7 @@ class ParsingReader(PlainReader):
             if not tool_calls and (found or not (content or reasoning)):
                 # Calls that cannot be made, or that a parser threw away because it could not read them.
                 reasoning, content, _ = self._parse(text, token_ids, prompt_token_ids, with_tools=False)
-        except Exception:
+        except BaseException:
             log.warning("A parser failed; its output is answered as it is.", exc_info=True)
             return Output(text)
         return Output(content or "", reasoning or None, tool_calls)

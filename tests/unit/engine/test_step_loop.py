@@ -24,8 +24,8 @@ from engine.interface import (
 )
 from engine.parsers import Output, OutputParsers, PlainReader
 from engine.rendering import Renderer, TokenBreaker
-from engine.shared_steps import EngineBroken
 from engine.schema_bounds import bounded
+from engine.shared_steps import EngineBroken
 from engine.step_loop import StepLoop
 from tests.unit.engine.fake_llm import FakeLLM, OutputKind
 
@@ -36,6 +36,10 @@ class MultiModalCacheMissError(Exception):
 
 class EngineDeadError(Exception):
     pass
+
+
+class Panic(BaseException):
+    """As pyo3 raises it for a Rust library: no `Exception`."""
 
 
 @pytest.fixture(autouse=True)
@@ -208,6 +212,20 @@ def test_a_broken_step_is_told_apart_and_cleaned_up() -> None:
     assert not llm.running
 
 
+@pytest.mark.parametrize("raised", [Panic("a library's own end"), SystemExit(2)])
+def test_a_library_that_panics_or_exits_breaks_the_engine_and_not_the_thread(raised: BaseException) -> None:
+    def panics(step: int) -> None:
+        raise raised
+
+    for llm in (FakeLLM(on_step=panics), FakeLLM(refusals={"x": [raised]})):
+        stepped = loop(llm)
+        with pytest.raises(EngineBroken) as caught:
+            stepped.run([ask("y"), ask("x")], Control())
+        assert stepped.broken is raised
+        assert caught.value.__cause__ is raised
+        assert not llm.running
+
+
 def test_an_engine_that_is_gone_is_broken_also_for_a_batch() -> None:
     llm = FakeLLM(refusals={"x": [EngineDeadError()]})
     with pytest.raises(EngineBroken):
@@ -305,6 +323,15 @@ class Shouting(PlainReader):
     def read(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> Output:
         assert len(token_ids) == len(text)
         return Output(text[1:].upper(), reasoning=text[:1], tool_calls=(ToolCall("1", "f", "{}"),) * (len(text) > 3))
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"), [([" ", " Par", "is", " "], "Paris "), (["Paris"], "Paris"), (["  "], ""), (["\n x"], "\n x")]
+)
+def test_the_space_behind_a_label_is_no_part_of_a_base_models_answer(parts: list[str], told: str) -> None:
+    reader = OutputParsers(FakeLLM(), writes_lines=True).reader(ask("x"))
+    assert "".join(reader.new_answer_text(part, (), ()) for part in parts) == told
+    assert reader.read("".join(parts), (), ()).text == told
 
 
 def parsing_loop(llm: FakeLLM, streams: bool = True) -> tuple[StepLoop, list[Shouting]]:
