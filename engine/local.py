@@ -297,7 +297,7 @@ class LocalEngine:
         )
         plain: tuple[str | None, tuple[str, ...]] = (None, ())
         if not has_chat_template:
-            plain = (plain_template(model_facts.begins_with_bos(self._llm)), (PLAIN_STOPS,))
+            plain = (plain_template(model_facts.begins_with_bos(self._llm)), PLAIN_STOPS)
         return StepLoop(self._llm, renderer, known_adapters, output_parsers, *plain, own_thread=self._n_callers > 1)
 
     def _drop(self, state: EngineState, error: str | None = None) -> None:
