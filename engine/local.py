@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
-from engine import adapters, arguments, failures, memory, model_facts, parsers, sleep
+from engine import adapters, arguments, failures, memory, model_facts, parsers, quiet, sleep
 from engine.adapters import Adapters
 from engine.errors import EngineError, EngineUnavailable, OffloadUnsupported
 from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
@@ -224,6 +224,7 @@ class LocalEngine:
         self._children.watch()
         on_phase("importing vLLM")
         arguments.prepare_environment(self._settings, self._log_level, os.environ)
+        quiet.expect_warnings(os.environ)
         try:
             llm_class = stepped_llm_class()
             import vllm
@@ -233,6 +234,7 @@ class LocalEngine:
             from vllm.platforms import current_platform
         except Exception as error:
             raise failures.import_failure(error) from None
+        quiet.quieten_transformers()
         if self._has_failed:  # vLLM goes on without its compiled part that found no memory, and never tries it again
             current_platform.import_kernels()
         names = {field.name for field in dataclasses.fields(EngineArgs)} | {*inspect.signature(vllm.LLM).parameters}

@@ -22,9 +22,7 @@ LEAST_SIDE = 32
 MOST_ELONGATED = 50
 
 # A base model goes on with the next turn, its own or another's, in the spelling of the prompt or of its training.
-PLAIN_STOPS = tuple(
-    f"\n{written}:" for role in sorted(ROLES) for written in (role, role.capitalize(), role.upper())
-)
+PLAIN_STOPS = tuple(f"\n{written}:" for role in sorted(ROLES) for written in (role, role.capitalize(), role.upper()))
 _PLAIN_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{ message['role'] + ': ' + message['content'] + '\\n' }}"

@@ -192,9 +192,7 @@ def _has_parts(node: dict[str, Any]) -> bool:
 
 
 def _may_have_parts(schema: Any) -> bool:
-    return isinstance(schema, dict) and any(
-        name in _PARTS or name in BESIDE or name in REFERENCES for name in schema
-    )
+    return isinstance(schema, dict) and any(name in _PARTS or name in BESIDE or name in REFERENCES for name in schema)
 
 
 def _schemas_below(node: dict[str, Any]) -> Iterable[Any]:

@@ -47,8 +47,8 @@ ResponseFormatArgument = Annotated[
     Meta(
         description="json_object or json_schema: the answer is JSON, without spaces and line ends between its parts. "
         "With finish_reason 'length' or 'timeout' it is cut off: allow more tokens, and bound strings (maxLength) and "
-        "arrays (maxItems). Objects get no properties but those that the schema lists; numbers are written out, with at "
-        "most 19 digits before the point and 9 behind it."
+        "arrays (maxItems). Objects get no properties but those that the schema lists; numbers are written out, "
+        "with at most 19 digits before the point and 9 behind it."
     ),
 ]
 

@@ -208,7 +208,9 @@ def test_wrapper_around_a_reference_opens_no_object(demo_server: ServerProcess) 
     size = {"type": "object", "properties": {"cm": {"enum": [1, 2]}}, "required": ["cm"]}
     wrapped = {"allOf": [{"$ref": "#/$defs/Size"}], "description": "How large it is."}
     schema = {"type": "object", "properties": {"size": wrapped}, "required": ["size"], "$defs": {"Size": size}}
-    for answer in batch(demo_server, ["One", "Two"], temperature=2, seed=1, max_tokens=40, response_format=form(schema)):
+    for answer in batch(
+        demo_server, ["One", "Two"], temperature=2, seed=1, max_tokens=40, response_format=form(schema)
+    ):
         assert set(check(answer, schema)["size"]) == {"cm"}
 
 
