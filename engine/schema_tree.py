@@ -81,13 +81,17 @@ class SchemaTree:
             self.nodes = _objects(root)
 
     def crowded(self) -> frozenset[int] | None:
-        """The `id` of each node beside which another one speaks of the same value, so that neither may be changed alone.
+        """The `id` of each node beside which another speaks of the same value, so that neither may be changed alone.
 
         `None` where that cannot be told. A wrapper that holds one schema, as `allOf` with a single `$ref`, crowds none.
         """
         crowd: set[int] = set()
         deep: set[int] = set()
         for node in self.nodes:
+            if "patternProperties" in node and sum(map(len, _by_name(node))) > 1:
+                self._crowd(
+                    _schemas_below(node), deep, is_deep=True
+                )  # a name may match several patterns, and be listed
             parts = self._parts(node)
             own = any(name in CONSTRAINTS for name in node)
             if own + sum(any(map(_speaks, part)) for part in parts) < 2:
@@ -195,12 +199,18 @@ def _may_have_parts(schema: Any) -> bool:
     return isinstance(schema, dict) and any(name in _PARTS or name in BESIDE or name in REFERENCES for name in schema)
 
 
+def _by_name(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """The schemas that an object's node has by the names of properties."""
+    found = (node.get(keyword) for keyword in ("properties", "patternProperties"))
+    return [named for named in found if isinstance(named, dict)]
+
+
 def _schemas_below(node: dict[str, Any]) -> Iterable[Any]:
     """The schemas that hold for parts of the node's value."""
+    for named in _by_name(node):
+        yield from named.values()
     for name, value in node.items():
-        if name in ("properties", "patternProperties") and isinstance(value, dict):
-            yield from value.values()
-        elif name in BELOW:
+        if name in BELOW:
             yield from _listed(value)
 
 

@@ -25,7 +25,10 @@ _COUNTED = (*COUNTS, "minContains", "maxContains")
 _LENGTHS = ("minLength", "maxLength")
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _SCHEMAS = ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf")
-_OTHERS = ("additionalProperties", "unevaluatedProperties", "minProperties")
+_OTHERS = ("additionalProperties", "unevaluatedProperties", "minProperties", "const", "enum")
+"""What may speak of properties that are not listed."""
+_ENDLESS = 1e18
+"""Stands for any larger count: an integer may be too large for the sum."""
 
 
 def usable_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +93,7 @@ def _children(node: Any) -> list[Any]:
 
 def _number(node: dict[str, Any], name: str) -> float:
     value = node.get(name, 0)
-    return value if isinstance(value, int | float) and value > 0 else 0
+    return min(value, _ENDLESS) if isinstance(value, int | float) and value > 0 else 0
 
 
 def _closed(schema: dict[str, Any], tree: SchemaTree) -> dict[str, Any]:
