@@ -16,6 +16,7 @@ from typing import Any
 from engine import forced_calls
 from engine.errors import EngineUnavailable, InvalidGeneration
 from engine.interface import Conversation, ToolCall
+from engine.rendering import without_half_label
 from engine.schema_bounds import bounded
 from engine.schema_tree import SchemaTree
 from engine.schemas import COUNTS, MAX_COUNT, closed, counted
@@ -55,23 +56,33 @@ class PlainReader:
         """The whole output, taken apart."""
         return Output(text)
 
+    def whole(self, text: str) -> str:
+        """What of an output that was cut off is to be read."""
+        return text
+
 
 class LineReader(PlainReader):
-    """Reads a line of `role: content` behind its label: the space between the two is no part of the answer."""
+    """Reads a line of `role: content` behind its label: the space between the two is no part of the answer, and neither
+    is the label of a next line, of which half may have been written where the answer is cut off."""
 
     def __init__(self) -> None:
-        self._has_begun = False
+        self._text = ""
+        self._n_told = 0
 
     def new_answer_text(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> str:
-        """The new text; before the answer begins, without the spaces."""
-        if not self._has_begun:
-            text = text.lstrip(" ")
-            self._has_begun = bool(text)
-        return text
+        """The new text, but for the spaces before the answer and what may become a label."""
+        self._text = (self._text + text).lstrip(" ") if not self._n_told else self._text + text
+        certain = without_half_label(self._text)
+        new, self._n_told = certain[self._n_told :], max(self._n_told, len(certain))
+        return new
 
     def read(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> Output:
         """The whole answer."""
         return Output(text.lstrip(" "))
+
+    def whole(self, text: str) -> str:
+        """The text without half a label at its end."""
+        return without_half_label(text)
 
 
 class OutputParsers:

@@ -39,6 +39,13 @@ def plain_template(with_bos: bool) -> str:
     return ("{{ bos_token }}" if with_bos else "") + _PLAIN_TEMPLATE
 
 
+def without_half_label(text: str) -> str:
+    """The text without a last line that is the beginning of a role's label and nothing more."""
+    begin = text.rfind("\n")
+    is_half = begin >= 0 and any(stop.startswith(text[begin:]) for stop in PLAIN_STOPS)
+    return text[:begin] if is_half else text
+
+
 class TokenBreaker:
     """Breaks up the tokenizer's special tokens where they are typed as text.
 

@@ -20,7 +20,7 @@ PATTERNS = ("^[a-z]{1,4}$", "a", "^(a+)+b$", "(.*a){1,60}.{60}", "^((a{1000}){10
 CHAIN = "#/$defs/c0"
 """Where definitions begin that each refer twice to the next one."""
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
-ODD = (
+ODD: tuple[Any, ...] = (
     None,
     True,
     False,
@@ -36,7 +36,7 @@ ODD = (
     10**400,
     "\ud800",
 )
-SMALL = ({}, True, {"type": "string", "maxLength": 5}, {"type": "integer"}, {"enum": [1, "a"]})
+SMALL: tuple[Any, ...] = ({}, True, {"type": "string", "maxLength": 5}, {"type": "integer"}, {"enum": [1, "a"]})
 RARE = (
     "contains", "not", "if", "then", "else", "propertyNames", "unevaluatedProperties", "unevaluatedItems",
     "dependentSchemas", "minContains", "uniqueItems", "$dynamicRef", "$recursiveRef", "$id", "id", "$anchor", "$schema",
@@ -58,9 +58,8 @@ class SchemaSource:
 
     def schema(self) -> Json:
         """The schema of an answer."""
-        root = self._node(0)
-        if not isinstance(root, dict):
-            root = {"anyOf": [root, {"type": "string"}]}
+        node = self._node(0)
+        root: Json = node if isinstance(node, dict) else {"anyOf": [node, {"type": "string"}]}
         for keyword in ("$defs", "definitions"):
             if self._chance(0.5):
                 root[keyword] = {
@@ -71,7 +70,7 @@ class SchemaSource:
         if self._chance(0.1):
             root["const"] = {"x": {"items": self._node(1)}}
         if self._chance(0.05):
-            root |= self._chain()
+            root = {**root, **self._chain()}
         if self._chance(0.03):
             root = self._deep(root)
         return root

@@ -105,7 +105,9 @@ def _checked(source: SchemaSource, number: int) -> tuple[Json, Json]:
     if number % 4:
         given = source.schema()
     else:
-        tools = [{"function": {"name": f"t{i}", "parameters": source.parameters()}} for i in range(number % 3 + 1)]
+        tools: list[dict[str, Json]] = [
+            {"function": {"name": f"t{i}", "parameters": source.parameters()}} for i in range(number % 3 + 1)
+        ]
         for tool in tools:
             check_parameters(tool["function"]["parameters"], "where")
         given = schema_of(tools, "required" if number % 8 else "t0")

@@ -326,12 +326,25 @@ class Shouting(PlainReader):
 
 
 @pytest.mark.parametrize(
-    ("parts", "told"), [([" ", " Par", "is", " "], "Paris "), (["Paris"], "Paris"), (["  "], ""), (["\n x"], "\n x")]
+    ("parts", "told", "answer", "cut_off"),
+    [
+        ([" ", " Par", "is", " "], "Paris ", "Paris ", "Paris "),
+        (["Paris"], "Paris", "Paris", "Paris"),
+        (["  "], "", "", ""),
+        (["\n x"], "\n x", "\n x", "\n x"),
+        ([" a\n", "us", "er"], "a", "a\nuser", "a"),
+        ([" a\nAss", "ess: b\nTOO"], "a\nAssess: b", "a\nAssess: b\nTOO", "a\nAssess: b"),
+        (["a\nUser b"], "a\nUser b", "a\nUser b", "a\nUser b"),
+    ],
 )
-def test_the_space_behind_a_label_is_no_part_of_a_base_models_answer(parts: list[str], told: str) -> None:
+def test_a_base_models_answer_has_neither_the_space_behind_a_label_nor_half_of_the_next(
+    parts: list[str], told: str, answer: str, cut_off: str
+) -> None:
     reader = OutputParsers(FakeLLM(), writes_lines=True).reader(ask("x"))
     assert "".join(reader.new_answer_text(part, (), ()) for part in parts) == told
-    assert reader.read("".join(parts), (), ()).text == told
+    whole = "".join(parts)
+    assert reader.read(whole, (), ()).text == answer
+    assert reader.read(reader.whole(whole), (), ()).text == cut_off
 
 
 def parsing_loop(llm: FakeLLM, streams: bool = True) -> tuple[StepLoop, list[Shouting]]:
