@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from handlers.files import ResourceRoot
     from mcp_protocol.catalogues import Catalogues
     from mcp_protocol.tools import Toolbox
-    from media.audio import AudioReader
+    from media.decoder import Decoder
     from media.image import ImageReader
+    from media.recordings import AudioReader, VideoReader
     from media.text import TextReader
-    from media.video import VideoReader
     from omni.files import OutputFolder
     from omni.generate import ImageMaker
     from omni.jobs import Jobs
@@ -138,7 +138,7 @@ class Services:
 
         settings = self.settings.omni
         client = OmniClient(settings.url, settings.timeout_s, settings.api_key)
-        return ImageMaker(client, ProfileBook(settings.profiles), self.output_folder, self.jobs)
+        return ImageMaker(client, ProfileBook(settings.profiles), self.output_folder, self.jobs, self.decoder)
 
     @made_once
     def video_maker(self) -> VideoMaker:
@@ -150,7 +150,7 @@ class Services:
         servers = VideoServers(
             settings.video_url or settings.url, settings.video_models, settings.video_timeout_s, settings.api_key
         )
-        return VideoMaker(servers, self.output_folder, self.jobs, settings.video_timeout_s)
+        return VideoMaker(servers, self.output_folder, self.jobs, settings.video_timeout_s, self.decoder)
 
     @made_once
     def output_folder(self) -> OutputFolder:
@@ -175,25 +175,32 @@ class Services:
         return Sandbox()
 
     @made_once
+    def decoder(self) -> Decoder:
+        """Makes pictures, sound and film of bytes from outside."""
+        from media.decoder import Decoder
+
+        return Decoder(self.sandbox)
+
+    @made_once
     def images(self) -> ImageReader:
         """Reads pictures from wherever a caller may name them."""
         from media.image import ImageReader
 
-        return ImageReader(self.settings.media)
+        return ImageReader(self.settings.media, self.decoder)
 
     @made_once
     def audio(self) -> AudioReader:
         """Reads sound likewise."""
-        from media.audio import AudioReader
+        from media.recordings import AudioReader
 
-        return AudioReader(self.settings.media)
+        return AudioReader(self.settings.media, self.decoder)
 
     @made_once
     def videos(self) -> VideoReader:
         """Reads clips likewise."""
-        from media.video import VideoReader
+        from media.recordings import VideoReader
 
-        return VideoReader(self.settings.media)
+        return VideoReader(self.settings.media, self.decoder)
 
     @made_once
     def texts(self) -> TextReader:

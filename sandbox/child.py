@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sandbox.area import Area
     from sandbox.channel import Reply, Request
+    from sandbox.result import Pending
 
 N_DESCRIPTORS = 3
 MAX_TEXT_CHARS = 2_000
@@ -59,11 +60,11 @@ def _answered(request: Request, functions: dict[str, Callable[..., Any]], area: 
     from sandbox.channel import Reply
     from sandbox.limits import INLINE_BYTES, KEPT_AREA_BYTES
     from sandbox.memory import allowance, bound_processor_time
-    from sandbox.result import Result
+    from sandbox.result import Pending, Result
 
     kind, text = None, ""
     value: Any = None
-    data: bytes | None = None
+    data: memoryview | None = None
     n_data = 0
     try:
         bound_processor_time(request.timeout_s)
@@ -83,11 +84,11 @@ def _answered(request: Request, functions: dict[str, Callable[..., Any]], area: 
         msgspec.msgpack.encode(value)  # what cannot be sent is an error of the call
         if payload is not None:
             allowance.allow(sys.maxsize)
-            n_data = len(payload)
+            n_data = payload.n_bytes if isinstance(payload, Pending) else len(payload)
             if area is None or n_data <= INLINE_BYTES:
-                data = bytes(payload)
+                data = _written(payload, memoryview(bytearray(n_data)))
             else:
-                area.view(n_data)[:] = payload
+                _written(payload, area.view(n_data))
         payload = result = None
     except MemoryError:
         kind = "MemoryError"
@@ -95,7 +96,18 @@ def _answered(request: Request, functions: dict[str, Callable[..., Any]], area: 
         kind, text = f"{type(error).__module__}.{type(error).__qualname__}", str(error)[:MAX_TEXT_CHARS]
     if area is not None:
         area.forget(KEPT_AREA_BYTES)
-    return Reply(kind, text, value if kind is None else None, data, n_data, allowance.end())
+    inline = None if data is None or kind is not None else bytes(data)
+    return Reply(kind, text, value if kind is None else None, inline, n_data, allowance.end())
+
+
+def _written(payload: bytes | memoryview | Pending, target: memoryview) -> memoryview:
+    from sandbox.result import Pending
+
+    if isinstance(payload, Pending):
+        payload.write(target)
+    else:
+        target[:] = payload
+    return target
 
 
 def _imported(function: str) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ def _never() -> bool:
 
 
 def _owned(result: Result) -> Result:
-    return result if result.data is None else Result(result.value, bytes(result.data))
+    return result if result.data is None else Result(result.value, bytes(result.content))
 
 
 class Sandbox:
