@@ -110,6 +110,7 @@ class Services:
             log_level=server.log_level,
             n_callers=server.max_concurrent,
             ending_fd=self._ending_fd,
+            sandbox=self.sandbox,
         )
 
     @made_once
