@@ -2,7 +2,7 @@
 
 Nobody is told anything unasked: some hosts take every line for the answer to their last request. Changes are found by
 comparing versions whenever the worker has done something, so nothing that changes needs to know who listens. Calls pay
-for that look only where it is cheap; a dear one is followed by a rest, and the next is had in the background.
+for that look only where it is cheap; after dear ones the next are had in the background, with a rest between them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ MAX_SUBSCRIPTIONS = 1_000
 """Resources that are watched for all clients of one owner together."""
 MAX_LISTENS = 100
 """Streams that all clients of one owner may have open."""
-CHEAP_CPU_S, CHEAP_S = 0.002, 0.05
-"""What a look may cost the call before it, in the processor's time and in all; a dearer one is followed by a rest."""
+FEW = 16
+"""Resources that an ordinary client watches, of which each call may bear a dearer look."""
+CHEAP_CPU_S, CHEAP_CPU_OF_FEW_S, CHEAP_S = 0.0005, 0.005, 0.05
+"""What a look may cost the call before it: the processor's time, that for a few resources, and the time in all."""
 REST = 19
 """How many times as long as the look the rest is: looks then take a twentieth of the time."""
 MAX_REST_S = 10.0
@@ -71,7 +73,7 @@ class Subscriptions:
         self._listens: dict[Any, _Listen] = {}
         self._seen: dict[Any, object] = {}
         self._look_lock = threading.Lock()
-        self._is_dear = False
+        self._was_dear = self._is_dear = False
         self._rest_s = SOON_S
         self._later: threading.Timer | None = None
 
@@ -165,8 +167,10 @@ class Subscriptions:
         with self._lock:
             keys = list(self._seen)
         self._tell({key: version for key in keys for version in self._versions(key)})
-        took_s = time.monotonic() - since_s
-        self._is_dear = took_s > CHEAP_S or time.thread_time() - cpu_since_s > CHEAP_CPU_S
+        took_s, cpu_s = time.monotonic() - since_s, time.thread_time() - cpu_since_s
+        was_dear, is_dear = self._was_dear, took_s > CHEAP_S or cpu_s > _cheap_cpu_s(len(keys))
+        self._was_dear = is_dear
+        self._is_dear = was_dear and is_dear  # the first may have had modules to load
         self._rest_s = min(REST * took_s, MAX_REST_S) if self._is_dear else SOON_S
 
     def _tell(self, now: dict[Any, object]) -> None:
@@ -229,6 +233,10 @@ class Subscriptions:
     def _forget_unwatched(self) -> None:
         watched = set().union(*self._legacy.values(), *(listen.watched for listen in self._listens.values()))
         self._seen = {key: version for key, version in self._seen.items() if key in watched}
+
+
+def _cheap_cpu_s(n_watched: int) -> float:
+    return CHEAP_CPU_OF_FEW_S if n_watched <= FEW else CHEAP_CPU_S
 
 
 def _listen_key(request_id: Any, connection: Connection) -> Any:

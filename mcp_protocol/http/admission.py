@@ -99,6 +99,8 @@ class Admission:
 
     def _counted(self, address: str) -> str:
         """What an address is counted as: itself, its network of 64 bits, or nothing where it is not counted."""
+        if address in ("127.0.0.1", "::1"):
+            return ""
         try:
             ip = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:

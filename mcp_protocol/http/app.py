@@ -42,7 +42,8 @@ class HttpApp:
 
     Arguments: the server; the options; whether only this machine can reach us; `wake`, which makes the main loop look
     at the deadlines; `healthy`, which tells whether calls can be served; `metrics`, which count, and are shown with
-    `samples`; `budget`, for the bytes of bodies that are not complete yet.
+    `samples`; `budget`, for the bytes of bodies that are not complete yet,
+    of which each of several owners has at most half.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class HttpApp:
         self._healthy = healthy
         self._metrics = Metrics() if metrics is None else metrics
         self._samples = samples
-        self._budget = ByteBudget(MAX_UNFINISHED_BYTES) if budget is None else budget
+        bodies = ByteBudget(MAX_UNFINISHED_BYTES) if budget is None else budget
+        n_owners = len(options.tokens)
+        self._budgets = [bodies.part(2) for _ in range(n_owners)] if n_owners > 1 else [bodies]
         self._sessions = Sessions(options.max_sessions, options.session_idle_s, server.forget)
         self._sse_sessions = Sessions(options.max_sessions, options.session_idle_s, server.forget)
         self._routes: dict[str, dict[str, Callable[[Request, int], Any]]] = {
@@ -141,7 +144,7 @@ class HttpApp:
 
     async def _post(self, request: Request, owner: int) -> Any:
         takes = accepted(request)
-        body = await body_of(request, self._options.max_body_bytes, self._budget)
+        body = await body_of(request, self._options.max_body_bytes, self._budgets[owner])
         try:
             message = jsonrpc.parse(body)
             if _is_modern(message, request):
@@ -246,7 +249,7 @@ class HttpApp:
         session = self._sse_sessions.find(request.query_params.get("session_id", ""), owner)
         if session is None:
             raise Refused(404, _NO_SESSION)
-        body = await body_of(request, self._options.max_body_bytes, self._budget)
+        body = await body_of(request, self._options.max_body_bytes, self._budgets[owner])
         try:
             message = jsonrpc.parse(body)
         except ProtocolError as error:

@@ -407,6 +407,23 @@ def test_bodies_that_are_not_complete_count_in_one_budget(make_web: MakeWeb) -> 
     assert budget.held_bytes == 0
 
 
+def test_unfinished_bodies_of_one_owner_leave_room_for_others(make_web: MakeWeb) -> None:
+    budget = ByteBudget(400_000)
+    web = make_web(tokens=("first", "second"), budget=budget)
+    first, second = ({"authorization": f"Bearer {token}"} for token in ("first", "second"))
+    long = modern("server/discover", {"x": "y" * 150_000})
+    head = (
+        b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAuthorization: Bearer second\r\n"
+    )
+    with socket.create_connection(web.service.address, WAIT_S) as unfinished:
+        unfinished.sendall(head + b"Content-Length: 200000\r\n\r\n" + b" " * 190_000)
+        until_s = time.monotonic() + WAIT_S
+        while budget.held_bytes < 190_000 and time.monotonic() < until_s:
+            time.sleep(0.01)
+        assert web.post(long, {**headers_of(long), **second}).status_code == 503
+        assert web.post(long, {**headers_of(long), **first}).status_code == 200
+
+
 def test_body_has_its_time(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posts, "BODY_S", 0.2)
     monkeypatch.setattr(wire, "LINGER_S", 0.2)
