@@ -136,6 +136,12 @@ def _folder(text: str) -> str:
     return os.path.expanduser(text)
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    from ipaddress import ip_network  # only where such a setting is made
+
+    return tuple(str(ip_network(name, strict=False)) for name in _names(text))
+
+
 def _web_server(text: str) -> str:
     from urllib.parse import urlsplit  # only where such a setting is made
 
@@ -168,6 +174,7 @@ SWITCH = Kind("1 or 0", _switch)
 JSON_OBJECT = Kind('a JSON object, for example {"key": 1}', _json_object)
 NAMES = Kind("names separated by commas", _names)
 TOKENS = Kind("visible ASCII characters, tokens separated by commas", _tokens, secret=True)
+NETWORKS = Kind("IP addresses or networks separated by commas", _networks)
 FOLDERS = Kind(f"absolute folders separated by '{os.pathsep}'", _folders)
 NAMED_FOLDERS = Kind(
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}',
