@@ -7,7 +7,10 @@ import msgspec
 
 from settings.kinds import (
     FILE,
+    FOLDER,
     JSON_OBJECT,
+    KEY,
+    MODEL,
     NAMED_FOLDERS,
     POSITIVE,
     SWITCH,
@@ -29,7 +32,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     """The model and how vLLM runs it."""
 
     model_name: Annotated[
-        str, Setting("VLLM_MODEL_NAME", TEXT, "Hugging Face name or folder of the model.", "the bundled demo model")
+        str, Setting("VLLM_MODEL_NAME", MODEL, "Hugging Face name or folder of the model.", "the bundled demo model")
     ] = DEMO_MODEL
     base_url: Annotated[
         str | None,
@@ -42,7 +45,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
         ),
     ] = None
     remote_api_key: Annotated[
-        str | None, Setting("VLLM_REMOTE_API_KEY", TEXT, "Key that the server at `VLLM_BASE_URL` asks for.", "none")
+        str | None, Setting("VLLM_REMOTE_API_KEY", KEY, "Key that the server at `VLLM_BASE_URL` asks for.", "none")
     ] = None
     dtype: Annotated[
         str,
@@ -146,13 +149,13 @@ class EngineSettings(msgspec.Struct, frozen=True):
         str,
         Setting(
             "HF_HUB_CACHE",
-            TEXT,
+            FOLDER,
             "Folder of the models that Hugging Face has downloaded.",
             "`HF_HOME`/hub, or ~/.cache/huggingface/hub",
         ),
-    ] = os.path.join("~", ".cache", "huggingface", "hub")
+    ] = os.path.expanduser(os.path.join("~", ".cache", "huggingface", "hub"))
     hf_token: Annotated[
-        str | None, Setting("HUGGING_FACE_HUB_TOKEN", TEXT, "Token for gated models (HF_TOKEN works too).", "none")
+        str | None, Setting("HUGGING_FACE_HUB_TOKEN", KEY, "Token for gated models (HF_TOKEN works too).", "none")
     ] = None
 
 
