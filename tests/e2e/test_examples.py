@@ -26,6 +26,10 @@ from tests.unit.media.recordings import recording
 
 Json = dict[str, Any]
 TOOLS_BY_NAME = {tool.name: tool for tool in TOOLS}
+WSL = """#!/bin/sh
+# What Windows' wsl.exe does with --exec: no shell, and none of the variables that the caller set.
+[ "$1" = --exec ] && shift && exec env -i HOME="$HOME" PATH=/usr/bin:/bin "$@"
+"""
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -202,11 +206,14 @@ def test_printed_configuration_starts_the_server(client: str, tmp_path: Path) ->
     assert configuration == json.loads(client_config(client, str(ROOT)))
     (servers,) = (value for value in configuration.values() if isinstance(value, dict))
     entry = servers["vllm"]
+    wsl = tmp_path / "bin" / "wsl.exe"
+    wsl.write_text(WSL)
+    wsl.chmod(0o755)
     line = '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n'
     finished = subprocess.run(
         [entry["command"], *entry["args"]],
         input=line,
-        env=client_environment(entry.get("env")),
+        env=client_environment({"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", **entry.get("env", {})}),
         cwd=tmp_path,
         capture_output=True,
         text=True,
