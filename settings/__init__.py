@@ -144,6 +144,11 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
         more_providers = read_config_file(path, values, problems)
     if sections["http"].transport != "stdio" and sections["media"].allowed_dirs is None:
         sections["media"] = msgspec.structs.replace(sections["media"], allowed_dirs=())
+    if not sections["http"].tokens and placeholders.cleaned(values.get("VLLM_HTTP_TOKENS", "")):
+        import secrets
+
+        # Tokens that cannot be used were to keep others out: until they are mended, nobody has the right one.
+        sections["http"] = msgspec.structs.replace(sections["http"], tokens=(secrets.token_hex(32),))
     surely, maybe = slips(values, [entry.variable for cls in SECTIONS.values() for _, entry in _entries(cls)])
     return Settings(
         **sections,

@@ -20,11 +20,11 @@ def slips(values: Mapping[str, str], known: Collection[str]) -> tuple[list[str],
 
     Arguments: all variables that are set, and the names of the settings.
     """
-    strangers = [
-        name
+    strangers = {
+        name: meant
         for name in values
-        if name.upper().startswith(PREFIXES) and name not in known and values[name].strip() and name.isascii()
-    ]
+        if name not in known and (meant := _normal(name)).startswith(PREFIXES) and values[name].strip()
+    }
     if not strangers:
         return [], []
     import difflib  # a few ms, only where there are such variables
@@ -32,19 +32,23 @@ def slips(values: Mapping[str, str], known: Collection[str]) -> tuple[list[str],
     surely: list[str] = []
     maybe: list[str] = []
     theirs: frozenset[str] | None = None
-    for name in sorted(strangers):
-        nearest = difflib.get_close_matches(name.upper(), known, 1, MAYBE)
+    for name, meant in sorted(strangers.items()):
+        nearest = difflib.get_close_matches(meant, known, 1, MAYBE)
         if not nearest:
             continue
         theirs = _names_of_vllm() if theirs is None else theirs
         if name in theirs:
             continue
-        likeness = difflib.SequenceMatcher(None, name.upper(), nearest[0]).ratio()
-        if likeness >= SURELY:
+        if difflib.SequenceMatcher(None, meant, nearest[0]).ratio() >= SURELY:
             surely.append(f"The variable {name} is no setting of this server. Did you mean {nearest[0]}?")
         elif nearest[0] not in values:
             maybe.append(f"The variable {name} is no setting of this server; if it was meant for it: {nearest[0]}.")
     return surely, maybe
+
+
+def _normal(name: str) -> str:
+    """The name as settings have it: without spaces around, in capitals, with no other dashes than low ones."""
+    return name.strip().upper().replace("-", "_")
 
 
 def _names_of_vllm() -> frozenset[str]:

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 ADVICE = "Nobody has filled that in: set it where your client takes it from, or write the value itself in its place."
 _BRACED = re.compile(r"\$\{[^{}]+\}")
 _OTHER_BRACES = r"\{\{[^{}]+\}\}|\{(?:env|file|input):[^{}]+\}"
-_WHOLE = re.compile(rf"\$(?:env:)?[A-Z_][A-Z0-9_]*|%[A-Za-z_]\w*%|{_OTHER_BRACES}")
+_WHOLE = re.compile(rf"\$(?:env:)?[A-Z_][A-Z0-9_]*|%[A-Za-z_]\w*%|<[^<>]+>|{_OTHER_BRACES}")
 """Forms that count only where they are the whole value: a key may have such signs in it."""
-_LEFT_EMPTY = re.compile(r"\$\{user_config\.[^{}]+\}")
-"""What Claude Desktop passes for an optional field of an extension that the user left empty."""
+_LEFT_EMPTY = re.compile(r"\$\{user_config\.[^{}]+\}|undefined")
+"""What Claude Desktop passes for an optional field of an extension that the user left empty, and what hosts in
+JavaScript pass for a variable that they do not have."""
 _REFERENCE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
 _REFERENCE_IN_PATH = re.compile(rf"{_BRACED.pattern}|\$[A-Za-z_]\w*|%[A-Z][A-Z0-9_]+%|{_OTHER_BRACES}")
 _QUOTES = "\"'"
@@ -49,7 +50,7 @@ def with_variables(path: str, values: Mapping[str, str]) -> str:
 def unfilled_in_path(path: str) -> str | None:
     """The first placeholder or reference in a path that `with_variables` had no value for."""
     found = _REFERENCE_IN_PATH.search(path)
-    return found[0] if found else None
+    return found[0] if found else unfilled(path)
 
 
 def _stripped(text: str) -> str:

@@ -31,6 +31,8 @@ def vllm_that_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("OMNI_OUTPUTDIR", "OMNI_OUTPUT_DIR"),
         ("GPU_IDLE_TIMEOUTS", "GPU_IDLE_TIMEOUT"),
         ("vllm_log_level", "VLLM_LOG_LEVEL"),
+        ("VLLM-LOG-LEVEL", "VLLM_LOG_LEVEL"),
+        (" VLLM_LOG_LEVEL", "VLLM_LOG_LEVEL"),
     ],
 )
 def test_slip_of_the_pen_is_a_problem_that_names_the_setting(name: str, meant: str) -> None:

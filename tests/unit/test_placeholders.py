@@ -20,7 +20,9 @@ PATHS = [
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
-@pytest.mark.parametrize("form", ["${%s}", "${env:%s}", "${input:%s}", "${%s:-}", "{env:%s}", "{{%s}}", "%%%s%%"])
+@pytest.mark.parametrize(
+    "form", ["${%s}", "${env:%s}", "${input:%s}", "${%s:-}", "{env:%s}", "{{%s}}", "%%%s%%", "<%s>"]
+)
 def test_unfilled_placeholder_is_a_problem_that_names_it(variable: str, form: str) -> None:
     text = form % "NOT_FILLED_IN"
     found = read({variable: text})
@@ -52,6 +54,10 @@ def test_signs_of_placeholders_may_be_part_of_a_key(key: str) -> None:
 
 def test_field_that_the_user_of_an_extension_left_empty_is_not_set() -> None:
     assert read(dict.fromkeys(VARIABLES, "${user_config.some_field}")) == read({})
+
+
+def test_what_javascript_writes_for_nothing_is_not_set() -> None:
+    assert read(dict.fromkeys(VARIABLES, "undefined")) == read({})
 
 
 @pytest.mark.parametrize(("section", "variable", "field"), PATHS)

@@ -215,6 +215,13 @@ def test_token_that_no_header_can_carry_is_a_problem_that_does_not_show_it(token
     assert problem.startswith("The setting VLLM_HTTP_TOKENS is not shown; allowed: ")
 
 
+@pytest.mark.parametrize("tokens", ["with space", "${TOKEN}", ","])
+def test_tokens_that_cannot_be_used_let_nobody_in(tokens: str) -> None:
+    (first,), (second,) = (read({"VLLM_HTTP_TOKENS": tokens}).http.tokens for _ in range(2))
+    assert len(first) == 64
+    assert first != second
+
+
 @pytest.mark.parametrize(
     "variable", ["OPENAI_API_KEY", "OMNI_API_KEY", "VLLM_REMOTE_API_KEY", "HUGGING_FACE_HUB_TOKEN"]
 )
