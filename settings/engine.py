@@ -9,7 +9,6 @@ from settings.kinds import (
     FILE,
     FOLDER,
     JSON_OBJECT,
-    KEY,
     MODEL,
     NAMED_FOLDERS,
     POSITIVE,
@@ -45,7 +44,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
         ),
     ] = None
     remote_api_key: Annotated[
-        str | None, Setting("VLLM_REMOTE_API_KEY", KEY, "Key that the server at `VLLM_BASE_URL` asks for.", "none")
+        str | None, Setting("VLLM_REMOTE_API_KEY", TEXT, "Key that the server at `VLLM_BASE_URL` asks for.", "none")
     ] = None
     dtype: Annotated[
         str,
@@ -155,7 +154,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
         ),
     ] = os.path.expanduser(os.path.join("~", ".cache", "huggingface", "hub"))
     hf_token: Annotated[
-        str | None, Setting("HUGGING_FACE_HUB_TOKEN", KEY, "Token for gated models (HF_TOKEN works too).", "none")
+        str | None, Setting("HUGGING_FACE_HUB_TOKEN", TEXT, "Token for gated models (HF_TOKEN works too).", "none")
     ] = None
 
 

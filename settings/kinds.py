@@ -104,12 +104,6 @@ def _texts(text: str) -> tuple[str, ...]:
         return ()
 
 
-def _key(text: str) -> str:
-    if not all(33 <= ord(char) <= 126 for char in text):
-        raise ValueError("a key has characters that a header cannot carry")
-    return text
-
-
 def _tokens(text: str) -> tuple[str, ...]:
     tokens = _comma_separated(text)
     if not tokens or not all(33 <= ord(char) <= 126 for token in tokens for char in token):
@@ -210,7 +204,6 @@ def _top_k(text: str) -> int:
 
 
 TEXT = Kind("any text", str)
-KEY = Kind("visible ASCII characters without spaces", _key, secret=True)
 SWITCH = Kind("1 or 0", _switch)
 JSON_OBJECT = Kind('a JSON object, for example {"key": 1}', _json_object)
 NAMES = Kind("names separated by commas", _names)

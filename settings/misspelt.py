@@ -12,7 +12,7 @@ PREFIXES = ("VLLM_", "OMNI_", "GPU_IDLE_")
 SURELY, MAYBE = 0.92, 0.75
 """How alike two names are (difflib's ratio). No variable of vLLM 0.32 is above 0.88 of one of ours."""
 _MAX_ENVS_BYTES = 1 << 20
-_VARIABLE_OF_VLLM = re.compile(r"[\"'](VLLM_\w+)[\"']")
+_VARIABLE_OF_VLLM = r"[\"'](VLLM_\w+)[\"']"
 
 
 def slips(values: Mapping[str, str], known: Collection[str]) -> tuple[list[str], list[str]]:
@@ -59,6 +59,6 @@ def _names_of_vllm() -> frozenset[str]:
         spec = importlib.util.find_spec("vllm")  # looks for the package and does not run it
         folder = next(iter((spec and spec.submodule_search_locations) or ()))
         with open(os.path.join(folder, "envs.py"), encoding="utf-8") as file:
-            return frozenset(_VARIABLE_OF_VLLM.findall(file.read(_MAX_ENVS_BYTES)))
+            return frozenset(re.findall(_VARIABLE_OF_VLLM, file.read(_MAX_ENVS_BYTES)))
     except (OSError, ValueError, StopIteration, ImportError):
         return frozenset()

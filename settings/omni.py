@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from settings.kinds import FILE, FOLDER, KEY, NAMED_SERVERS, WEB_SERVER, Setting, auto_or, number, whole
+from settings.kinds import FILE, FOLDER, NAMED_SERVERS, TEXT, WEB_SERVER, Setting, auto_or, number, whole
 
 
 class OmniSettings(msgspec.Struct, frozen=True):
@@ -14,7 +14,7 @@ class OmniSettings(msgspec.Struct, frozen=True):
         str, Setting("OMNI_URL", WEB_SERVER, "Address of the vLLM-Omni server that makes pictures (`--vllm-url`).")
     ] = "http://localhost:6655"
     api_key: Annotated[
-        str | None, Setting("OMNI_API_KEY", KEY, "Key that the vLLM-Omni server asks for, if it does.", "none")
+        str | None, Setting("OMNI_API_KEY", TEXT, "Key that the vLLM-Omni server asks for, if it does.", "none")
     ] = None
     output_dir: Annotated[
         str | None,

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from settings import placeholders
-from settings.kinds import KEY, WEB_SERVER, Kind
+from settings.kinds import TEXT, WEB_SERVER, Kind
 from settings.text_file import SettingFileError, text_of
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemotePro
         raise SettingFileError(f"is not as it must be: {where}.models has a model twice")
     if models and entry.default_model not in (None, *ids):
         raise SettingFileError(f"is not as it must be: {where}.default_model is none of its models")
-    key = None if entry.api_key is None else _value(entry.api_key, KEY, f"{where}.api_key")
+    key = None if entry.api_key is None else _value(entry.api_key, TEXT, f"{where}.api_key")
     key_setting, missing = f"api_key of {entry.name} in the file of {CONFIG_VARIABLE}", None
     if entry.api_key_env is not None:
         if not _VARIABLE.fullmatch(entry.api_key_env):
@@ -174,7 +174,7 @@ def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemotePro
             raise SettingFileError(f"is not as it must be: {where}.api_key_env must be the name of a variable")
         key_setting = entry.api_key_env
         given = placeholders.cleaned(values.get(key_setting, ""))
-        key = _value(given, KEY, f"the variable {key_setting}, which {where} names,") if given else None
+        key = _value(given, TEXT, f"the variable {key_setting}, which {where} names,") if given else None
         missing = key_setting if key is None else None
     return RemoteProvider(
         name=entry.name,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from settings.kinds import FILE, KEY, WEB_SERVER, Setting, whole
+from settings.kinds import FILE, TEXT, WEB_SERVER, Setting, whole
 
 
 class ProviderSettings(msgspec.Struct, frozen=True):
@@ -23,7 +23,7 @@ class ProviderSettings(msgspec.Struct, frozen=True):
         str | None, Setting("VLLM_CONFIG_FILE", FILE, "A JSON file with more providers; see Providers.", "none")
     ] = None
     openai_api_key: Annotated[
-        str | None, Setting("OPENAI_API_KEY", KEY, "Key of the provider `openai`.", "none: not offered")
+        str | None, Setting("OPENAI_API_KEY", TEXT, "Key of the provider `openai`.", "none: not offered")
     ] = None
     openai_base_url: Annotated[
         str | None,
@@ -35,7 +35,7 @@ class ProviderSettings(msgspec.Struct, frozen=True):
         ),
     ] = None
     dashscope_api_key: Annotated[
-        str | None, Setting("DASHSCOPE_API_KEY", KEY, "Key of the provider `dashscope`.", "none: not offered")
+        str | None, Setting("DASHSCOPE_API_KEY", TEXT, "Key of the provider `dashscope`.", "none: not offered")
     ] = None
     dashscope_base_url: Annotated[
         str | None,
