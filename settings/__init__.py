@@ -155,8 +155,15 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
         more_providers=more_providers,
         from_env_file=added,
         problems=(*problems, *surely),
-        warnings=tuple(maybe),
+        warnings=(*maybe, *_missing_folders(sections["media"])),
     )
+
+
+def _missing_folders(media: MediaSettings) -> Iterator[str]:
+    """A sentence for each allowed folder that is not there: whatever a call names is outside of it."""
+    for folder in media.allowed_dirs or ():
+        if not os.path.isdir(folder):
+            yield f"VLLM_ALLOWED_MEDIA_DIRS names {folder}, and there is no such folder."
 
 
 def _path_of_env_file(values: Mapping[str, str]) -> str:

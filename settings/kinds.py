@@ -1,6 +1,7 @@
 """How a setting's text becomes a value: each kind knows what it allows, and refuses the rest with a ValueError."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -123,18 +124,26 @@ def some_of(*names: str) -> Kind:
     return Kind(f"one or more of {', '.join(names)}, separated by commas", parse)
 
 
+_TWO_FOLDERS = re.compile(r"\s[/~]")
+
+
 def _folders(text: str) -> tuple[str, ...]:
     """Folders between separators, or a JSON array of them.
 
-    The system's separator always separates. A comma does not where it belongs to the name of a folder that is there.
+    The system's separator always separates. A comma, a semicolon and a line's end do not where they belong to the name
+    of a folder that is there; a space never does, so what looks like two folders with a space between is refused.
     """
-    folders = [_expanded(folder) for folder in _texts(text)]
+    folders = list(_texts(text))
     for part in () if folders else text.split(os.pathsep):
         is_one = os.path.isdir(os.path.expanduser(part.strip()))
-        folders += [_expanded(piece) for piece in ([part.strip()] if is_one else _comma_separated(part))]
-    if not folders or not all(map(os.path.isabs, folders)):
+        pieces = [part.strip()] if is_one else _comma_separated(part.replace(";", ",").replace("\n", ","))
+        if not is_one and any(map(_TWO_FOLDERS.search, pieces)):
+            raise ValueError(text)
+        folders += pieces
+    found = tuple(map(_expanded, folders))
+    if not found or not all(map(os.path.isabs, found)):
         raise ValueError(text)
-    return tuple(folders)
+    return found
 
 
 def _expanded(path: str) -> str:

@@ -64,6 +64,7 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("sessions", "VLLM_SESSION_DB", "~/sessions.db", os.path.expanduser("~/sessions.db")),
     ("media", "VLLM_ALLOWED_MEDIA_DIRS", "/a::/b", ("/a", "/b")),
     ("media", "VLLM_ALLOWED_MEDIA_DIRS", "/a, /b:/c,", ("/a", "/b", "/c")),
+    ("media", "VLLM_ALLOWED_MEDIA_DIRS", "/a;/b\n/c d", ("/a", "/b", "/c d")),
     ("media", "VLLM_ALLOWED_MEDIA_DIRS", "~,/b", (os.path.expanduser("~"), "/b")),
     ("media", "VLLM_ALLOWED_MEDIA_DIRS", '["/with, comma", "/b:c"]', ("/with, comma", "/b:c")),
     ("media", "VLLM_ALLOWED_MEDIA_HOSTS", "a.example b.example", ("a.example", "b.example")),
@@ -168,6 +169,7 @@ def test_value_is_read_into_its_section(section: str, variable: str, text: str, 
         ("VLLM_SESSION_DB", "/a/folder/", "a file's path"),
         ("VLLM_ALLOWED_MEDIA_DIRS", "pictures", FOLDERS),
         ("VLLM_ALLOWED_MEDIA_DIRS", "/a,b", FOLDERS),
+        ("VLLM_ALLOWED_MEDIA_DIRS", "/a /b", FOLDERS),
         ("VLLM_ALLOWED_MEDIA_DIRS", ",", FOLDERS),
         ("VLLM_ALLOWED_MEDIA_DIRS", "[]", FOLDERS),
         ("VLLM_ALLOWED_MEDIA_DIRS", "~nobody-has-this-name/x", FOLDERS),
@@ -227,6 +229,12 @@ def test_comma_in_the_name_of_a_folder_that_is_there_separates_nothing(tmp_path:
     folder.mkdir()
     found = read({"VLLM_ALLOWED_MEDIA_DIRS": f"/a:{folder}:/b"})
     assert found.media.allowed_dirs == ("/a", str(folder), "/b")
+
+
+def test_allowed_folder_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
+    found = read({"VLLM_ALLOWED_MEDIA_DIRS": f"{tmp_path},{tmp_path}/none"})
+    assert found.problems == ()
+    assert found.warnings == (f"VLLM_ALLOWED_MEDIA_DIRS names {tmp_path}/none, and there is no such folder.",)
 
 
 @pytest.mark.parametrize(("transport", "default"), [("stdio", None), ("http", ()), ("sse", ())])
