@@ -263,9 +263,7 @@ def chunks_of(payload: bytes) -> list[Chunk] | None:
         chunk = msgspec.json.decode(payload, type=Chunk)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         chunk = None
-    if chunk is not None and chunk.error is None and chunk.choices and not any(map(_is_odd, chunk.choices)):
-        return [chunk]
-    if chunk is not None and chunk.error is None and chunk.choices == [] and chunk.usage is not None:
+    if chunk is not None and not _is_odd(chunk):
         return [chunk]
     from engine.odd_events import decoded, understood
 
@@ -273,5 +271,14 @@ def chunks_of(payload: bytes) -> list[Chunk] | None:
     return understood(found) if is_json else None
 
 
-def _is_odd(choice: Choice) -> bool:
-    return choice.delta is None or choice.delta.is_odd or choice.is_whole
+def _is_odd(chunk: Chunk) -> bool:
+    """Whether there may be more in an event than its own form holds."""
+    if chunk.error is not None or chunk.choices is None or chunk.usage == _NO_USAGE:
+        return True
+    if not chunk.choices:
+        return chunk.usage is None
+    delta = chunk.choices[0].delta
+    return delta is None or delta == _NO_DELTA or delta.is_odd
+
+
+_NO_DELTA, _NO_USAGE = Delta(), TokenUsage()

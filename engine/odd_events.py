@@ -224,7 +224,7 @@ def _logprobs(value: Any) -> TokenEntries | None:
     entries = value.get("content") if isinstance(value, dict) else None
     try:
         return TokenEntries(msgspec.convert(list(_with_figures(entries or ())), list[TokenEntry]))
-    except (msgspec.ValidationError, TypeError, AttributeError):
+    except (msgspec.ValidationError, TypeError, ValueError, KeyError, AttributeError, OverflowError):
         return None
 
 

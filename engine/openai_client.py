@@ -180,15 +180,18 @@ class OpenAIClient:
         ):
             await self._check(response)
             stream = pieces(response)
-            async for data in stream:
-                for chunk in reading.events.feed(data):
-                    self._take(chunk, reading)
-                    left_s = min(self._silence_s, AFTER_END_S) if reading.is_finished else self._silence_s
-                    silence.reschedule(now_s() + left_s)
-                if reading.events.is_done:
-                    break
-            for chunk in reading.events.end():
-                self._take(chunk, reading)
+            try:
+                async for data in stream:
+                    for chunk in reading.events.feed(data):
+                        self._take(chunk, reading)
+                        left_s = min(self._silence_s, AFTER_END_S) if reading.is_finished else self._silence_s
+                        silence.reschedule(now_s() + left_s)
+                    if reading.events.is_done:
+                        break
+            except httpx.HTTPError:  # the last line may have come, all but its end
+                self._take_rest(reading)
+                raise
+            self._take_rest(reading)
             if reading.events.is_done:
                 with contextlib.suppress(TimeoutError, httpx.HTTPError, UnreadableBody):
                     async with asyncio.timeout(LAST_BYTES_S):  # read to its end, a connection can be used again
@@ -198,6 +201,10 @@ class OpenAIClient:
             self._check_end(reading, response)
         elif reading.events.n_unreadable:
             log.warning("%d events of %s could not be read", reading.events.n_unreadable, self._server.url)
+
+    def _take_rest(self, reading: _Reading) -> None:
+        for chunk in reading.events.end():
+            self._take(chunk, reading)
 
     def _take(self, chunk: Chunk, reading: _Reading) -> None:
         if chunk.error is None:

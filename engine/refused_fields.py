@@ -29,7 +29,7 @@ _OPTIONAL = {"stream_options", "stream", *_TOLD}
 _TOGETHER = {"logprobs": ("top_logprobs",), "stream": ("stream_options",)}
 _RANGE = re.compile(
     r"less than|greater than|\bbetween\b|at (?:most|least)|too (?:large|big|high|small|low|long)|out of range"
-    r"|in \[|[<>]=?|exceed",
+    r"|in \[|[<>]=? ?\d|exceed",
     re.IGNORECASE,
 )
 """Of a value that is wrong in itself: whoever asked for it must know."""
@@ -85,14 +85,24 @@ class RefusedFields:
     def _named(self, sent: Mapping[str, Any], refusal: Refusal) -> set[str]:
         """The fields of a request that a refusal blames: as told in so many words, else as they stand in its text."""
         text = " ".join([refusal.said[:4_000], *refusal.codes])
-        if not UNKNOWN_FIELD.search(text) or _RANGE.search(refusal.said):
+        if _RANGE.search(refusal.said):
+            return set()
+        renamed = {name for name, other in _RENAMED.items() if name in sent and _stands(other, refusal.said)}
+        if renamed:
+            return renamed  # "use max_completion_tokens instead", in whatever words
+        if not UNKNOWN_FIELD.search(text):
             return set()
         names = [name for name in sent if name in _OPTIONAL or name in _RENAMED]
         told = {name for name in names if name in refusal.fields}
         if told:
             return told
-        found = {name for name in names if re.search(rf"(?<![\w'])(?:{name}|{_camel(name)})(?!\w)", refusal.said)}
+        found = {name for name in names if _stands(name, refusal.said)}
         return found - {"stream"}  # an everyday word
+
+
+def _stands(name: str, text: str) -> bool:
+    """Whether a field's name stands in a text, by itself and in either spelling."""
+    return re.search(rf"(?<!\w)(?:{name}|{_camel(name)})(?!\w)", text) is not None
 
 
 def _camel(name: str) -> str:
