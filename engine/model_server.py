@@ -17,7 +17,7 @@ from engine.key_filter import KeyFilter
 from engine.loop_thread import LoopThread
 from engine.openai_requests import Endpoint, OpenAIRequests, max_answer_bytes
 from engine.refused_fields import MOST_LESSONS, RefusedFields
-from engine.remote_failures import Declined, NoListing, NotFound, RemoteServer
+from engine.remote_failures import Broken, Declined, NoListing, NotFound, RemoteServer
 from engine.remote_generation import AT_ONCE, Asked, OnChunk
 from engine.streamed_answer import StreamedAnswer
 from http_client.outgoing import Outgoing
@@ -158,7 +158,7 @@ class ModelServer:
             sent = self._refused.without(body)
             try:
                 return await client.chat(sent, max_bytes, deadline_s, on_chunk)
-            except (Declined, NotFound) as error:
+            except (Broken, Declined, NotFound) as error:
                 refusal = error.refusal
                 if refusal is None or lesson == MOST_LESSONS or not self._refused.learn(body, sent, refusal):
                     raise

@@ -17,11 +17,11 @@ from typing import Any
 import httpx
 import msgspec
 
-from engine.errors import EngineError, EngineUnavailable, InvalidGeneration, ServerBusy
+from engine.errors import EngineError, EngineUnavailable, ServerBusy
 from engine.event_stream import Chunk, EventStream, has_word
 from engine.model_list import ServedModel, served_models
 from engine.odd_events import decoded
-from engine.remote_failures import Declined, NoListing, RemoteServer
+from engine.remote_failures import Broken, Declined, NoListing, NotFound, RemoteServer
 from http_client.bodies import BodyTooLong, UnreadableBody, body_of, pieces
 from http_client.errors import read_error
 from http_client.failures import Trouble, TrustProblem, failure_of
@@ -151,7 +151,7 @@ class OpenAIClient:
 
         Arguments: the request; how long the stream may be; `time.monotonic()` beyond which nothing is tried again; who
         takes the events.
-        Raises: `Declined` for a request that the server does not take as it is, before anything of an answer has come.
+        Raises: `Declined`, `NotFound` and `Broken` with the refusal, where it came before anything of an answer.
         """
         encoded = msgspec.json.encode(body)
         for attempt in range(1, TRIES + 1):
@@ -163,9 +163,9 @@ class OpenAIClient:
                 too_late = deadline_s is not None and time.monotonic() + wait_s >= deadline_s
                 if reading.has_begun or attempt == TRIES or wait_s > MOST_WAIT_S or too_late:
                     raise
-            except Declined as declined:
+            except (Broken, Declined, NotFound) as refused:
                 if reading.has_begun:
-                    raise InvalidGeneration(str(declined)) from None
+                    refused.refusal = None  # nothing is tried again then
                 raise
             await asyncio.sleep(wait_s)
         raise AssertionError("the last try returns or raises")

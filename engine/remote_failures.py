@@ -55,6 +55,17 @@ class Declined(InvalidGeneration):
         self.refusal: Refusal | None = refusal
 
 
+class Broken(GenerationFailed):
+    """The server failed at the request, some of them at a field that they do not know.
+
+    Attributes: `refusal`, what it said.
+    """
+
+    def __init__(self, message: str, refusal: Refusal) -> None:
+        super().__init__(message)
+        self.refusal: Refusal | None = refusal
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteServer:
     """The server as errors speak of it: its address, the key that nobody may see, and the settings of both.
@@ -167,7 +178,7 @@ class RemoteServer:
         if status == 404 or blame in (Blame.MODEL, Blame.ADDRESS):
             return NotFound(f"The model server refuses this request (HTTP {status}){words}", said)
         if blame in (Blame.SERVER, Blame.MEMORY):
-            return GenerationFailed(f"The model server failed (HTTP {status}){words} Try again.")
+            return Broken(f"The model server failed (HTTP {status}){words} Try again.", said)
         return Declined(f"The model server refuses this request (HTTP {status}){words}", said)
 
     def _key_refused(self, said: Refusal) -> EngineUnavailable:

@@ -209,8 +209,12 @@ def _thought(chance: random.Random) -> dict[str, Any]:
 
 
 def _usage(chance: random.Random) -> dict[str, Any]:
-    count = lambda: chance.choice((3, "3", 3.0, None, 0, -1, [], "many"))  # noqa: E731
-    return {"prompt_tokens": count(), "completion_tokens": count(), "prompt_tokens_details": chance.choice(ODD)}
+    counts: list[Any] = [3, "3", 3.0, None, 0, -1, [], "many"]
+    return {
+        "prompt_tokens": chance.choice(counts),
+        "completion_tokens": chance.choice(counts),
+        "prompt_tokens_details": chance.choice(ODD),
+    }
 
 
 def _line(chance: random.Random, event: dict[str, Any]) -> bytes:

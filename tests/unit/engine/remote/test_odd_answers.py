@@ -25,7 +25,7 @@ DELTA = {"role": "assistant", "content": "Good day"}
 
 def raw(body: str | bytes, content_type: str = "text/event-stream", **headers: str) -> Route:
     """A route that sends a whole body, its length told."""
-    return answers(body if isinstance(body, bytes) else body.encode(), Content_Type=content_type, **headers)
+    return answers(body if isinstance(body, bytes) else body.encode(), 200, Content_Type=content_type, **headers)
 
 
 def lines(*events: Json | str, prefix: str = "data: ", end: str = "\n\n") -> str:
@@ -341,11 +341,10 @@ def test_listener_hears_all_of_an_odd_answer(server: ScriptedOpenAI, engine: Rem
 
 def test_lines_that_never_end_are_bounded() -> None:
     events = EventStream(1 << 30)
-    for data in [b"data: {\n" * 40_000] * 12:
-        assert list(events.feed(data)) == []
-    assert list(events.feed(b"data: {\n" * 400_000)) == []
+    assert list(events.feed(b"data: {" + b"{" * 100 + b"\n")) == []
+    assert list(events.feed((b"data: {" + b"{" * 100 + b"\n") * 50_000)) == []
     with pytest.raises(GenerationFailed, match="longer than it can be"):
-        list(events.feed(b"data: {\n" * 400_000))
+        list(events.feed(b"data: {\n"))
 
 
 def test_broken_events_take_no_time() -> None:
