@@ -79,6 +79,13 @@ def test_what_had_come_is_told_with_the_error(server: ScriptedOpenAI, engine: Re
             answer(engine)
 
 
+def test_gaps_are_told(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
+    server.script(streams(SAID[0], '{"choices": [{"delta": {"content": " grey', SAID[1], piece("stop"), "[DONE]"))
+    completion = answer(engine)
+    assert completion.text == "Good day"
+    assert completion.remarks == ("Some of the answer's events could not be read (1): it may have gaps.",)
+
+
 def test_connection_that_breaks_behind_the_end_takes_nothing_away(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
     def cut_short(request: Request, fields: Json) -> None:
         request.send_response(200)
