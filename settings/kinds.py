@@ -202,6 +202,17 @@ def _web_server(text: str) -> str:
     return text.rstrip("/")
 
 
+def _proxy(text: str) -> str:
+    from urllib.parse import urlsplit  # only where such a setting is made
+
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError(text)
+    if parts.query or parts.fragment or parts.port == 0 or any(c.isspace() for c in text):
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
 def _named_servers(text: str) -> dict[str, str]:
     return {name: _web_server(url) for name, url in _named_texts(text).items()}
 
@@ -238,5 +249,6 @@ FILE = Kind("a file's path", _file, is_path=True)
 FOLDER = Kind("a folder's path", _expanded, is_path=True)
 MODEL = Kind("a name or a folder's path", _model, is_path=True)
 WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server)
+PROXY = Kind("an http or https URL without a path, such as http://user:password@proxy:3128", _proxy, secret=True)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
 POSITIVE = whole(1)
