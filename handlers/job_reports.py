@@ -16,6 +16,7 @@ from handlers.files import media_type
 from mcp_protocol.tools import image_block, link_block, text_block
 from media.errors import MediaError
 from omni.errors import JobFailed
+from omni.files import shown_path
 from omni.job import State
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def image_report(job: Job, call: Call, services: Services, preview: str) -> list
         return [_nothing(job, item)]
     facts = {
         "status": "success",
-        "file_path": made.file_path,
+        "file_path": _told(made.file_path),
         "generation_time_seconds": made.generation_time_s,
         "parameters_used": made.parameters,
         "job_id": job.id,
@@ -109,7 +110,7 @@ def video_report(job: Job, call: Call, services: Services, preview: str) -> list
     plan, facts = order.plan, made.facts
     told = {
         "status": "success",
-        "output_path": made.file_path,
+        "output_path": _told(made.file_path),
         "model_used": plan.model_type,
         "message": _VIDEO_MESSAGES[order.from_clip],
         "method": order.method,
@@ -150,7 +151,7 @@ def _batch_entry(item: Item, plan: Plan) -> dict[str, Any]:
     made: MadeImage | None = item.result
     entry = {"index": item.index, "prompt": item.label, "seed": plan.images[item.index].seed}
     if made is not None:
-        return {**entry, "file_path": made.file_path, "generation_time_seconds": made.generation_time_s}
+        return {**entry, "file_path": _told(made.file_path), "generation_time_seconds": made.generation_time_s}
     return {**entry, "error": item.error or "Cancelled before it was done."}
 
 
@@ -208,10 +209,19 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
+def _told(path: str) -> str:
+    """A path as results tell it: one that is not UTF-8 as the URL of its file, which calls take in its place."""
+    return path if shown_path(path) == path else _uri(path)
+
+
+def _uri(path: str) -> str:
+    return "file://" + quote(os.fsencode(path))
+
+
 def _link(path: str, n_bytes: int, prompt: str) -> Json:
     description = prompt if len(prompt) <= 200 else prompt[:199] + "…"
     mime_type = media_type(path) or "application/octet-stream"
-    return link_block("file://" + quote(path), os.path.basename(path), mime_type, n_bytes, description)
+    return link_block(_uri(path), os.path.basename(path), mime_type, n_bytes, description)
 
 
 def _ids(job: Job) -> dict[str, str]:
@@ -219,7 +229,7 @@ def _ids(job: Job) -> dict[str, str]:
 
 
 def _files(job: Job) -> list[str]:
-    return [item.result.file_path for item in job.items if item.result is not None]
+    return [_told(item.result.file_path) for item in job.items if item.result is not None]
 
 
 def _notes(item: Item) -> list[str]:

@@ -154,7 +154,7 @@ class Services:
         """Where generated files go."""
         from omni.files import OutputFolder
 
-        return OutputFolder(self.settings.omni.output_dir)
+        return OutputFolder(self.settings.omni.output_dir, int(self.settings.omni.file_mode, 8))
 
     @made_once
     def resource_roots(self) -> list[ResourceRoot]:

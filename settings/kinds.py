@@ -130,6 +130,13 @@ def _file(text: str) -> str:
     return os.path.expanduser(text)
 
 
+def _file_mode(text: str) -> str:
+    value = int(text, 8)
+    if value & 0o600 != 0o600 or value & ~0o666:
+        raise ValueError(text)
+    return f"{value:04o}"
+
+
 def _folder(text: str) -> str:
     if "\0" in text:
         raise ValueError(text)
@@ -178,6 +185,7 @@ NAMED_SERVERS = Kind(
     _named_servers,
 )
 FILE = Kind("a file's path", _file)
+FILE_MODE = Kind("rights in octal without execution, such as 0600, 0640 or 0644", _file_mode)
 FOLDER = Kind("a folder's path", _folder)
 WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from engine.gpu import Device
 from engine.memory import MemoryUse
+from handlers.files import read_written_file, written_files
 from mcp_protocol.versions import Revision
 from omni.job import State
 from tests.scripted_omni import ScriptedOmni, refuses
@@ -76,6 +77,26 @@ def test_picture_comes_as_facts_preview_and_link(studio: Desk, tmp_path: Path) -
         "mimeType": "image/png",
         "size": path.stat().st_size,
     }
+
+
+def test_folder_whose_name_is_not_utf8_is_told_as_a_url(
+    make_desk: Callable[..., Desk], omni: ScriptedOmni, tmp_path: Path
+) -> None:
+    folder = os.fsencode(tmp_path) + b"/\xe9t\xe9"
+    desk = make_desk(OMNI_URL=omni.url, OMNI_OUTPUT_DIR=os.fsdecode(folder))
+    text, shown, link = blocks(desk, "generate_image", {"prompt": "a", **SMALL})
+    path = json.loads(text["text"])["file_path"]
+    assert path.startswith(f"file://{tmp_path}/%E9t%E9/img_")
+    assert link["uri"] == path
+    assert shown["type"] == "image"
+    (name,) = os.listdir(folder)
+    assert path.endswith(os.fsdecode(name))
+    (listed,) = [one.uri for one in written_files(desk.services)]
+    assert listed == path
+    read = read_written_file(path, desk.services)
+    assert read.data[:4] == b"\x89PNG"
+    batch = facts(desk, "batch_generate", {"prompts": ["a"], "preview": "none", **SMALL})
+    assert batch["results"][0]["file_path"].startswith(f"file://{tmp_path}/%E9t%E9/img_")
 
 
 @pytest.mark.parametrize(
