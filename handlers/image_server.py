@@ -138,6 +138,7 @@ def list_presets(arguments: NoArguments, call: Call, services: Services) -> Pres
         notes=(
             f"Width and height may be any multiples of {profile.resolution_multiple}, with at most "
             f"{profile.max_pixels} pixels in all; the model is at its best near its default resolution."
+            + ("" if profile.supported_aspect_ratios else " Any other aspect_ratio is computed likewise.")
         ),
     )
 
@@ -226,7 +227,7 @@ def estimate_generation(arguments: EstimateArguments, call: Call, services: Serv
 
 
 def _ratios(model: KnownModel) -> dict[str, str]:
-    return {ratio: _shown(size) for ratio, size in model.profile.supported_aspect_ratios.items()}
+    return {ratio: _shown(size) for ratio, size in model.profile.aspect_ratios.items()}
 
 
 def _shown(size: tuple[int, int]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from omni import png
 from omni.aside import kept
 from omni.client import OmniClient, Picture, ServedModel
 from omni.errors import ConnectionLost, InvalidParameters, ModelChanged
@@ -16,7 +17,6 @@ from omni.job import Item, Job
 from omni.jobs import Jobs
 from omni.parameters import ImageParameters, Wishes, resolve
 from omni.pictures import checked
-from omni.png import with_text
 from omni.profiles import Profile, ProfileBook
 from omni.speed import SpeedBook
 
@@ -101,10 +101,13 @@ class ImageMaker:
         model = await self.model()
         _check_references(model, len(references))
         self.folder.check()
+        shape = png.size(references[0]) if references else None
         images, notes = [], [model.warning] if model.warning else []
         for index, prompt in enumerate(prompts):
             own = wishes if seeds is None else msgspec.structs.replace(wishes, seed=seeds[index])
-            parameters, more = resolve(model.name, model.profile, prompt, own, reference_images=len(references))
+            parameters, more = resolve(
+                model.name, model.profile, prompt, own, reference_images=len(references), shape=shape
+            )
             images.append(parameters)
             notes += [note for note in more if note not in notes]
         return Plan(model, images, notes, list(references))
@@ -157,9 +160,9 @@ class ImageMaker:
                 f"The server made {image.width}x{image.height} pixels of {parameters.width}x{parameters.height}."
             )
             parameters = msgspec.structs.replace(parameters, width=image.width, height=image.height)
-        png = with_text(image.png, {"parameters": msgspec.json.encode(parameters).decode()})
-        path = self.folder.save(png, name or automatic_name("img", parameters.prompt, ".png"))
-        return MadeImage(path, len(png), round(seconds, 3), parameters, notes)
+        file = png.with_text(image.png, {"parameters": msgspec.json.encode(parameters).decode()})
+        path = self.folder.save(file, name or automatic_name("img", parameters.prompt, ".png"))
+        return MadeImage(path, len(file), round(seconds, 3), parameters, notes)
 
 
 def _check_references(model: KnownModel, n_references: int) -> None:

@@ -148,6 +148,18 @@ def test_pictures_to_begin_from_go_to_the_edits_endpoint(studio: Desk, omni: Scr
     assert [path for _, path, _ in omni.seen][-1] == "/v1/images/edits"
 
 
+def test_edit_without_a_size_keeps_the_shape_of_the_upright_first_image(
+    studio: Desk, omni: ScriptedOmni, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (320, 128), "red").save(tmp_path / "turned.jpg", exif=exif)
+    (tmp_path / "b.png").write_bytes(picture("blue"))
+    paths = [str(tmp_path / "turned.jpg"), str(tmp_path / "b.png")]
+    blocks(studio, "generate_image", {"prompt": "swap", "image_paths": paths})
+    assert b'name="size"\r\n\r\n128x320\r\n' in omni.seen[-1][2]["body"]
+
+
 def test_picture_to_begin_from_that_cannot_be_read_is_named(studio: Desk, omni: ScriptedOmni, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture("red"))
     paths = [str(tmp_path / "a.png"), "/nowhere/b.png"]
