@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.providers import Providers
     from engine.sessions import SessionStore
     from handlers.files import ResourceRoot
+    from http_client.outgoing import Outgoing
     from mcp_protocol.catalogues import Catalogues
     from mcp_protocol.tools import Toolbox
     from media.audio import AudioReader
@@ -74,6 +75,13 @@ class Services:
         self._publishing = threading.Lock()
         self.published_sessions: tuple[PublishedSession, ...] = ()
         self.published_store_problem: str | None = None
+
+    @made_once
+    def outgoing(self) -> Outgoing:
+        """Whom requests to other servers trust, and by which way they go."""
+        from http_client.outgoing import Outgoing
+
+        return Outgoing(self.settings.network)
 
     @made_once
     def engine(self) -> Engine:
@@ -169,21 +177,21 @@ class Services:
         """Reads pictures from wherever a caller may name them."""
         from media.image import ImageReader
 
-        return ImageReader(self.settings.media)
+        return ImageReader(self.settings.media, tls_context=self.outgoing.tls_context)
 
     @made_once
     def audio(self) -> AudioReader:
         """Reads sound likewise."""
         from media.audio import AudioReader
 
-        return AudioReader(self.settings.media)
+        return AudioReader(self.settings.media, self.outgoing.tls_context)
 
     @made_once
     def videos(self) -> VideoReader:
         """Reads clips likewise."""
         from media.video import VideoReader
 
-        return VideoReader(self.settings.media)
+        return VideoReader(self.settings.media, self.outgoing.tls_context)
 
     @made_once
     def texts(self) -> TextReader:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
+    from media.network import TlsContext
     from settings import MediaSettings
 
 SAMPLE_RATE = 16_000
@@ -64,9 +65,11 @@ class AudioReader:
     All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or `MediaUnreadable`.
     """
 
-    def __init__(self, settings: MediaSettings) -> None:
+    def __init__(self, settings: MediaSettings, tls_context: TlsContext | None = None) -> None:
         self._max_s = settings.max_audio_s
-        self._source = MediaSource(AUDIO, settings.max_audio_bytes, settings.video_fetch_timeout_s, settings)
+        self._source = MediaSource(
+            AUDIO, settings.max_audio_bytes, settings.video_fetch_timeout_s, settings, tls_context
+        )
 
     def read(self, reference: str) -> DecodedAudio:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""

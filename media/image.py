@@ -20,6 +20,7 @@ from media.source import MediaSource
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from media.network import TlsContext
     from settings import MediaSettings
 
 CACHE_BYTES = 64 << 20
@@ -49,9 +50,11 @@ class ImageReader:
     it is not given, the setting of that name holds.
     """
 
-    def __init__(self, settings: MediaSettings, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, settings: MediaSettings, cache_bytes: int = CACHE_BYTES, tls_context: TlsContext | None = None
+    ) -> None:
         self._settings = settings
-        self._source = MediaSource(PICTURE, settings.max_image_bytes, settings.fetch_timeout_s, settings)
+        self._source = MediaSource(PICTURE, settings.max_image_bytes, settings.fetch_timeout_s, settings, tls_context)
         self._cache = _Cache(cache_bytes)
         self._decoding = threading.BoundedSemaphore(decoders())
 

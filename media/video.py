@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from PIL.Image import Image
 
+    from media.network import TlsContext
     from settings import MediaSettings
 
 CLIP_TIMEOUT_S = 30.0
@@ -67,9 +68,11 @@ class VideoReader:
     All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or `MediaUnreadable`.
     """
 
-    def __init__(self, settings: MediaSettings) -> None:
+    def __init__(self, settings: MediaSettings, tls_context: TlsContext | None = None) -> None:
         self._max_pixels = settings.max_image_pixels
-        self._source = MediaSource(VIDEO, settings.max_video_bytes, settings.video_fetch_timeout_s, settings)
+        self._source = MediaSource(
+            VIDEO, settings.max_video_bytes, settings.video_fetch_timeout_s, settings, tls_context
+        )
 
     def read(self, reference: str) -> Clip:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""

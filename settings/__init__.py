@@ -14,6 +14,7 @@ import msgspec
 from settings.engine import DEMO_MODEL, MAX_IDLE_TIMEOUT_S, ROOT, EngineSettings, SamplingSettings, SessionSettings
 from settings.kinds import Setting
 from settings.media import MediaSettings
+from settings.network import NetworkSettings
 from settings.omni import OmniSettings
 from settings.server import LOG_LEVELS, TOOL_FAMILIES, TRANSPORTS, HttpSettings, ServerSettings
 from settings.services import ProviderSettings
@@ -32,6 +33,7 @@ __all__ = [
     "EngineSettings",
     "HttpSettings",
     "MediaSettings",
+    "NetworkSettings",
     "OmniSettings",
     "ProviderSettings",
     "Row",
@@ -67,6 +69,7 @@ SECTIONS: dict[str, type[Any]] = {
     "media": MediaSettings,
     "omni": OmniSettings,
     "providers": ProviderSettings,
+    "network": NetworkSettings,
 }
 
 
@@ -85,6 +88,7 @@ class Settings(msgspec.Struct, frozen=True):
     media: MediaSettings
     omni: OmniSettings
     providers: ProviderSettings
+    network: NetworkSettings
     more_providers: "tuple[RemoteProvider, ...]" = ()
     from_env_file: dict[str, str] = {}
     problems: tuple[str, ...] = ()

@@ -154,6 +154,17 @@ def _web_server(text: str) -> str:
     return text.rstrip("/")
 
 
+def _proxy(text: str) -> str:
+    from urllib.parse import urlsplit  # only where such a setting is made
+
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError(text)
+    if parts.query or parts.fragment or parts.port == 0 or any(c.isspace() for c in text):
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
 def _named_servers(text: str) -> dict[str, str]:
     return {name: _web_server(url) for name, url in _named_texts(text).items()}
 
@@ -187,6 +198,9 @@ NAMED_SERVERS = Kind(
 FILE = Kind("a file's path", _file)
 FILE_MODE = Kind("rights in octal without execution, such as 0600, 0640 or 0644", _file_mode)
 FOLDER = Kind("a folder's path", _folder)
-WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server)
+WEB_SERVER = Kind(
+    "an http or https URL such as http://localhost:8000, without user name, query or fragment", _web_server
+)
+PROXY = Kind("an http or https URL without a path, such as http://user:password@proxy:3128", _proxy, secret=True)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
 POSITIVE = whole(1)

@@ -14,14 +14,24 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GROUND_FLOOR = ("mcp_protocol", "engine", "media", "omni")
-OURS = {"vllm_server", "settings", "client_configs", "command_line", "checkup", "handlers", *GROUND_FLOOR}
+OURS = {
+    "vllm_server",
+    "settings",
+    "http_client",
+    "client_configs",
+    "command_line",
+    "checkup",
+    "handlers",
+    *GROUND_FLOOR,
+}
 HEAVY = {"vllm", "torch", "transformers", "PIL", "httpx", "httpcore", "requests", "pydantic", "numpy", "pynvml", "av"}
 
 FORBIDDEN = {
     "settings": (OURS | HEAVY) - {"settings"},
     "mcp_protocol": (OURS | HEAVY) - {"mcp_protocol"},
-    "engine": OURS - {"engine", "settings"},
-    "omni": (OURS - {"omni", "media", "settings"}) | (HEAVY - {"PIL", "httpx"}),
+    "http_client": (OURS - {"http_client", "settings"}) | (HEAVY - {"httpx"}),
+    "engine": OURS - {"engine", "settings", "http_client"},
+    "omni": (OURS - {"omni", "media", "settings", "http_client"}) | (HEAVY - {"PIL", "httpx"}),
     "media": (OURS - {"media", "settings"}) | (HEAVY - {"PIL", "httpx", "httpcore", "numpy", "av"}),
     "handlers": {"vllm_server", "client_configs", "command_line", "checkup"} | HEAVY,
     "checkup": {"vllm_server", "client_configs"} | HEAVY,
@@ -67,7 +77,7 @@ def test_imports_go_down_only_and_rooms_do_not_know_each_other(room: str) -> Non
     assert wrong == []
 
 
-@pytest.mark.parametrize("room", ["engine", "mcp_protocol", "media", "omni", "handlers", "checkup"])
+@pytest.mark.parametrize("room", ["http_client", "engine", "mcp_protocol", "media", "omni", "handlers", "checkup"])
 def test_types_do_not_bring_in_what_the_rules_forbid(room: str) -> None:
     """Even for a type checker, nobody on the ground floor looks up or sideways."""
     wrong = []
@@ -84,7 +94,7 @@ def test_only_settings_reads_the_environment_and_the_command_line() -> None:
     """The entry point hands both over; the engine's own processes know each other by a variable and arguments."""
     readers = {
         source.relative_to(ROOT).as_posix()
-        for room in (*GROUND_FLOOR, "handlers", "checkup", "settings")
+        for room in (*GROUND_FLOOR, "handlers", "checkup", "settings", "http_client")
         for source in sources(room)
         for node in ast.walk(ast.parse(source.read_text("utf-8")))
         if isinstance(node, ast.Attribute)
@@ -93,7 +103,7 @@ def test_only_settings_reads_the_environment_and_the_command_line() -> None:
     assert readers <= {"settings/__init__.py", "engine/guard.py", "engine/processes.py"}
 
 
-@pytest.mark.parametrize("room", [*GROUND_FLOOR, "handlers", "checkup"])
+@pytest.mark.parametrize("room", [*GROUND_FLOOR, "http_client", "handlers", "checkup"])
 def test_every_package_says_what_it_is_for(room: str) -> None:
     assert ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text("utf-8")))
 
