@@ -142,7 +142,7 @@ class Services:
         from omni.profiles import ProfileBook
 
         settings = self.settings.omni
-        client = OmniClient(settings.url, settings.timeout_s, settings.api_key)
+        client = OmniClient(settings.url, settings.timeout_s, settings.api_key, self.outgoing)
         return ImageMaker(client, ProfileBook(settings.profiles), self.output_folder, self.jobs)
 
     @made_once
@@ -153,7 +153,11 @@ class Services:
 
         settings = self.settings.omni
         servers = VideoServers(
-            settings.video_url or settings.url, settings.video_models, settings.video_timeout_s, settings.api_key
+            settings.video_url or settings.url,
+            settings.video_models,
+            settings.video_timeout_s,
+            settings.api_key,
+            self.outgoing,
         )
         return VideoMaker(servers, self.output_folder, self.jobs, settings.video_timeout_s)
 

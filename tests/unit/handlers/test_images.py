@@ -458,6 +458,28 @@ def test_healthy_and_unhealthy_servers(studio: Desk, omni: ScriptedOmni) -> None
     assert "engine is dead" in health.message
 
 
+@pytest.mark.parametrize("status", [403, 404, 405])
+def test_server_that_does_not_tell_its_model_is_healthy_and_makes_pictures(
+    studio: Desk, omni: ScriptedOmni, status: int
+) -> None:
+    omni.script(refuses(status, "not for you"), path="/v1/models")
+    health = studio.result("server_health")
+    assert (health.status, health.model_loaded) == ("healthy", None)
+    assert "It does not tell its model." in health.message
+    assert "not for you" in health.message
+    assert facts(studio, "generate_image", {"prompt": "a", **SMALL})["parameters_used"]["model"] == "unknown"
+    assert studio.result("get_model_info").model_name == "unknown"
+    assert studio.result("list_presets").presets["16:9"] == "1360x768"
+    omni.script(refuses(status, "not for you"), path="/health")
+    assert studio.result("server_health").status == "unhealthy"
+
+
+def test_server_without_a_health_page_is_healthy(studio: Desk, omni: ScriptedOmni) -> None:
+    omni.script(refuses(404, "Not Found"), path="/health")
+    health = studio.result("server_health")
+    assert (health.status, health.message) == ("healthy", None)
+
+
 def test_pictures_are_resources(studio: Desk) -> None:
     from handlers.resources import catalogues
 

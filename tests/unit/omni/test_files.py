@@ -149,7 +149,7 @@ def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
         def write(self, data: object, /) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(atomic_file.os, "fdopen", lambda descriptor, mode: Full())
+    monkeypatch.setattr(os, "fdopen", lambda descriptor, mode: Full())
     folder = OutputFolder(str(tmp_path))
     for write in (folder.check, lambda: folder.save(b"data", "x.png")):
         with pytest.raises(OutputFailed, match=r"the disk is full.*OMNI_OUTPUT_DIR"):
