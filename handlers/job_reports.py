@@ -95,9 +95,10 @@ def batch_report(job: Job, call: Call, services: Services, preview: str) -> list
     }
     if job.state is State.FAILED:
         raise JobFailed(_json(facts))
-    made = [item.result for item in job.items if item.result is not None]
+    done = [item for item in job.items if item.result is not None]
+    made, numbers = [item.result for item in done], [item.index for item in done]
     notes = plan.notes + [f"Image {item.index}: {note}" for item in job.items for note in _notes(item)]
-    return _with_pictures(facts, notes, made, call, services, preview)
+    return _with_pictures(facts, notes, made, call, services, preview, numbers)
 
 
 def video_report(job: Job, call: Call, services: Services, preview: str) -> list[Json]:
@@ -169,10 +170,12 @@ def _with_pictures(
     call: Call,
     services: Services,
     preview: str,
+    numbers: Sequence[int] = (0,),
 ) -> list[Json]:
-    """The facts with what else is to be said, a picture of the pictures, and a link to each file."""
+    """The facts with what else is to be said, a picture of the pictures with their numbers, and a link to each file."""
     more = list(notes)
-    shown = _preview([image.file_path for image in made], preview, services.settings.server.max_result_bytes, more)
+    paths = [image.file_path for image in made]
+    shown = _preview(paths, numbers, preview, services.settings.server.max_result_bytes, more)
     blocks = [_json_block({**facts, "notes": more} if more else facts)]
     if shown is not None:
         blocks.append(image_block(shown.data, shown.mime_type))
@@ -181,7 +184,9 @@ def _with_pictures(
     return blocks
 
 
-def _preview(paths: Sequence[str], kind: str, max_result_bytes: int, notes: list[str]) -> Preview | None:
+def _preview(
+    paths: Sequence[str], numbers: Sequence[int], kind: str, max_result_bytes: int, notes: list[str]
+) -> Preview | None:
     """What to show of some files within a result; a note is added where it is not what was asked for."""
     from omni import pictures
 
@@ -192,7 +197,7 @@ def _preview(paths: Sequence[str], kind: str, max_result_bytes: int, notes: list
         if paths[0].endswith(".mp4"):
             return pictures.video_preview(files[0])
         if len(files) > 1:
-            return pictures.contact_sheet(files)
+            return pictures.contact_sheet(files, numbers)
         if kind == "full":
             shown = pictures.full_preview(files[0], int((max_result_bytes - BESIDE_PREVIEW_BYTES) / BASE64_GROWTH))
             if shown is not None:
