@@ -19,7 +19,7 @@ _UNKNOWN_SIZE = 0x7FFF_0000  # programs that write WAV into a pipe leave about 2
 _MAX_PARTS = 1_000
 _LONGEST_S = 3_600
 """A sound that declares more than the most that OMNI_MAX_AUDIO_S allows is not cut off: its length is made up."""
-_ROUND = 10_000_000
+_ROUND = 100_000_000
 _HEADER_SIZES = (0, 1, 8, 36, 44)
 _HEAD = re.compile(rb"(?:RIFF|RF64).{4}WAVE(?:fmt |JUNK|bext|LIST|ds64)", re.DOTALL)
 
@@ -122,11 +122,10 @@ def _is_made_up(declared: int, rate: int) -> bool:
 
     Arguments: the length in bytes; bytes a second.
     """
-    is_power = declared > _ROUND and any((declared + n).bit_count() == 1 for n in _HEADER_SIZES)
+    is_power = any((declared + n).bit_count() == 1 for n in _HEADER_SIZES)
     return (
         _UNKNOWN_SIZE <= declared < 1 << 32
-        or is_power
-        or declared % _ROUND == 0
+        or (declared > _ROUND and (is_power or declared % _ROUND == 0))
         or (rate > 0 and declared > rate * _LONGEST_S)
     )
 
