@@ -97,7 +97,7 @@ class Services:
         if self.settings.engine.base_url is not None:
             from engine.remote import RemoteEngine
 
-            return RemoteEngine(self.settings.engine, n_callers=self.settings.server.max_concurrent)
+            return RemoteEngine(self.settings.engine, self.outgoing, n_callers=self.settings.server.max_concurrent)
         from engine.local import LocalEngine
 
         server = self.settings.server
@@ -125,7 +125,7 @@ class Services:
         settings = self.settings
         bundled = is_bundled(settings.engine)
         found = remote_providers(settings.engine, bundled, settings.providers, settings.more_providers)
-        return Providers(found, n_callers=settings.server.max_concurrent)
+        return Providers(found, self.outgoing, n_callers=settings.server.max_concurrent)
 
     @made_once
     def jobs(self) -> Jobs:

@@ -60,12 +60,16 @@ class _Unpacked:
     def __init__(self) -> None:
         self._decompressor: zlib._Decompress | None = None
         self._is_plain = False
+        self._begun_with = b""
 
     def feed(self, data: bytes) -> list[bytes]:
         """What these bytes are, unpacked. What is not compressed, though a header says so, is taken as it is."""
         if self._is_plain:
             return [data]
-        if self._decompressor is None and data:
+        if self._decompressor is None:
+            self._begun_with = data = self._begun_with + data
+            if len(data) < 2:  # it takes two bytes to tell
+                return []
             self._decompressor = self._begun(data)
             if self._decompressor is None:
                 self._is_plain = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -23,9 +24,11 @@ _SENTENCES = (
     "message", "detail", "error_description", "error_message", "error_msg", "errormessage", "errmsg", "err_msg", "msg",
     "status_msg", "reason", "failure_reason", "title", "description",
 )  # fmt: skip
+_SAYING = ("detail", "message", "msg")
 _INNER = ("error", "errors", "err", "response", "fault", "exception", "base_resp", "base_response", "innererror")
 _CODES = ("code", "type", "status", "error_type", "error_code", "reason", "__type", "status_code", "errorcode")
 _EMPTY = {"", "error", "null", "none", "success", "ok"}
+_STATUSES = {status.phrase.lower() for status in HTTPStatus} | {""}
 _NAMELESS = {"body", "query", "header", "path", "__root__"}
 
 
@@ -50,7 +53,7 @@ def read_error(body: bytes | Any) -> ErrorBody:
         text = bytes(body[:MOST_READ_BYTES]).decode("utf-8", "replace").lstrip("\ufeff").strip()
         found = _decoded(text)
         if found is None:
-            return ErrorBody(without_tags(text) if is_html(text) else _first_data(text))
+            return ErrorBody(_of_page(text) if is_html(text) else _first_data(text))
         body = found
     sentences = list(dict.fromkeys(_sentences(body, 0)))
     told = [each for each in sentences if not any(each != other and each in other for other in sentences)]
@@ -61,10 +64,14 @@ def read_error(body: bytes | Any) -> ErrorBody:
     )
 
 
-def error_in(answer: Any) -> ErrorBody | None:
-    """The error that a decoded answer is in spite of its status; `None` where it may be an answer."""
+def error_in(answer: Any, *, is_whole: bool = True) -> ErrorBody | None:
+    """The error that a decoded answer is in spite of its status; `None` where it may be an answer.
+
+    Arguments: `is_whole`, whether it is all that the server answered. A message without anything else is an error then;
+    among other events it may be a note that the server still works.
+    """
     if isinstance(answer, list):
-        found = [error_in(each) for each in answer[:4]]
+        found = [error_in(each, is_whole=is_whole) for each in answer[:4]]
         return found[0] if found and all(found) else None
     if not isinstance(answer, dict) or any(answer.get(key) for key in ("choices", "data", "models", "candidates")):
         return None
@@ -73,7 +80,7 @@ def error_in(answer: Any) -> ErrorBody | None:
         or "error" in (answer.get("object"), answer.get("type"), answer.get("status"))
         or answer.get("success") is False
         or bool(_base(answer).get("status_code"))
-        or (bool(answer.get("detail") or answer.get("message") or answer.get("msg")) and "choices" not in answer)
+        or (is_whole and "choices" not in answer and any(isinstance(answer.get(key), str | list) for key in _SAYING))
     )
     return read_error(answer) if is_error else None
 
@@ -94,8 +101,17 @@ def _decoded(text: str) -> Any:
     return found if isinstance(found, dict | list) else None
 
 
+def _of_page(text: str) -> str:
+    """What a page says beyond the status that it has anyway."""
+    told = without_tags(text)
+    return "" if re.sub(r"^\d{3}\W*", "", told).lower() in _STATUSES else told
+
+
 def _first_data(text: str) -> str:
-    """A plain text; of a stream of events, the first one's data."""
+    """A plain text; of a stream of events, the first one's data; of JSON that is cut off, its first sentence."""
+    if text.startswith(("{", "[")):
+        cut_off = re.search(r'"(?:message|detail|error|msg)"\s*:\s*"((?:[^"\\]|\\.){1,2000})"', text)
+        return cut_off[1] if cut_off is not None else ""
     found = re.search(r"^data:\s*(.+)$", text, re.MULTILINE)
     if found is None:
         return text.strip('"')

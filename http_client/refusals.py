@@ -180,11 +180,11 @@ _BUSY = _any(
     r"overloaded|(?:is|currently|still) loading|temporarily unavailable|at capacity|try again later|no available",
     r"service unavailable|server is busy|bad gateway|gateway time",
 )
-_UNKNOWN_FIELD = _any(
+UNKNOWN_FIELD = _any(
     r"unsupported|not supported|n't supported|not support|n't support|incompatible|deprecated|not implemented",
     r"unrecogni[sz]ed|not recogni[sz]ed|unknown|unexpected|extra_forbidden|extra (?:inputs|fields)",
-    r"not permitted|not allowed|unavailable|not available|cannot be used|only the default|additional propert",
-    r"invalid_?(?:parameter|argument|field)",
+    r"not permitted|not allowed|unavailable|not available|cannot be used|cannot both|additional propert",
+    r"only the default|only \S+ (?:is|are) (?:allowed|supported)",
 )
 _QUOTED = re.compile(r"""['"`]([A-Za-z_][A-Za-z0-9_.]{1,60})['"`]|\b([a-z]+(?:_[a-z]+)+)\b""")
 
@@ -217,7 +217,7 @@ def _blame(status: int, found: ErrorBody, names_fields: bool) -> Blame:
 def _less_certain(status: int, text: str, found: ErrorBody, names_fields: bool) -> Blame:
     if status in (502, 503, 504, 529):
         return Blame.BUSY
-    if status in (200, 400, 422) and names_fields and "model" not in found.fields and _UNKNOWN_FIELD.search(text):
+    if status in (200, 400, 422) and names_fields and "model" not in found.fields and UNKNOWN_FIELD.search(text):
         return Blame.PARAMETER
     if status < 500 and (_MODEL.search(text) or "model" in found.fields):
         return Blame.MODEL

@@ -198,9 +198,7 @@ NAMED_SERVERS = Kind(
 FILE = Kind("a file's path", _file)
 FILE_MODE = Kind("rights in octal without execution, such as 0600, 0640 or 0644", _file_mode)
 FOLDER = Kind("a folder's path", _folder)
-WEB_SERVER = Kind(
-    "an http or https URL such as http://localhost:8000, without user name, query or fragment", _web_server
-)
+WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server)
 PROXY = Kind("an http or https URL without a path, such as http://user:password@proxy:3128", _proxy, secret=True)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
 POSITIVE = whole(1)
