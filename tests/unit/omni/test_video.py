@@ -210,12 +210,12 @@ def test_questions_that_get_lost_now_and_then_do_no_harm(
 def test_gateway_that_loses_the_server_for_a_moment_does_no_harm(
     video_maker: VideoMaker, video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio, status: int
 ) -> None:
-    lost = answers(b"<html><title>Bad gateway</title></html>", status)
+    lost = answers(b"<html><title>Tunnel asleep</title></html>", status)
     done = answers(job_json("video_gen_1", "completed"))
     video_server.step("job", lost, lost, lost, lost, done)
     assert made(video_maker, jobs, voice).state is State.SUCCEEDED
     video_server.step("job", lost)
-    assert f"HTTP {status}): Bad gateway" in str(made(video_maker, jobs, voice).items[0].error)
+    assert f"HTTP {status}): Tunnel asleep" in str(made(video_maker, jobs, voice).items[0].error)
 
 
 @pytest.mark.parametrize("word", ["completed", "Succeeded", "done", "finished"])
