@@ -160,7 +160,7 @@ class Services:
         from omni.profiles import ProfileBook
 
         settings = self.settings.omni
-        client = OmniClient(settings.url, settings.timeout_s, settings.api_key)
+        client = OmniClient(settings.url, settings.timeout_s, settings.api_key, self.outgoing)
         return ImageMaker(client, ProfileBook(settings.profiles), self.output_folder, self.jobs, self.decoder)
 
     @made_once
@@ -171,7 +171,11 @@ class Services:
 
         settings = self.settings.omni
         servers = VideoServers(
-            settings.video_url or settings.url, settings.video_models, settings.video_timeout_s, settings.api_key
+            settings.video_url or settings.url,
+            settings.video_models,
+            settings.video_timeout_s,
+            settings.api_key,
+            self.outgoing,
         )
         return VideoMaker(servers, self.output_folder, self.jobs, settings.video_timeout_s, self.decoder)
 
@@ -180,7 +184,7 @@ class Services:
         """Where generated files go."""
         from omni.files import OutputFolder
 
-        return OutputFolder(self.settings.omni.output_dir)
+        return OutputFolder(self.settings.omni.output_dir, int(self.settings.omni.file_mode, 8))
 
     @made_once
     def resource_roots(self) -> list[ResourceRoot]:
