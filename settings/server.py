@@ -4,7 +4,20 @@ from typing import Annotated
 
 import msgspec
 
-from settings.kinds import FILE, NAMES, NETWORKS, POSITIVE, TEXT, TOKENS, Setting, auto_or, choice, number, some_of, whole
+from settings.kinds import (
+    FILE,
+    NAMES,
+    NETWORKS,
+    POSITIVE,
+    TEXT,
+    TOKENS,
+    Setting,
+    auto_or,
+    choice,
+    number,
+    some_of,
+    whole,
+)
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 TRANSPORTS = ("stdio", "http", "sse")
