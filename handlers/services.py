@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engine.providers import Providers
     from engine.sessions import SessionStore
     from handlers.files import ResourceRoot
+    from http_client.outgoing import Outgoing
     from mcp_protocol.catalogues import Catalogues
     from mcp_protocol.tools import Toolbox
     from media.decoder import Decoder
@@ -88,6 +89,13 @@ class Services:
         self.published_store_problem: str | None = None
 
     @made_once
+    def outgoing(self) -> Outgoing:
+        """Whom requests to other servers trust, and by which way they go."""
+        from http_client.outgoing import Outgoing
+
+        return Outgoing(self.settings.network)
+
+    @made_once
     def engine(self) -> Engine:
         """The vLLM engine of this process, or the server that has the model; nothing is loaded or asked before it is
         wanted. Over HTTP, where somebody may watch, its tokens are counted."""
@@ -101,7 +109,7 @@ class Services:
         if self.settings.engine.base_url is not None:
             from engine.remote import RemoteEngine
 
-            return RemoteEngine(self.settings.engine, n_callers=self.settings.server.max_concurrent)
+            return RemoteEngine(self.settings.engine, self.outgoing, n_callers=self.settings.server.max_concurrent)
         from engine.local import LocalEngine
 
         server = self.settings.server
@@ -135,7 +143,7 @@ class Services:
         settings = self.settings
         bundled = is_bundled(settings.engine)
         found = remote_providers(settings.engine, bundled, settings.providers, settings.more_providers)
-        return Providers(found, n_callers=settings.server.max_concurrent)
+        return Providers(found, self.outgoing, n_callers=settings.server.max_concurrent)
 
     @made_once
     def jobs(self) -> Jobs:
@@ -152,7 +160,7 @@ class Services:
         from omni.profiles import ProfileBook
 
         settings = self.settings.omni
-        client = OmniClient(settings.url, settings.timeout_s, settings.api_key)
+        client = OmniClient(settings.url, settings.timeout_s, settings.api_key, self.outgoing)
         return ImageMaker(client, ProfileBook(settings.profiles), self.output_folder, self.jobs, self.decoder)
 
     @made_once
@@ -163,7 +171,11 @@ class Services:
 
         settings = self.settings.omni
         servers = VideoServers(
-            settings.video_url or settings.url, settings.video_models, settings.video_timeout_s, settings.api_key
+            settings.video_url or settings.url,
+            settings.video_models,
+            settings.video_timeout_s,
+            settings.api_key,
+            self.outgoing,
         )
         return VideoMaker(servers, self.output_folder, self.jobs, settings.video_timeout_s, self.decoder)
 
@@ -172,7 +184,7 @@ class Services:
         """Where generated files go."""
         from omni.files import OutputFolder
 
-        return OutputFolder(self.settings.omni.output_dir)
+        return OutputFolder(self.settings.omni.output_dir, int(self.settings.omni.file_mode, 8))
 
     @made_once
     def resource_roots(self) -> list[ResourceRoot]:
@@ -201,21 +213,21 @@ class Services:
         """Reads pictures from wherever a caller may name them."""
         from media.image import ImageReader
 
-        return ImageReader(self.settings.media, self.decoder)
+        return ImageReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
     @made_once
     def audio(self) -> AudioReader:
         """Reads sound likewise."""
         from media.recordings import AudioReader
 
-        return AudioReader(self.settings.media, self.decoder)
+        return AudioReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
     @made_once
     def videos(self) -> VideoReader:
         """Reads clips likewise."""
         from media.recordings import VideoReader
 
-        return VideoReader(self.settings.media, self.decoder)
+        return VideoReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
     @made_once
     def texts(self) -> TextReader:

@@ -16,6 +16,7 @@ from settings.engine import DEMO_MODEL, MAX_IDLE_TIMEOUT_S, ROOT, EngineSettings
 from settings.kinds import FILE, FOLDER, NAMED_FOLDERS, Kind, Setting
 from settings.media import MediaSettings
 from settings.misspelt import slips
+from settings.network import NetworkSettings
 from settings.omni import OmniSettings
 from settings.server import LOG_LEVELS, TOOL_FAMILIES, TRANSPORTS, HttpSettings, ServerSettings
 from settings.services import ProviderSettings
@@ -34,6 +35,7 @@ __all__ = [
     "EngineSettings",
     "HttpSettings",
     "MediaSettings",
+    "NetworkSettings",
     "OmniSettings",
     "ProviderSettings",
     "Row",
@@ -69,6 +71,7 @@ SECTIONS: dict[str, type[Any]] = {
     "media": MediaSettings,
     "omni": OmniSettings,
     "providers": ProviderSettings,
+    "network": NetworkSettings,
 }
 
 
@@ -92,6 +95,7 @@ class Settings(msgspec.Struct, frozen=True):
     media: MediaSettings
     omni: OmniSettings
     providers: ProviderSettings
+    network: NetworkSettings
     more_providers: "tuple[RemoteProvider, ...]" = ()
     from_env_file: dict[str, str] = {}
     library_paths: dict[str, str] = {}

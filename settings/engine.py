@@ -43,6 +43,15 @@ class EngineSettings(msgspec.Struct, frozen=True):
             "none: the model runs here",
         ),
     ] = None
+    unlisted_models: Annotated[
+        bool,
+        Setting(
+            "VLLM_UNLISTED_MODELS",
+            SWITCH,
+            "1: providers and the server of `VLLM_BASE_URL` are asked for a model that they do not list, such as "
+            "OpenRouter's `:nitro` or an Azure deployment.",
+        ),
+    ] = False
     remote_api_key: Annotated[
         str | None, Setting("VLLM_REMOTE_API_KEY", TEXT, "Key that the server at `VLLM_BASE_URL` asks for.", "none")
     ] = None

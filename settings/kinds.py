@@ -191,11 +191,29 @@ def _networks(text: str) -> tuple[str, ...]:
     return tuple(str(ip_network(name, strict=False)) for name in _names(text))
 
 
+def _file_mode(text: str) -> str:
+    value = int(text, 8)
+    if value & 0o600 != 0o600 or value & ~0o666:
+        raise ValueError(text)
+    return f"{value:04o}"
+
+
 def _web_server(text: str) -> str:
     from urllib.parse import urlsplit  # only where such a setting is made
 
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError(text)
+    if parts.query or parts.fragment or parts.port == 0 or any(c.isspace() for c in text):
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
+def _proxy(text: str) -> str:
+    from urllib.parse import urlsplit  # only where such a setting is made
+
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
         raise ValueError(text)
     if parts.query or parts.fragment or parts.port == 0 or any(c.isspace() for c in text):
         raise ValueError(text)
@@ -235,8 +253,10 @@ NAMED_SERVERS = Kind(
     _named_servers,
 )
 FILE = Kind("a file's path", _file, is_path=True)
+FILE_MODE = Kind("rights in octal without execution, such as 0600, 0640 or 0644", _file_mode)
 FOLDER = Kind("a folder's path", _expanded, is_path=True)
 MODEL = Kind("a name or a folder's path", _model, is_path=True)
 WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server)
+PROXY = Kind("an http or https URL without a path, such as http://user:password@proxy:3128", _proxy, secret=True)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
 POSITIVE = whole(1)

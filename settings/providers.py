@@ -49,8 +49,9 @@ class ModelEntry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
     """A service of the OpenAI API, and how messages speak of its settings.
 
-    `models` are the only ones to offer, where they are given. `key_setting` says where its key belongs, `None` where
-    none was asked for; `missing` names the setting without which it cannot be used.
+    `models` are the only ones to offer, where they are given; with `unlisted_models` others may be asked for too.
+    `key_setting` says where its key belongs, `None` where none was asked for; `missing` names the setting
+    without which it cannot be used.
     """
 
     name: str
@@ -59,6 +60,7 @@ class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelEntry, ...] = ()
     default_model: str | None = None
     first_model_is_default: bool = False
+    unlisted_models: bool = False
     ask_timeout_s: float = ASK_TIMEOUT_S
     silence_s: float = SILENCE_S
     address_setting: str = "VLLM_BASE_URL"
@@ -79,6 +81,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     api_key_env: Annotated[str, Meta(min_length=1)] | None = None
     models: tuple[_Text | ModelEntry, ...] = ()
     default_model: _Text | None = None
+    unlisted_models: bool = False
     ask_timeout_s: _Seconds = ASK_TIMEOUT_S
     silence_s: _Seconds = SILENCE_S
 
@@ -116,6 +119,8 @@ def remote_providers(
     ):
         if all(provider.name != name for provider in more):
             found.append(_built_in(name, prefix, key, url, default_url))
+    if engine.unlisted_models:
+        return tuple(msgspec.structs.replace(provider, unlisted_models=True) for provider in (*found, *more))
     return (*found, *more)
 
 
@@ -182,6 +187,7 @@ def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemotePro
         api_key=key,
         models=models,
         default_model=entry.default_model,
+        unlisted_models=entry.unlisted_models,
         ask_timeout_s=entry.ask_timeout_s,
         silence_s=entry.silence_s,
         address_setting=f"base_url of {entry.name} in the file of {CONFIG_VARIABLE}",
