@@ -176,6 +176,10 @@ def _file(text: str) -> str:
     return _expanded(text)
 
 
+def _search_path(text: str) -> str:
+    return os.pathsep.join(map(os.path.expanduser, text.split(os.pathsep)))
+
+
 def _model(text: str) -> str:
     """Services have names that begin with ~, as in ~maker/model, so only ~/ is the home folder."""
     return _expanded(text) if text == "~" or text.startswith("~" + os.sep) else text
@@ -255,6 +259,7 @@ NAMED_SERVERS = Kind(
 FILE = Kind("a file's path", _file, is_path=True)
 FILE_MODE = Kind("rights in octal without execution, such as 0600, 0640 or 0644", _file_mode)
 FOLDER = Kind("a folder's path", _expanded, is_path=True)
+SEARCH_PATH = Kind(f"one path or several, separated by '{os.pathsep}'", _search_path, is_path=True)
 MODEL = Kind("a name or a folder's path", _model, is_path=True)
 WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server)
 PROXY = Kind("an http or https URL without a path, such as http://user:password@proxy:3128", _proxy, secret=True)

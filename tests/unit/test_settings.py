@@ -117,7 +117,9 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("providers", "VLLM_MAX_TEXT_BYTES", "1000", 1000),
     ("network", "VLLM_CA_FILE", "~/ca.pem", os.path.expanduser("~/ca.pem")),
     ("network", "SSL_CERT_FILE", "/etc/ca.pem", "/etc/ca.pem"),
+    ("network", "SSL_CERT_FILE", "~/ca.pem", os.path.expanduser("~/ca.pem")),
     ("network", "SSL_CERT_DIR", "/etc/a:/etc/b", "/etc/a:/etc/b"),
+    ("network", "SSL_CERT_DIR", "~/a:/etc/b", os.path.expanduser("~/a:/etc/b")),
     ("network", "VLLM_PROXY_URL", "http://user:word@proxy:3128/", "http://user:word@proxy:3128"),
     ("network", "VLLM_NO_PROXY", "localhost, .lan", ("localhost", ".lan")),
 ]
