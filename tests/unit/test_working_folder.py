@@ -78,7 +78,7 @@ def test_relative_settings_count_from_the_start(start: Path) -> None:
     assert found.engine.extra_engine_args == extra
 
 
-@pytest.mark.parametrize("name", ["org/model", "./nothing", "~/model"])
+@pytest.mark.parametrize("name", ["org/model", "./nothing", "~maker/model"])
 def test_name_of_a_model_that_is_no_folder_here_stays_a_name(name: str, start: Path) -> None:
     assert settled(VLLM_MODEL_NAME=name).engine.model_name == name
 
