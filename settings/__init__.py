@@ -247,8 +247,6 @@ def _with_absolute_paths(entry: Setting, value: Any) -> Any:
 
     Raises: `FileNotFoundError` where that folder is gone.
     """
-    if entry.variable in working_folder.LIBRARY_PATHS:
-        return value  # absolute already, where it can be: a library reads it too
     if entry.kind in PATHS:
         return working_folder.absolute(value)
     if entry.kind == NAMED_FOLDERS:

@@ -56,8 +56,8 @@ def absolute(path: str) -> str:
 
 
 def library_paths(environment: Mapping[str, str]) -> dict[str, str]:
-    """Those variables of libraries that hold relative paths, with absolute ones; a path with another variable or a
-    placeholder in it is left to the library."""
+    """Those variables of libraries that hold relative paths, with absolute ones; a path with a placeholder or another
+    variable in it is left as it is."""
     given = {name: placeholders.cleaned(environment.get(name, "")) for name in LIBRARY_PATHS}
     made = {name: absolute_or_none(path) for name, path in given.items() if not placeholders.unfilled_in_path(path)}
     folders = environment.get("PYTHONPATH", "").split(os.pathsep)
