@@ -35,7 +35,7 @@ from settings import EngineSettings
 
 log = logging.getLogger("engine")
 
-# How long `close` waits for other threads to leave the engine, and vLLM for its processes.
+# How long `close` waits for other threads to leave the engine, and a release for vLLM's processes.
 CLOSE_WAIT_S = 0.2
 SHUTDOWN_WAIT_S = 0.5
 
@@ -50,11 +50,17 @@ class LocalEngine:
         settings: the model and how to run it.
         log_level: how much vLLM writes to stderr, unless the environment says it already.
         n_callers: how many threads generate at a time.
+        ending_fd: a pipe in which a byte lies when the process is to end, -1 for none; see `engine.guard`.
         sandbox: where schemas are tried; by default one of its own.
     """
 
     def __init__(
-        self, settings: EngineSettings, log_level: str = "INFO", n_callers: int = 1, sandbox: Sandbox | None = None
+        self,
+        settings: EngineSettings,
+        log_level: str = "INFO",
+        n_callers: int = 1,
+        ending_fd: int = -1,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self._settings = settings
         self._vetting = SchemaVetting(sandbox or Sandbox())
@@ -65,7 +71,7 @@ class LocalEngine:
                 EngineState.UNLOADED, arguments.shown_name(settings), quantization=settings.quantization or None
             )
         )
-        self._children = ChildProcesses()
+        self._children = ChildProcesses(ending_fd)
         self._use = SharedUse()
         self._shared_load = SharedLoad()
         self._closed = False
@@ -134,21 +140,19 @@ class LocalEngine:
         return [os.getpid(), *self._children.ids()]
 
     def close(self) -> None:
-        """Ends the engine and every process it started.
+        """Ends every process that the engine started; the caller is expected to end this one, and with it the engine.
 
-        While other threads are inside vLLM, it only kills the processes: their engine then breaks or hangs, and the
-        caller is expected to end this process. The guard stays for what is started meanwhile.
+        Shutting vLLM down in order would take seconds: it collects garbage, which holds Python's lock. While other
+        threads are inside vLLM, the guard stays for what is started meanwhile.
         """
         self._closed = True
+        self._children.kill()
         if self._use.acquire(CLOSE_WAIT_S):
             try:
-                self._shut_down()
                 self._children.kill()
                 self._children.end_guard()
             finally:
                 self._use.release()
-        else:
-            self._children.kill()
 
     @property
     def _is_ready(self) -> bool:
@@ -174,6 +178,8 @@ class LocalEngine:
                 else:
                     self._load(on_phase, started)
             except BaseException as error:
+                if self._closed:  # its processes were killed; tidying up would hold up the end
+                    raise EngineUnavailable("The server is shutting down.") from None
                 failure = failures.load_failure(error, self._settings)
                 failures.forget_frames(error)
                 self._forget()
@@ -303,8 +309,9 @@ class LocalEngine:
         return StepLoop(self._llm, renderer, known_adapters, output_parsers, *plain, own_thread=self._n_callers > 1)
 
     def _drop(self, state: EngineState, error: str | None = None) -> None:
-        self._shut_down()
-        memory.give_back_memory()
+        if not self._closed:  # the end of the process gives everything back, and sooner
+            self._shut_down()
+            memory.give_back_memory()
         self._lifecycle.move(state, error=error)
 
     def _shut_down(self) -> None:

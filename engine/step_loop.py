@@ -101,7 +101,7 @@ class StepLoop:
                     self._abort(generation, seat)
                 if isinstance(error, Exception):
                     raise
-                # A native library's panic, or one that wanted to exit. It may have left anything half done.
+                # A panic of a native library, or one that wants to end the process: the engine may be half changed.
                 self.steps.fail(error)
                 raise EngineBroken from error
 
@@ -130,8 +130,10 @@ class StepLoop:
                 left = [internal_id for internal_id in left if internal_id in own]
             if left:
                 self._engine.abort_request(left, internal=True)
-        except BaseException:
+        except BaseException as error:
             log.warning("The engine could not be told to stop.", exc_info=True)
+            if not isinstance(error, Exception):
+                self.steps.fail(error)
 
     def output_kind(self, control: Control) -> Any:
         """Whole answers where nobody listens (8 % faster), else new text at each step.

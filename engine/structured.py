@@ -37,16 +37,17 @@ def checked(conversations: Sequence[Conversation], completions: Sequence[Complet
     Raises: `GenerationFailed` where there is only one.
     """
     failed = "The answer broke off before its JSON was complete: the schema is too complex for the engine."
-    broken = [_is_broken(*pair) for pair in zip(conversations, completions, strict=True)]
+    broken = [is_broken(*pair) for pair in zip(conversations, completions, strict=True)]
     if broken == [True]:
         raise GenerationFailed(failed)
     return [
-        replace(completion, text="", logprobs=None, error=failed) if is_broken else completion
-        for completion, is_broken in zip(completions, broken, strict=True)
+        replace(completion, text="", logprobs=None, error=failed) if is_wrong else completion
+        for completion, is_wrong in zip(completions, broken, strict=True)
     ]
 
 
-def _is_broken(conversation: Conversation, completion: Completion) -> bool:
+def is_broken(conversation: Conversation, completion: Completion) -> bool:
+    """Whether an answer that ended by itself is no JSON though it had to be."""
     if conversation.response_format is None or completion.finish_reason is not FinishReason.STOP or completion.error:
         return False
     try:

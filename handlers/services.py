@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
+from sandbox.budget import ByteBudget, default_bytes
+
 if TYPE_CHECKING:
     from engine.idle import IdleTimeout
     from engine.interface import Engine, EngineState
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from engine.providers import Providers
     from engine.sessions import SessionStore
     from handlers.files import ResourceRoot
+    from http_client.outgoing import Outgoing
     from mcp_protocol.catalogues import Catalogues
     from mcp_protocol.tools import Toolbox
     from media.decoder import Decoder
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
     from settings import Settings
 
 T = TypeVar("T")
+
+MESSAGE_SHARE = 4
+"""Waiting calls and unfinished bodies take at most this part of the budget, a quarter: the rest is left for what a call
+needs that runs."""
 
 
 class made_once(cached_property[T]):
@@ -66,15 +73,27 @@ class Services:
     """The engine, the sessions and the pictures behind the tools.
 
     Any worker thread may use them; the main thread may ask the engine for its status, and see of the sessions what was
-    published.
+    published. `budget` bounds the bytes that all of them hold for callers, `message_budget` those of messages.
+
+    Arguments: the settings; a pipe in which a byte lies when the process is to end, -1 for none.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ending_fd: int = -1) -> None:
         self.settings = settings
+        self._ending_fd = ending_fd
+        self.budget = ByteBudget(settings.server.max_held_bytes or default_bytes())
+        self.message_budget = self.budget.part(MESSAGE_SHARE)
         self.lock = threading.RLock()
         self._publishing = threading.Lock()
         self.published_sessions: tuple[PublishedSession, ...] = ()
         self.published_store_problem: str | None = None
+
+    @made_once
+    def outgoing(self) -> Outgoing:
+        """Whom requests to other servers trust, and by which way they go."""
+        from http_client.outgoing import Outgoing
+
+        return Outgoing(self.settings.network)
 
     @made_once
     def engine(self) -> Engine:
@@ -90,12 +109,16 @@ class Services:
         if self.settings.engine.base_url is not None:
             from engine.remote import RemoteEngine
 
-            return RemoteEngine(self.settings.engine, n_callers=self.settings.server.max_concurrent)
+            return RemoteEngine(self.settings.engine, self.outgoing, n_callers=self.settings.server.max_concurrent)
         from engine.local import LocalEngine
 
         server = self.settings.server
         return LocalEngine(
-            self.settings.engine, log_level=server.log_level, n_callers=server.max_concurrent, sandbox=self.sandbox
+            self.settings.engine,
+            log_level=server.log_level,
+            n_callers=server.max_concurrent,
+            ending_fd=self._ending_fd,
+            sandbox=self.sandbox,
         )
 
     @made_once
@@ -120,7 +143,7 @@ class Services:
         settings = self.settings
         bundled = is_bundled(settings.engine)
         found = remote_providers(settings.engine, bundled, settings.providers, settings.more_providers)
-        return Providers(found, n_callers=settings.server.max_concurrent)
+        return Providers(found, self.outgoing, n_callers=settings.server.max_concurrent)
 
     @made_once
     def jobs(self) -> Jobs:
@@ -137,7 +160,7 @@ class Services:
         from omni.profiles import ProfileBook
 
         settings = self.settings.omni
-        client = OmniClient(settings.url, settings.timeout_s, settings.api_key)
+        client = OmniClient(settings.url, settings.timeout_s, settings.api_key, self.outgoing)
         return ImageMaker(client, ProfileBook(settings.profiles), self.output_folder, self.jobs, self.decoder)
 
     @made_once
@@ -148,7 +171,11 @@ class Services:
 
         settings = self.settings.omni
         servers = VideoServers(
-            settings.video_url or settings.url, settings.video_models, settings.video_timeout_s, settings.api_key
+            settings.video_url or settings.url,
+            settings.video_models,
+            settings.video_timeout_s,
+            settings.api_key,
+            self.outgoing,
         )
         return VideoMaker(servers, self.output_folder, self.jobs, settings.video_timeout_s, self.decoder)
 
@@ -157,7 +184,7 @@ class Services:
         """Where generated files go."""
         from omni.files import OutputFolder
 
-        return OutputFolder(self.settings.omni.output_dir)
+        return OutputFolder(self.settings.omni.output_dir, int(self.settings.omni.file_mode, 8))
 
     @made_once
     def resource_roots(self) -> list[ResourceRoot]:
@@ -186,21 +213,21 @@ class Services:
         """Reads pictures from wherever a caller may name them."""
         from media.image import ImageReader
 
-        return ImageReader(self.settings.media, self.decoder)
+        return ImageReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
     @made_once
     def audio(self) -> AudioReader:
         """Reads sound likewise."""
         from media.recordings import AudioReader
 
-        return AudioReader(self.settings.media, self.decoder)
+        return AudioReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
     @made_once
     def videos(self) -> VideoReader:
         """Reads clips likewise."""
         from media.recordings import VideoReader
 
-        return VideoReader(self.settings.media, self.decoder)
+        return VideoReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
     @made_once
     def texts(self) -> TextReader:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from media.errors import MediaError, MediaTooLarge, MediaUnreadable
-from media.layout import bare_wav, is_sound_mp4
+from media.layout import bare_wav, is_one_format, is_sound_mp4
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -117,6 +117,11 @@ def opened(data: bytes, kind: MediaKind, deadline: Deadline, max_pixels: int = 1
     if name is None:
         raise MediaUnreadable(f"This is not {kind.noun} in a readable format; readable are {READABLE}.")
     if name == "wav":
+        if not is_one_format(data):
+            raise MediaUnreadable(
+                f"This {kind.noun} is several WAV files one after another, of different sample rates or formats. Join "
+                "them with a tool that converts them, or send one."
+            )
         data = bare_wav(data)
     elif name == "mov" and not is_sound_mp4(data):
         raise damaged(kind)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from media.decoder import Decoder
+    from media.network import TlsContext
     from settings import MediaSettings
 
 CACHE_BYTES = 64 << 20
@@ -50,10 +51,16 @@ class ImageReader:
     fraction of its size. Where it is not given, the setting of that name holds. `limits` end a read before it is done.
     """
 
-    def __init__(self, settings: MediaSettings, decoder: Decoder, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        settings: MediaSettings,
+        decoder: Decoder,
+        cache_bytes: int = CACHE_BYTES,
+        tls_context: TlsContext | None = None,
+    ) -> None:
         self._settings = settings
         self._decoder = decoder
-        self._source = MediaSource(PICTURE, settings.max_image_bytes, settings.fetch_timeout_s, settings)
+        self._source = MediaSource(PICTURE, settings.max_image_bytes, settings.fetch_timeout_s, settings, tls_context)
         self._cache = _Cache(cache_bytes)
         self._decoding = threading.BoundedSemaphore(decoders())
 

@@ -12,6 +12,7 @@ from media.source import MediaSource
 if TYPE_CHECKING:
     from media.audio import DecodedAudio
     from media.decoder import Decoder
+    from media.network import TlsContext
     from media.video import Clip
     from settings import MediaSettings
 
@@ -24,10 +25,12 @@ class AudioReader:
     All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge`, `MediaUnreadable` or `MediaCancelled`.
     """
 
-    def __init__(self, settings: MediaSettings, decoder: Decoder) -> None:
+    def __init__(self, settings: MediaSettings, decoder: Decoder, tls_context: TlsContext | None = None) -> None:
         self._max_s = settings.max_audio_s
         self._decoder = decoder
-        self._source = MediaSource(AUDIO, settings.max_audio_bytes, settings.video_fetch_timeout_s, settings)
+        self._source = MediaSource(
+            AUDIO, settings.max_audio_bytes, settings.video_fetch_timeout_s, settings, tls_context
+        )
 
     def read(self, reference: str, limits: CallLimits = NO_LIMITS) -> DecodedAudio:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
@@ -40,10 +43,12 @@ class VideoReader:
     All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge`, `MediaUnreadable` or `MediaCancelled`.
     """
 
-    def __init__(self, settings: MediaSettings, decoder: Decoder) -> None:
+    def __init__(self, settings: MediaSettings, decoder: Decoder, tls_context: TlsContext | None = None) -> None:
         self._max_pixels = settings.max_image_pixels
         self._decoder = decoder
-        self._source = MediaSource(VIDEO, settings.max_video_bytes, settings.video_fetch_timeout_s, settings)
+        self._source = MediaSource(
+            VIDEO, settings.max_video_bytes, settings.video_fetch_timeout_s, settings, tls_context
+        )
 
     def read(self, reference: str, limits: CallLimits = NO_LIMITS) -> Clip:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""

@@ -16,6 +16,7 @@ from media.paths import path_of_file_url, read_file
 
 if TYPE_CHECKING:
     from media.kinds import MediaKind
+    from media.network import TlsContext
     from settings import MediaSettings
 
 _SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
@@ -24,15 +25,24 @@ _SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]*://)", re.IGNOREC
 class MediaSource:
     """Reads the bytes of one kind of media within its limits. Any thread may call it.
 
-    `timeout_s` bounds a download. All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or
+    `timeout_s` bounds a download, `tls_context` makes what https begins with; left out, the well-known authorities
+    are trusted. All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or
     `MediaUnreadable`; what the bytes are is for the caller to find out.
     """
 
-    def __init__(self, kind: MediaKind, max_bytes: int, timeout_s: float, settings: MediaSettings) -> None:
+    def __init__(
+        self,
+        kind: MediaKind,
+        max_bytes: int,
+        timeout_s: float,
+        settings: MediaSettings,
+        tls_context: TlsContext | None = None,
+    ) -> None:
         self._kind = kind
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._settings = settings
+        self._tls_context = tls_context
 
     def read(self, reference: str, limits: CallLimits = NO_LIMITS) -> bytes:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
@@ -58,6 +68,7 @@ class MediaSource:
             timeout_s=limits.left_s(self._timeout_s),
             allowed_hosts=self._settings.allowed_hosts,
             kind=self._kind,
+            tls_context=self._tls_context,
         )
 
     def read_base64(self, data: str, mime_type: str | None) -> bytes:

@@ -26,6 +26,9 @@ PREVIEW_BYTES = 500_000
 MAX_SIDE = 8_000
 QUALITIES = (85, 70, 50, 30)
 SHEET_GAP = 8
+LABEL_SIZE, LABEL_HEIGHT = 16, 20
+MIN_CELL_WIDTH = 32
+"""Room for a number of two figures above a tiny picture."""
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -80,21 +83,29 @@ def full_preview(data: bytes, max_bytes: int, decoder: Decoder) -> Preview | Non
     return None
 
 
-def contact_sheet(files: Sequence[bytes], decoder: Decoder) -> Preview:
-    """Several pictures in rows on one, in their order; raises `MediaError` where one is none."""
-    from PIL import Image
+def contact_sheet(files: Sequence[bytes], numbers: Sequence[int], decoder: Decoder) -> Preview:
+    """Several pictures in rows on one, in their order, each below its number.
+
+    The cells are as large as the largest picture, or as fit. Raises `MediaError` where a file is no picture.
+    """
+    from PIL import Image, ImageDraw
 
     n_columns = math.ceil(math.sqrt(len(files)))
     n_rows = math.ceil(len(files) / n_columns)
-    side = (PREVIEW_SIDE - SHEET_GAP) // n_columns - SHEET_GAP
-    step = side + SHEET_GAP
-    sheet = Image.new("RGB", (n_columns * step + SHEET_GAP, n_rows * step + SHEET_GAP), "white")
-    for number, data in enumerate(files):
-        image = decoder.image(data, MAX_PIXELS, side)
-        image.thumbnail((side, side))
-        row, column = divmod(number, n_columns)
-        left, top = SHEET_GAP + column * step, SHEET_GAP + row * step
-        sheet.paste(image, (left + (side - image.width) // 2, top + (side - image.height) // 2))
+    room = PREVIEW_SIDE - SHEET_GAP
+    most = room // n_columns - SHEET_GAP, room // n_rows - SHEET_GAP - LABEL_HEIGHT
+    images = [decoder.image(data, MAX_PIXELS, max(most)) for data in files]
+    for image in images:
+        image.thumbnail(most)
+    across = max(MIN_CELL_WIDTH, *(image.width for image in images)) + SHEET_GAP
+    down = max(image.height for image in images) + LABEL_HEIGHT + SHEET_GAP
+    sheet = Image.new("RGB", (n_columns * across + SHEET_GAP, n_rows * down + SHEET_GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (number, image) in enumerate(zip(numbers, images, strict=True)):
+        row, column = divmod(place, n_columns)
+        left, top = SHEET_GAP + column * across, SHEET_GAP + row * down
+        pen.text((left, top), str(number), fill="black", font_size=LABEL_SIZE)
+        sheet.paste(image, (left, top + LABEL_HEIGHT))
     return _small(sheet)
 
 

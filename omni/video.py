@@ -17,6 +17,7 @@ from omni.aside import aside, kept
 from omni.errors import (
     ConnectionLost,
     OmniError,
+    ServerBusy,
     ServerFailed,
     ServerTooSlow,
     ServerUnreachable,
@@ -27,7 +28,7 @@ from omni.job import Item, Job
 from omni.jobs import Jobs
 from omni.pictures import fitted
 from omni.speed import SpeedBook
-from omni.video_client import GONE, VideoClient, VideoJob, failure_of
+from omni.video_client import COMPLETED, FAILED, GONE, VideoClient, VideoJob, failure_of
 from omni.video_models import CAPABLE
 from omni.video_parameters import VideoParameters, VideoWishes, resolve_video
 from omni.video_servers import VideoModel, VideoServers
@@ -41,6 +42,8 @@ POLL_S = 0.25
 MAX_POLL_S = 2.0
 MAX_LOST = 3
 """So many questions in a row may stay without an answer before the server is given up."""
+MAX_BUSY = 10
+"""So many may be answered in a row by something before the server that cannot reach it now."""
 DELETE_S = 4.0
 
 
@@ -123,7 +126,7 @@ class VideoMaker:
         begun_s = time.monotonic()
         job.phase = "sending picture and sound"
         asked = await aside(lambda: plan.parameters.request(plan.model.profile, audio.wav))
-        fields = {"model": plan.model.served_as, **asked}
+        fields = {**({"model": plan.model.served_as} if plan.model.served_as else {}), **asked}
         video_id = await self._submitted(plan.client, fields, png)
         try:
             made = await self._finished(job, plan, video_id, begun_s)
@@ -153,17 +156,19 @@ class VideoMaker:
             try:
                 found = await plan.client.job(video_id)
                 n_lost = 0
-            except (ServerUnreachable, ConnectionLost, ServerTooSlow):
+            except (ServerUnreachable, ServerBusy, ConnectionLost, ServerTooSlow) as error:
                 n_lost += 1
-                if n_lost >= MAX_LOST:
+                if n_lost >= (MAX_BUSY if isinstance(error, ServerBusy) else MAX_LOST):
+                    if isinstance(error, ServerBusy):
+                        raise
                     raise ServerFailed(
                         f"The vLLM server at {plan.client.url} stopped answering while it made the video; it may have "
                         "crashed. Start it again, check with `list_available_models`, and try again."
                     ) from None
             else:
-                if found.status == "completed":
+                if found.status == COMPLETED:
                     return found
-                if found.status == "failed":
+                if found.status == FAILED:
                     raise _why(found, plan.model)
                 if found.status == GONE:
                     raise ServerFailed(

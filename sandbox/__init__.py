@@ -1,8 +1,10 @@
-"""Children that work on hostile bytes: a few processes with bounded memory and time, which may die at any moment.
+"""What keeps hostile input within bounds: the budget of bytes, and children that work on hostile bytes.
 
-The room knows no media, engine or protocol. `Sandbox.run` names a function by its dotted path; a child imports it and
+The room is neutral, like `settings`: it knows no media, engine or protocol. The entry point builds what is here and
+hands it down; importing it costs nothing. `Sandbox.run` names a function by its dotted path; a child imports it and
 calls it. Whatever the function does to its process costs its own call one clear error and nothing else.
 
+    budget ─ ByteBudget: how many bytes are held for callers in all
     pool ─ Sandbox: which child does the next call; ends those that nobody uses
       ├─ process ─ one child, seen from here: start, ask, kill
       ├─ memory ─ how a process's memory is bounded and measured, per platform

@@ -233,6 +233,18 @@ def test_what_is_no_audio_is_an_error_that_says_what_is(name: str) -> None:
         decode_audio(NO_SOUND[name], 9)
 
 
+def test_joined_recordings_are_read_to_the_end() -> None:
+    one = recording(seconds=1)
+    assert decode_audio(one * 3, 9).duration_s == pytest.approx(3, abs=0.05)
+    with pytest.raises(MediaUnreadable, match="several WAV files one after another"):
+        decode_audio(one + recording(rate=8_000, seconds=1), 9)
+
+
+@pytest.mark.parametrize("data_size", [2_000_000_000, 0xFFFF_FFFF, 500_000_000])
+def test_recording_whose_length_is_made_up_is_read_as_far_as_it_goes(data_size: int) -> None:
+    assert decode_audio(raw_wav(pcm(tone(16_000, 2)), data_size=data_size), 9).duration_s == pytest.approx(2)
+
+
 def test_picture_in_place_of_audio_is_an_error(encoded: Any) -> None:
     for format in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"):
         with pytest.raises(MediaUnreadable, match="not audio in a readable format"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from omni import attempts
 from omni.client import OmniClient
 from omni.files import OutputFolder
 from omni.generate import ImageMaker
@@ -17,6 +18,12 @@ from omni.video_servers import VideoServers
 from tests.decoder import DECODER
 from tests.scripted_omni import ScriptedOmni
 from tests.scripted_video import ScriptedVideoServer
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits long before it asks again."""
+    monkeypatch.setattr(attempts, "PAUSES_S", (0.01, 0.01))
 
 
 @pytest.fixture

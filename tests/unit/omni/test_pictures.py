@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -58,10 +59,48 @@ def test_contact_sheet_shows_all_in_rows(n_pictures: int) -> None:
         buffer = io.BytesIO()
         Image.new("RGB", (300, 200), colour).save(buffer, "PNG")
         files.append(buffer.getvalue())
-    sheet = opened(contact_sheet(files, DECODER).data)
+    sheet = opened(contact_sheet(files, range(n_pictures), DECODER).data)
     assert max(sheet.size) <= 1024
     for colour in colours:
         assert min(_distance(colour, pixel) for _, pixel in sheet.getcolors(1 << 20) or []) < 20
+
+
+def coloured(size: tuple[int, int], colour: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def share(sheet: Any, is_it: Callable[[Any], bool]) -> float:
+    counted = sheet.getcolors(1 << 20)
+    return sum(n for n, pixel in counted if is_it(pixel)) / (sheet.width * sheet.height)
+
+
+def is_white(pixel: Any) -> bool:
+    return min(pixel) > 240
+
+
+@pytest.mark.parametrize(
+    ("size", "n_pictures"), [((64, 64), 9), ((64, 64), 4), ((1024, 576), 5), ((300, 900), 6), ((1024, 1024), 16)]
+)
+def test_contact_sheet_is_as_large_as_its_pictures_need(size: tuple[int, int], n_pictures: int) -> None:
+    sheet = opened(contact_sheet([coloured(size, "red")] * n_pictures, range(n_pictures), DECODER).data)
+    assert max(sheet.size) <= 1024
+    assert share(sheet, is_white) < (0.5 if n_pictures != 5 else 0.6)
+    if max(size) == 64:
+        side = round(n_pictures**0.5)
+        assert sheet.size == (side * 72 + 8, side * 92 + 8)
+
+
+def test_contact_sheet_has_the_numbers_above_the_pictures() -> None:
+    files = [coloured((64, 64), "red")] * 2
+    first, second = (opened(contact_sheet(files, numbers, DECODER).data) for numbers in ((0, 7), (0, 17)))
+    above = [sheet.crop((8, 8, 72, 28)) for sheet in (first, second)]
+    assert above[0].tobytes() == above[1].tobytes()
+    for sheet in (first, second):
+        for left in (8, 80):
+            assert share(sheet.crop((left, 8, left + 64, 26)), lambda pixel: max(pixel) < 90) > 0.01
+    assert first.crop((80, 8, 144, 28)).tobytes() != second.crop((80, 8, 144, 28)).tobytes()
 
 
 def _distance(colour: tuple[int, int, int], pixel: Any) -> int:
