@@ -98,7 +98,7 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
     """Answers one conversation; with a session, continues it and remembers the turn when it succeeded."""
     _check_fork(arguments)
     watch = Stopwatch(call)
-    request = request_of(arguments, services.settings)
+    request = request_of(arguments, call, services)
     max_images = services.settings.engine.max_images_per_prompt
     new_messages = engine_messages(arguments.messages, images_of(call, services), max_images)
     plan = _plan(arguments, new_messages, services)
@@ -147,7 +147,7 @@ def text_of(result: ChatResult) -> str:
 def chat_completion_batch(arguments: BatchArguments, call: Call, services: Services) -> BatchResult:
     """Answers many conversations in one engine batch; one that is refused does not fail the others."""
     watch = Stopwatch(call)
-    request = request_of(arguments, services.settings)
+    request = request_of(arguments, call, services)
     read: list[Conversation | str] = []
     runnable: list[Conversation] = []
     completions: list[Completion] = []

@@ -4,7 +4,20 @@ from typing import Annotated
 
 import msgspec
 
-from settings.kinds import NAMES, NETWORKS, POSITIVE, TEXT, TOKENS, Setting, auto_or, choice, number, some_of, whole
+from settings.kinds import (
+    FILE,
+    NAMES,
+    NETWORKS,
+    POSITIVE,
+    TEXT,
+    TOKENS,
+    Setting,
+    auto_or,
+    choice,
+    number,
+    some_of,
+    whole,
+)
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 TRANSPORTS = ("stdio", "http", "sse")
@@ -16,7 +29,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
 
     log_level: Annotated[str, Setting("VLLM_LOG_LEVEL", choice(*LOG_LEVELS), "How much goes to the log.")] = "INFO"
     log_file: Annotated[
-        str, Setting("VLLM_LOG_FILE", TEXT, "A file that gets the log instead of stderr.", "stderr")
+        str, Setting("VLLM_LOG_FILE", FILE, "A file that gets the log instead of stderr.", "stderr")
     ] = ""
     call_timeout_s: Annotated[
         float,
