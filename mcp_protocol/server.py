@@ -21,7 +21,7 @@ from mcp_protocol.tools import Toolbox, error_result
 from mcp_protocol.turn import Turn
 from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished, meta_of
 from mcp_protocol.work_queue import IdleTask, QueueFull, Task, WorkQueue
-from sandbox.budget import ByteBudget, Holding, OverBudget
+from sandbox.budget import ByteBudget, OverBudget
 
 if TYPE_CHECKING:
     from mcp_protocol.catalogues import Catalogues
@@ -263,12 +263,13 @@ class Server:
             on_phase=self._look_for_changes,
             answerer=answerer,
             turn=turn or self._toolbox().turn(name, arguments),
-            holding=Holding(self._budget),
+            budget=self._budget,
         )
         if answerer is None and (limit_s := self._toolbox().timeout_s(name, arguments)) is not None:
             call.limit(limit_s)
         try:
-            call.hold(waiting_bytes(arguments))
+            if isinstance(arguments, Raw) or self.queue.is_busy:  # else it is short and begins at once
+                call.hold(waiting_bytes(arguments))
             self.queue.put(call)
         except (QueueFull, OverBudget) as full:
             if call.claim():
