@@ -184,7 +184,8 @@ UNKNOWN_FIELD = _any(
     r"unsupported|not supported|n't supported|not support|n't support|incompatible|deprecated|not implemented",
     r"unrecogni[sz]ed|not recogni[sz]ed|unknown|unexpected|extra_forbidden|extra (?:inputs|fields)",
     r"not permitted|not allowed|unavailable|not available|cannot be used|cannot both|additional propert",
-    r"only the default|only \S+ (?:is|are) (?:allowed|supported)",
+    r"only the default|only \S+ (?:is|are) (?:allowed|supported)|should not exist|forbidden|disallowed",
+    r"invalid (?:parameter|argument|field|key|property|option)|no such (?:parameter|argument|field|option)",
 )
 _QUOTED = re.compile(r"""['"`]([A-Za-z_][A-Za-z0-9_.]{1,60})['"`]|\b([a-z]+(?:_[a-z]+)+)\b""")
 
