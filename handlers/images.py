@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from handlers.capacity import capacity
+from handlers.held_images import images_of
 from handlers.jobs import PreviewKind, Wait, report, wait_for
 from handlers.pictures import pictures_of
 from mcp_protocol.tools import ArgumentError
@@ -32,6 +33,7 @@ Seed = Annotated[int, Meta(ge=0, le=MAX_SEED)]
 NegativePrompt = Annotated[
     str, Meta(max_length=20_000, description="What to avoid; ignored, with a note, where the model cannot.")
 ]
+SIZE = "Pixels; left out: the model's own size, and for an edit that of the first of image_paths."
 Ratio = Annotated[
     str,
     Meta(max_length=20, description="For example 16:9; wins over width and height. list_presets names the model's."),
@@ -42,8 +44,8 @@ class ImageWishes(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
     """What both tools that make pictures take."""
 
     negative_prompt: NegativePrompt | None = None
-    width: Annotated[Side, Meta(description="Pixels; left out: the model's own size.")] | None = None
-    height: Annotated[Side, Meta(description="Pixels; left out: the model's own size.")] | None = None
+    width: Annotated[Side, Meta(description=SIZE)] | None = None
+    height: Annotated[Side, Meta(description=SIZE)] | None = None
     aspect_ratio: Ratio | None = None
     num_inference_steps: Steps | None = None
     guidance_scale: Guidance | None = None
@@ -141,7 +143,7 @@ def _references(references: list[str], call: Call, services: Services) -> list[b
     from omni.pictures import png_of
 
     encoded = []
-    with pictures_of(references, services.images, call) as found:
+    with pictures_of(references, images_of(call, services), call) as found:
         for number, picture in enumerate(found):
             if isinstance(picture, str):
                 raise ArgumentError(f"arguments.image_paths[{number}]: {picture}")
