@@ -220,10 +220,10 @@ def _less_certain(status: int, text: str, found: ErrorBody, names_fields: bool) 
         return Blame.BUSY
     if status in (200, 400, 422) and names_fields and "model" not in found.fields and UNKNOWN_FIELD.search(text):
         return Blame.PARAMETER
-    if status < 500 and (_MODEL.search(text) or "model" in found.fields):
-        return Blame.MODEL
     if status == 403:
         return Blame.PERMISSION
+    if status < 500 and (_MODEL.search(text) or "model" in found.fields):
+        return Blame.MODEL
     if status in (404, 405):
         return Blame.ADDRESS
     if status in (200, 400, 408, 409, 425) and _RATE.search(text):

@@ -36,6 +36,10 @@ SHAPES: list[tuple[Any, str]] = [
         openai("Provider returned error", metadata={"raw": json.dumps(openai("It is so.")), "provider_name": "x"}),
         "Provider returned error: It is so.",
     ),
+    (
+        openai("Refused", metadata={"raw": {"kind": "OK", "data": json.dumps(openai("It is so."))}}),
+        "Refused: It is so.",
+    ),
     (openai('upstream said: {"error": {"message": "It is so."}}'), "upstream said: It is so."),
     ({"error": 'b\'{"detail": "It is so."}\''}, "It is so."),
     ({"type": "error", "error": {"type": "overloaded_error", "message": "It is so."}}, "It is so."),
@@ -89,6 +93,7 @@ def test_hostile_bodies_are_read_in_bounded_time(body: str) -> None:
         (400, openai("The response was filtered", code="content_filter"), Blame.CONTENT_POLICY),
         (403, openai("Your input was flagged", code=403), Blame.CONTENT_POLICY),
         (403, openai("Country, region, or territory not supported"), Blame.PERMISSION),
+        (403, openai("This model is not available in your region."), Blame.PERMISSION),
         (402, openai("This request requires more credits"), Blame.FUNDS),
         (429, openai("You exceeded your current quota", code="insufficient_quota"), Blame.FUNDS),
         (429, openai("Slow down"), Blame.RATE),
