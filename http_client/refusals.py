@@ -198,7 +198,7 @@ def _blame(status: int, found: ErrorBody, names_fields: bool) -> Blame:
         return Blame.FUNDS
     if status == 413 and not _CONTEXT.search(text):
         return Blame.TOO_LARGE
-    if status not in (401, 429) and status < 500 and _POLICY.search(text):
+    if status not in (401, 404, 405, 429) and status < 500 and _POLICY.search(text):
         return Blame.CONTENT_POLICY
     if status == 401:
         return Blame.KEY
@@ -218,12 +218,12 @@ def _blame(status: int, found: ErrorBody, names_fields: bool) -> Blame:
 def _less_certain(status: int, text: str, found: ErrorBody, names_fields: bool) -> Blame:
     if status in (502, 503, 504, 529):
         return Blame.BUSY
-    if status in (200, 400, 422) and names_fields and "model" not in found.fields and UNKNOWN_FIELD.search(text):
-        return Blame.PARAMETER
     if status == 403:
         return Blame.PERMISSION
     if status < 500 and (_MODEL.search(text) or "model" in found.fields):
         return Blame.MODEL
+    if status in (200, 400, 422) and names_fields and UNKNOWN_FIELD.search(text):
+        return Blame.PARAMETER
     if status in (404, 405):
         return Blame.ADDRESS
     if status in (200, 400, 408, 409, 425) and _RATE.search(text):
