@@ -195,6 +195,11 @@ class OpenAIClient:
             except httpx.HTTPError:  # the last line may have come, all but its end
                 self._take_rest(reading)
                 raise
+            except UnreadableBody:
+                if reading.has_begun and not reading.is_finished:
+                    raise self._server.lost() from None
+                if not reading.is_finished:
+                    raise
             self._take_rest(reading)
             if reading.events.is_done:
                 with contextlib.suppress(TimeoutError, httpx.HTTPError, UnreadableBody):
@@ -297,8 +302,7 @@ class OpenAIClient:
                 raise server.lost() from None
             raise (EngineUnavailable(failure.text) if failure.text else server.unreachable()) from None
         except UnreadableBody as error:
-            if not is_complete():
-                raise self._server.unusable(str(error)) from None
+            raise self._server.unusable(str(error)) from None
 
 
 _ABSENT = (404, 405, 501)
