@@ -18,6 +18,8 @@ class Kind(msgspec.Struct, frozen=True):
     parse: Callable[[str], Any]
     secret: bool = False
     is_path: bool = False
+    advice: Callable[[str], str] | None = None
+    """What to say beside `allowed` of a text that is refused; "" for nothing."""
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -213,6 +215,12 @@ def _web_server(text: str) -> str:
     return text.rstrip("/")
 
 
+def _about_the_scheme(text: str) -> str:
+    """For an address that is one but for its beginning."""
+    is_address = "://" not in text and (":" in text or "." in text or text.startswith("localhost"))
+    return "Begin it with http:// or https://." if is_address else ""
+
+
 def _proxy(text: str) -> str:
     from urllib.parse import urlsplit  # only where such a setting is made
 
@@ -260,8 +268,9 @@ FILE = Kind("a file's path", _file, is_path=True)
 FILE_MODE = Kind("rights in octal without execution, such as 0600, 0640 or 0644", _file_mode)
 FOLDER = Kind("a folder's path", _expanded, is_path=True)
 SEARCH_PATH = Kind(f"one path or several, separated by '{os.pathsep}'", _search_path, is_path=True)
+FILE_OR_FOLDER = Kind("a path", _expanded, is_path=True)
 MODEL = Kind("a name or a folder's path", _model, is_path=True)
-WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server)
+WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server, advice=_about_the_scheme)
 PROXY = Kind("an http or https URL without a path, such as http://user:password@proxy:3128", _proxy, secret=True)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
 POSITIVE = whole(1)

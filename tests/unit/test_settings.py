@@ -396,3 +396,11 @@ def test_help_has_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         command_line.parse(["--help"])
     written = capsys.readouterr().out
     assert all(row.variable in written and row.meaning in written for row in rows())
+
+
+def test_address_without_its_beginning_is_told_what_it_lacks() -> None:
+    for variable, text in (("OMNI_URL", "localhost:6655"), ("VLLM_BASE_URL", "gpu.lan/v1")):
+        (problem,) = read({variable: text}).problems
+        assert problem.endswith("query or fragment. Begin it with http:// or https://.")
+    (problem,) = read({"VLLM_PROXY_URL": "http://me:word@proxy:3128/path"}).problems
+    assert "word" not in problem.replace("user:password", "")
