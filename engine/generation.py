@@ -40,6 +40,8 @@ class Answer:
 
     def completion(self, text: str, finish_reason: FinishReason, cached_tokens: int | None) -> Completion:
         """The finished completion."""
+        if finish_reason is not FinishReason.STOP:
+            text = self.reader.whole(text)
         output = self.reader.read(text, self.token_ids, self.accepted.prompt_token_ids)
         return Completion(
             text=output.text,
@@ -144,7 +146,7 @@ class Generation:
             answer.logprobs += new.logprobs or ()
         if self._output_kind.name == "DELTA":
             self._tell(answer, new.text, new.token_ids)
-            text = "".join(answer.pieces)
+            text = "".join(answer.pieces) if output.finished else ""
         else:
             text = new.text
             answer.token_ids.extend(new.token_ids)

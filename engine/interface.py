@@ -259,6 +259,14 @@ class Engine(Protocol):
         Raises: `EngineUnavailable`, `OutOfMemory`.
         """
 
+    def vet(self, schema: dict[str, Any], control: Control) -> None:
+        """Refuses a JSON Schema that the engine could not be made to follow; loads nothing.
+
+        Of the control, it asks whether the call is cancelled and when its time is up.
+
+        Raises: `InvalidGeneration`, `GenerationFailed`, `GenerationCancelled`.
+        """
+
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations as one batch, in the order given; loads the model first where needed.
 

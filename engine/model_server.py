@@ -6,6 +6,7 @@ milliseconds; httpx comes with the first question.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from engine.key_filter import KeyFilter
 from engine.loop_thread import LoopThread
 from engine.openai_requests import Endpoint, OpenAIRequests, max_answer_bytes
 from engine.refused_fields import MOST_LESSONS, RefusedFields
-from engine.remote_failures import Declined, NoListing, NotFound, RemoteServer
+from engine.remote_failures import Broken, Declined, NoListing, NotFound, RemoteServer
 from engine.remote_generation import AT_ONCE, Asked, OnChunk
 from engine.streamed_answer import StreamedAnswer
 from http_client.outgoing import Outgoing
@@ -33,6 +34,8 @@ ASK_TIMEOUT_S = 10.0
 MOST_NAMES = 20
 """Of a server's models in an error: some have hundreds."""
 VLLM = "vllm"
+
+log = logging.getLogger("engine")
 
 Body = dict[str, Any]
 
@@ -137,31 +140,37 @@ class ModelServer:
         async def stream(on_chunk: OnChunk) -> None:
             try:
                 try:
-                    await self._chat(body, max_bytes, deadline_s, on_chunk)
+                    n_unreadable = await self._chat(body, max_bytes, deadline_s, on_chunk)
                 except PromptTooLong as error:
                     if error.prompt_tokens is None or error.prompt_tokens >= error.max_model_len:
                         raise
                     # Some servers refuse what vLLM shortens: an answer that could be longer than the room left.
                     room = error.max_model_len - error.prompt_tokens
-                    await self._chat(requests.most_tokens(body, room), max_bytes, deadline_s, on_chunk)
+                    n_unreadable = await self._chat(requests.most_tokens(body, room), max_bytes, deadline_s, on_chunk)
             except NotFound as refusal:
                 raise await not_found(refusal) from None
+            if n_unreadable:
+                answer.remarks.append(
+                    f"Some of the answer's events could not be read ({n_unreadable}): it may have gaps."
+                )
             if left_out := self._refused.left_out(body):
                 answer.remarks.append(f"The server does not take {', '.join(left_out)}: left out of the request.")
 
         return Asked(stream, answer)
 
-    async def _chat(self, body: Body, max_bytes: int, deadline_s: float | None, on_chunk: OnChunk) -> None:
-        """Streams one answer, without what the server does not take; that is learned from its refusals."""
+    async def _chat(self, body: Body, max_bytes: int, deadline_s: float | None, on_chunk: OnChunk) -> int:
+        """Streams one answer, without what the server does not take; that is learned from its refusals. Returns how
+        many events could not be read."""
         client = self._client()
         for lesson in range(MOST_LESSONS + 1):
             sent = self._refused.without(body)
             try:
                 return await client.chat(sent, max_bytes, deadline_s, on_chunk)
-            except (Declined, NotFound) as error:
+            except (Broken, Declined, NotFound) as error:
                 refusal = error.refusal
                 if refusal is None or lesson == MOST_LESSONS or not self._refused.learn(body, sent, refusal):
                     raise
+                log.info("learned from %s: %s", self.server.url, error)
         raise AssertionError("the last lesson returns or raises")
 
     async def gone(self, name: str, refusal: EngineError, hint: str) -> EngineError:

@@ -17,11 +17,11 @@ from typing import Any
 import httpx
 import msgspec
 
-from engine.errors import EngineError, EngineUnavailable, InvalidGeneration, ServerBusy
+from engine.errors import EngineError, EngineUnavailable, ServerBusy
 from engine.event_stream import Chunk, EventStream, has_word
 from engine.model_list import ServedModel, served_models
 from engine.odd_events import decoded
-from engine.remote_failures import Declined, NoListing, RemoteServer
+from engine.remote_failures import Broken, Declined, NoListing, NotFound, RemoteServer
 from http_client.bodies import BodyTooLong, UnreadableBody, body_of, pieces
 from http_client.errors import read_error
 from http_client.failures import Trouble, TrustProblem, failure_of
@@ -41,8 +41,6 @@ TRIES = 3
 FIRST_WAIT_S = 1.0
 """Before the second try where the server does not say how long to wait; twice as much before the third."""
 MOST_WAIT_S = 60.0
-
-log = logging.getLogger("engine")
 
 for _name in ("httpx", "httpcore"):  # they tell of every request, and of the headers that come back
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -145,27 +143,28 @@ class OpenAIClient:
         max_bytes: int,
         deadline_s: float | None,
         on_chunk: Callable[[Chunk], None],
-    ) -> None:
-        """Streams one answer; returns when it is complete. A server that is busy is asked again, `TRIES` times in all,
-        unless something of an answer has come.
+    ) -> int:
+        """Streams one answer; returns when it is complete, with the number of events that could not be read. A server
+        that is busy is asked again, `TRIES` times in all, unless something of an answer has come.
 
         Arguments: the request; how long the stream may be; `time.monotonic()` beyond which nothing is tried again; who
         takes the events.
-        Raises: `Declined` for a request that the server does not take as it is, before anything of an answer has come.
+        Raises: `Declined`, `NotFound` and `Broken` with the refusal, where it came before anything of an answer.
         """
         encoded = msgspec.json.encode(body)
         for attempt in range(1, TRIES + 1):
             reading = _Reading(on_chunk, EventStream(max_bytes))
             try:
-                return await self._chat_once(encoded, reading)
+                await self._chat_once(encoded, reading)
+                return reading.events.n_unreadable
             except ServerBusy as busy:
                 wait_s = busy.retry_after_s if busy.retry_after_s is not None else FIRST_WAIT_S * 2 ** (attempt - 1)
                 too_late = deadline_s is not None and time.monotonic() + wait_s >= deadline_s
                 if reading.has_begun or attempt == TRIES or wait_s > MOST_WAIT_S or too_late:
                     raise
-            except Declined as declined:
+            except (Broken, Declined, NotFound) as refused:
                 if reading.has_begun:
-                    raise InvalidGeneration(str(declined)) from None
+                    refused.refusal = None  # nothing is tried again then
                 raise
             await asyncio.sleep(wait_s)
         raise AssertionError("the last try returns or raises")
@@ -199,8 +198,6 @@ class OpenAIClient:
                             pass
         if not reading.is_finished:
             self._check_end(reading, response)
-        elif reading.events.n_unreadable:
-            log.warning("%d events of %s could not be read", reading.events.n_unreadable, self._server.url)
 
     def _take_rest(self, reading: _Reading) -> None:
         for chunk in reading.events.end():
@@ -238,7 +235,7 @@ class OpenAIClient:
             said_so = f"{self._server.plain(kind) or 'something'} in place of a stream of events"
             return self._server.unusable(f"{said_so} (“{told[:100]}”)" if told else said_so)
         if junk or events.n_unreadable:
-            return self._server.unreadable()
+            return self._server.unreadable("" if is_json else _text(junk))
         return self._server.empty() if _is_framed(response) and not events.is_done else self._server.lost()
 
     async def _ask(self, url: str) -> Any:

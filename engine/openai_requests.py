@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from engine import forced_calls, structured
+from engine import forced_calls
 from engine.choice import MOST_ALTERNATIVES, spellings
 from engine.errors import InvalidGeneration
 from engine.interface import Conversation, Sampling
 from engine.openai_messages import OpenAIMessages, break_special_tokens, unchanged
 from engine.parsers import AUTO, NONE, thinking_kwargs
 from engine.rendering import check_messages
+from engine.schemas import closed
 from http_client.addresses import host_of
 
 OPENAI_HOST = "api.openai.com"
@@ -136,7 +137,7 @@ _DEFAULTS = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequen
 
 def forced_schema(conversation: Conversation) -> dict[str, Any]:
     """The form of the calls that a conversation must be answered with."""
-    return structured.closed(forced_calls.schema_of(conversation.tools, conversation.tool_choice))
+    return closed(forced_calls.schema_of(conversation.tools, conversation.tool_choice))
 
 
 def max_answer_bytes(conversation: Conversation) -> int:

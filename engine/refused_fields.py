@@ -68,7 +68,7 @@ class RefusedFields:
             model = str(body.get("model"))
             refused = self._known.get(model, frozenset())
             usable = {name for name in named if name in _OPTIONAL or _RENAMED.get(name, name) not in {name, *refused}}
-            if not usable - refused:
+            if not usable:
                 return False
             for name in tuple(usable):
                 usable.update(_TOGETHER.get(name, ()))

@@ -90,6 +90,9 @@ class RemoteEngine:
         """Finds out which models the server has; see `Engine.load`."""
         return 0.0 if self._requests is not None else self._shared_load.run(self._ask_for_models, on_phase)
 
+    def vet(self, schema: dict[str, Any], control: Control) -> None:
+        """Takes every schema: the server that has to follow it refuses what it cannot."""
+
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations side by side; see `Engine.generate`."""
         conversations = iter(conversations)

@@ -55,6 +55,17 @@ class Declined(InvalidGeneration):
         self.refusal: Refusal | None = refusal
 
 
+class Broken(GenerationFailed):
+    """The server failed at the request, some of them at a field that they do not know.
+
+    Attributes: `refusal`, what it said.
+    """
+
+    def __init__(self, message: str, refusal: Refusal) -> None:
+        super().__init__(message)
+        self.refusal: Refusal | None = refusal
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteServer:
     """The server as errors speak of it: its address, the key that nobody may see, and the settings of both.
@@ -107,11 +118,12 @@ class RemoteServer:
             f"model. Check {self.address_setting} if it stays so."
         )
 
-    def unreadable(self) -> GenerationFailed:
-        """What came is no answer in any form that is known."""
+    def unreadable(self, said: str = "") -> GenerationFailed:
+        """What came is no answer in any form that is known; `said` is how it begins, where nothing else came."""
+        words = f" It begins: “{self.plain(said)[:200]}”." if said.strip() else ""
         return GenerationFailed(
             f"The server at {self.url} sent a piece of an answer that is not what an OpenAI-compatible server sends. "
-            f"Check {self.address_setting}, and whether something between here and the server changes answers."
+            f"Check {self.address_setting}, and whether something between here and the server changes answers.{words}"
         )
 
     def unsendable_key(self) -> EngineUnavailable:
@@ -141,7 +153,7 @@ class RemoteServer:
         status, words, blame = said.status, said.words, said.blame
         if blame is Blame.KEY:
             return self._key_refused(said)
-        if blame is Blame.FUNDS and said.retry_after_s is None:
+        if blame is Blame.FUNDS and (status != 429 or said.retry_after_s is None):
             return GenerationFailed(
                 f"The model server at {self.url} wants to be paid first (HTTP {status}){words} Look after the account "
                 f"of the key in {self.key_setting}."
@@ -167,7 +179,7 @@ class RemoteServer:
         if status == 404 or blame in (Blame.MODEL, Blame.ADDRESS):
             return NotFound(f"The model server refuses this request (HTTP {status}){words}", said)
         if blame in (Blame.SERVER, Blame.MEMORY):
-            return GenerationFailed(f"The model server failed (HTTP {status}){words} Try again.")
+            return Broken(f"The model server failed (HTTP {status}){words} Try again.", said)
         return Declined(f"The model server refuses this request (HTTP {status}){words}", said)
 
     def _key_refused(self, said: Refusal) -> EngineUnavailable:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from engine import forced_calls
 from engine.choice import probabilities_of_texts
 from engine.errors import EngineError, GenerationFailed
-from engine.event_stream import CallPiece, Choice, Chunk, Delta, TokenEntry, TokenUsage, has_word
+from engine.event_stream import CallPiece, Choice, Chunk, Delta, FunctionPiece, TokenEntry, TokenUsage, has_word
 from engine.interface import Completion, Conversation, FinishReason, TokenLogprob, ToolCall
 from engine.key_filter import KeyFilter
 
@@ -30,6 +30,7 @@ _FAILED = {
     "internal_error", "insufficient_system_resource",
 }  # fmt: skip
 """What servers call an end that is none. Every other word is one of their own for an answer that is complete."""
+_NOTHING = FunctionPiece()
 MOST_KEPT_CHARACTERS = 20_000
 
 
@@ -159,6 +160,8 @@ class StreamedAnswer:
     def _take_piece(self, piece: CallPiece) -> None:
         """Adds to the call that the piece is of, or begins one."""
         call = self._call_of(piece)
+        if call is None and not piece.id and (piece.function is None or piece.function == _NOTHING):
+            return
         if call is None:
             if len(self.calls) == MOST_CALLS:
                 raise GenerationFailed(f"The server sent more than {MOST_CALLS} tool calls. Try again.")

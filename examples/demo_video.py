@@ -25,7 +25,7 @@ from typing import Any
 from omni_process import OmniFailed, omni_url
 from PIL import Image, ImageDraw
 from stdio_client import StdioClient, ToolFailed
-from terminal import ms_since, preview
+from terminal import ms_since, preview, why_no_picture
 
 SERVER = Path(__file__).resolve().parent.parent / "vllm_server.py"
 RATE = 16_000
@@ -40,6 +40,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("picture", nargs="?", type=Path, help="who talks (default: a drawn face)")
     parser.add_argument("audio", nargs="?", type=Path, help="the voice (default: four vowels)")
     given = parser.parse_args(arguments)
+    if given.picture and (problem := why_no_picture(given.picture.expanduser())):
+        parser.error(problem)
+    if given.audio and not given.audio.expanduser().is_file():
+        parser.error(f"there is no file {given.audio}")
     try:
         with (
             tempfile.TemporaryDirectory() as folder,

@@ -15,6 +15,7 @@ from engine.interface import Completion, Control, Conversation, Message, TextPar
 from handlers.answers import AnswerArguments, request_of
 from handlers.costs import Stopwatch, Timings, Usage, usage_of
 from handlers.functions import check_tool_messages, shown_calls
+from handlers.held_images import images_of
 from handlers.logprobs import Logprobs, logprobs_of
 from handlers.messages import ChatMessage, ImageUrlContent, TextContent, engine_messages, parts_of
 from handlers.model import control_of, load
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from engine.sessions import Plan
     from handlers.services import Services
     from mcp_protocol.call import Call
+    from media.image import ImageReader
 
 SessionId = Annotated[str, Meta(min_length=1, max_length=256, description="Any name; the same name continues.")]
 ForkId = Annotated[
@@ -96,9 +98,9 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
     """Answers one conversation; with a session, continues it and remembers the turn when it succeeded."""
     _check_fork(arguments)
     watch = Stopwatch(call)
-    request = request_of(arguments, services.settings)
+    request = request_of(arguments, call, services)
     max_images = services.settings.engine.max_images_per_prompt
-    new_messages = engine_messages(arguments.messages, services.images, max_images)
+    new_messages = engine_messages(arguments.messages, images_of(call, services), max_images)
     plan = _plan(arguments, new_messages, services)
     check_tool_messages(new_messages if plan is None else plan.new, "arguments.messages")
     watch.load_s = load(call, services)
@@ -145,7 +147,7 @@ def text_of(result: ChatResult) -> str:
 def chat_completion_batch(arguments: BatchArguments, call: Call, services: Services) -> BatchResult:
     """Answers many conversations in one engine batch; one that is refused does not fail the others."""
     watch = Stopwatch(call)
-    request = request_of(arguments, services.settings)
+    request = request_of(arguments, call, services)
     read: list[Conversation | str] = []
     runnable: list[Conversation] = []
     completions: list[Completion] = []
@@ -217,10 +219,11 @@ def _conversations(
     """The conversations of a batch, each as it is or why it cannot be read; those with pictures are read side by
     side, while the first are already being prepared by the engine."""
     max_images = services.settings.engine.max_images_per_prompt
+    images = images_of(call, services)
 
     def read(index: int) -> Conversation | str:
         where = f"arguments.conversations[{index}]"
-        return _conversation(conversations[index], request, services, max_images, where)
+        return _conversation(conversations[index], request, images, max_images, where)
 
     parts = [part for messages in conversations for message in messages for part in parts_of(message)]
     if all(isinstance(part, TextContent) for part in parts):
@@ -230,11 +233,11 @@ def _conversations(
 
 
 def _conversation(
-    messages: list[ChatMessage], request: Conversation, services: Services, max_images: int, where: str
+    messages: list[ChatMessage], request: Conversation, images: ImageReader, max_images: int, where: str
 ) -> Conversation | str:
     """One conversation of a batch, or why it cannot be read."""
     try:
-        read = engine_messages(messages, services.images, max_images, where)
+        read = engine_messages(messages, images, max_images, where)
         check_tool_messages(read, where)
     except (ArgumentError, InvalidGeneration) as error:
         return str(error)

@@ -174,8 +174,7 @@ def _with_pictures(
 ) -> list[Json]:
     """The facts with what else is to be said, a picture of the pictures with their numbers, and a link to each file."""
     more = list(notes)
-    paths = [image.file_path for image in made]
-    shown = _preview(paths, numbers, preview, services.settings.server.max_result_bytes, more)
+    shown = _preview([image.file_path for image in made], numbers, preview, services, more)
     blocks = [_json_block({**facts, "notes": more} if more else facts)]
     if shown is not None:
         blocks.append(image_block(shown.data, shown.mime_type))
@@ -185,25 +184,27 @@ def _with_pictures(
 
 
 def _preview(
-    paths: Sequence[str], numbers: Sequence[int], kind: str, max_result_bytes: int, notes: list[str]
+    paths: Sequence[str], numbers: Sequence[int], kind: str, services: Services, notes: list[str]
 ) -> Preview | None:
     """What to show of some files within a result; a note is added where it is not what was asked for."""
     from omni import pictures
 
     if kind == "none" or not paths:
         return None
+    decoder = services.decoder
     try:
         files = [_read(path) for path in paths]
         if paths[0].endswith(".mp4"):
-            return pictures.video_preview(files[0])
+            return pictures.video_preview(files[0], decoder)
         if len(files) > 1:
-            return pictures.contact_sheet(files, numbers)
+            return pictures.contact_sheet(files, numbers, decoder)
         if kind == "full":
-            shown = pictures.full_preview(files[0], int((max_result_bytes - BESIDE_PREVIEW_BYTES) / BASE64_GROWTH))
+            max_bytes = int((services.settings.server.max_result_bytes - BESIDE_PREVIEW_BYTES) / BASE64_GROWTH)
+            shown = pictures.full_preview(files[0], max_bytes, decoder)
             if shown is not None:
                 return shown
             notes.append("The picture is too large for a result at its own size; the preview is reduced.")
-        return pictures.small_preview(files[0])
+        return pictures.small_preview(files[0], decoder)
     except (OSError, MediaError):
         notes.append("There is no preview: the file was moved or changed since it was made.")
         return None

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from engine.errors import GenerationCancelled
 from engine.interface import ImagePart
 from engine.memory import free_memory_bytes
+from media.call_limits import CallLimits
 from media.errors import MediaError, MediaTooLarge
 from media.image import decoders
 
 if TYPE_CHECKING:
     from mcp_protocol.call import Call
-    from media.image import DecodedImage, ImageReader
+    from media.image import ImageReader
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ def pictures_of(references: Sequence[str], images: ImageReader, call: Call) -> S
     budget = _Budget()
 
     def read(number: int) -> ImagePart | str:
-        return _read(references[number], images.read, budget)
+        return _read(references[number], images, budget, call)
 
     return SideBySide(read, len(references), call, NOT_IN_TIME, fetches=any(map(is_fetched, references)))
 
@@ -95,7 +96,7 @@ def read_picture(reference: str, images: ImageReader, call: Call) -> ImagePart |
     if is_fetched(reference):  # it may take long, and the call may be cancelled meanwhile
         with pictures_of([reference], images, call) as pictures:
             return next(iter(pictures))
-    return _read(reference, images.read, _Budget())
+    return _read(reference, images, _Budget(), call)
 
 
 class _Budget:
@@ -115,9 +116,14 @@ class _Budget:
             self._left -= n_bytes
 
 
-def _read(reference: str, read: Callable[[str], DecodedImage], budget: _Budget) -> ImagePart | str:
+def limits_of(call: Call) -> CallLimits:
+    """What ends reading for a call."""
+    return CallLimits(call.cancelled, call.deadline_s)
+
+
+def _read(reference: str, images: ImageReader, budget: _Budget, call: Call) -> ImagePart | str:
     try:
-        decoded = read(reference)
+        decoded = images.read(reference, limits=limits_of(call))
         budget.take(decoded.n_bytes)
     except MediaError as error:
         return str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import threading
@@ -85,10 +86,8 @@ class Outgoing:
         folders = (settings.ssl_cert_dir or "").split(os.pathsep)
         for path in (settings.ssl_cert_file, *folders):
             if path:
-                try:
-                    _load(context, path)
-                except (OSError, ValueError):
-                    continue
+                with contextlib.suppress(OSError, ValueError):
+                    _load(context, os.path.expanduser(path))
         if settings.ca_file or settings.ssl_cert_file or settings.ssl_cert_dir:
             # Python 3.13 asks more of certificates than OpenSSL does, and than those of many companies have.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT

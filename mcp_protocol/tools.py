@@ -8,11 +8,14 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from mcp_protocol import schema
 from mcp_protocol.call import Call
 from mcp_protocol.jsonrpc import Json, ProtocolError, encode
+from mcp_protocol.raw_json import members
 from mcp_protocol.turn import Turn
+from sandbox.budget import OverBudget
 
 IGNORED_ARGUMENT = "headers"
 """FluidMCP puts its caller's HTTP headers, bearer tokens included, among the arguments; they are dropped unread."""
@@ -72,15 +75,19 @@ class Tool(msgspec.Struct, frozen=True):
         }
         return shown
 
-    def turn(self, arguments: Json) -> Turn:
+    def turn(self, arguments: Json | Raw) -> Turn:
         """The place of a call with these arguments, which are not validated yet, among others."""
-        keys = frozenset(value for name in self.serial_by if isinstance(value := arguments.get(name), str))
+        known = members(arguments, self.serial_by) if isinstance(arguments, Raw) else arguments
+        keys = frozenset(value for name in self.serial_by if isinstance(value := known.get(name), str))
         return Turn(keys, self.at_once, self.exclusive, self.about_jobs)
 
-    def timeout_s(self, arguments: Json) -> float | None:
+    def timeout_s(self, arguments: Json | Raw) -> float | None:
         """The limit that a call with these arguments, which are not validated yet, brings along; it counts from the
         call's arrival, so it holds while the call waits."""
-        limit_s: Any = arguments.get("timeout_s") if "timeout_s" in self.arguments.__struct_fields__ else None
+        if "timeout_s" not in self.arguments.__struct_fields__:
+            return None
+        known = members(arguments, ("timeout_s",)) if isinstance(arguments, Raw) else arguments
+        limit_s: Any = known.get("timeout_s")
         return limit_s if type(limit_s) in (int, float) and 0 < limit_s <= MAX_TIMEOUT_S else None
 
     def is_in(self, families: Collection[str]) -> bool:
@@ -117,11 +124,11 @@ class Toolbox:
     def __contains__(self, name: str) -> bool:
         return name in self._tools
 
-    def turn(self, name: str, arguments: Json) -> Turn:
+    def turn(self, name: str, arguments: Json | Raw) -> Turn:
         """The place of a call of this tool, which must be on offer, among others."""
         return self._tools[name].turn(arguments)
 
-    def timeout_s(self, name: str, arguments: Json) -> float | None:
+    def timeout_s(self, name: str, arguments: Json | Raw) -> float | None:
         """The limit that a call of this tool, which must be on offer, brings along."""
         return self._tools[name].timeout_s(arguments)
 
@@ -132,12 +139,12 @@ class Toolbox:
         """
         tool = self._tools[call.tool]
         try:
-            return tool.content(tool.handler(validated(call.arguments, tool.arguments), call, self._services))
+            return tool.content(tool.handler(validated(call.open(), tool.arguments), call, self._services))
         except ProtocolError:
             raise
-        except ArgumentError as error:
+        except (ArgumentError, OverBudget) as error:
             return error_result(str(error))
-        except Exception as error:
+        except BaseException as error:  # also what a library throws that wants to end the process, or the thread
             return error_result(self._explain(error))
 
 

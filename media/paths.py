@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable, megabytes, shown
 from media.kinds import PICTURE, MediaKind
+from settings import working_folder
 
 # O_NONBLOCK: opening a FIFO without a writer would hang. O_NOCTTY: opening a terminal must not make it ours.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -47,8 +48,9 @@ def read_file(path: str, allowed_dirs: Sequence[str] | None, max_bytes: int, kin
 def open_regular_file(path: str, allowed_dirs: Sequence[str] | None) -> BinaryIO:
     """Opens a regular file for reading.
 
-    `path` may begin with "~"; a relative path counts from the server's working folder. `allowed_dirs` are absolute
-    folders, compared by real path; None allows every folder except /proc, /sys and /dev, and no folder allows none.
+    `path` may begin with "~"; a relative path counts from the folder that the server was started in. `allowed_dirs` are
+    absolute folders, compared by real path; None allows every folder except /proc, /sys and /dev, and no folder allows
+    none.
 
     Raises `MediaNotFound`, `MediaForbidden` or `MediaUnreadable`. For a path outside of the allowed folders the
     error is the same whether or not something is there.
@@ -94,11 +96,9 @@ def path_of_file_url(url: str) -> str:
 
 def _full_path(path: str) -> str:
     expanded = os.path.expanduser(path)
-    if os.path.isabs(expanded):
-        return expanded
     try:
-        return os.path.join(os.getcwd(), expanded)
-    except OSError:
+        return working_folder.absolute(expanded)
+    except FileNotFoundError:
         raise MediaNotFound(f"The path {shown(path)} is relative, and the server has no working folder.") from None
 
 

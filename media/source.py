@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from media.call_limits import NO_LIMITS, CallLimits
 from media.errors import MediaForbidden, shown
 from media.inline import decode_base64, decode_data_url, refuse_other_media
 from media.network import fetch
@@ -43,15 +44,15 @@ class MediaSource:
         self._settings = settings
         self._tls_context = tls_context
 
-    def read(self, reference: str) -> bytes:
+    def read(self, reference: str, limits: CallLimits = NO_LIMITS) -> bytes:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
-        return self.read_url(reference) if _SCHEME.match(reference) else self.read_path(reference)
+        return self.read_url(reference, limits) if _SCHEME.match(reference) else self.read_path(reference)
 
     def read_path(self, path: str) -> bytes:
         """Reads a file; `path` is absolute, begins with "~", or counts from the server's working folder."""
         return read_file(path, self._settings.allowed_dirs, self._max_bytes, self._kind)
 
-    def read_url(self, url: str) -> bytes:
+    def read_url(self, url: str, limits: CallLimits = NO_LIMITS) -> bytes:
         """Reads an http, https, `data:` or `file:` URL."""
         scheme = url[:8].partition(":")[0].casefold()
         if scheme == "data":
@@ -60,10 +61,11 @@ class MediaSource:
             return self.read_path(path_of_file_url(url))
         if scheme not in ("http", "https"):
             raise MediaForbidden(f"The URL {shown(url)} is not read: only http, https, data and file URLs are.")
+        limits.check()
         return fetch(
             url,
             max_bytes=self._max_bytes,
-            timeout_s=self._timeout_s,
+            timeout_s=limits.left_s(self._timeout_s),
             allowed_hosts=self._settings.allowed_hosts,
             kind=self._kind,
             tls_context=self._tls_context,

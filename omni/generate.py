@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,6 +27,9 @@ from omni.parameters import ImageParameters, Wishes, resolve
 from omni.pictures import checked
 from omni.profiles import FALLBACK, Profile, ProfileBook
 from omni.speed import SpeedBook
+
+if TYPE_CHECKING:
+    from media.decoder import Decoder
 
 MODEL_KNOWN_S = 30.0
 """For how long the server is not asked again which model it serves; a wrong guess is refused by it and mended."""
@@ -88,8 +91,11 @@ class ImageMaker:
     """The pictures of one vLLM-Omni server. Its coroutines run on the loop of `jobs`; the rest may be called from any
     thread."""
 
-    def __init__(self, client: OmniClient, profiles: ProfileBook, folder: OutputFolder, jobs: Jobs) -> None:
+    def __init__(
+        self, client: OmniClient, profiles: ProfileBook, folder: OutputFolder, jobs: Jobs, decoder: Decoder
+    ) -> None:
         self.client = client
+        self.decoder = decoder
         self.folder = folder
         self.jobs = jobs
         self.speeds = SpeedBook()
@@ -180,7 +186,7 @@ class ImageMaker:
         return await self.client.generate(fields, n_pixels)
 
     def _save(self, data: bytes, parameters: ImageParameters, name: str | None, seconds: float) -> MadeImage:
-        image = checked(data)
+        image = checked(data, self.decoder)
         notes = []
         if (image.width, image.height) != (parameters.width, parameters.height):
             notes.append(

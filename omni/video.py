@@ -11,8 +11,7 @@ import msgspec
 
 from media.audio import DecodedAudio
 from media.errors import MediaError
-from media.muxing import with_sound
-from media.video import VideoFacts, check_video
+from media.video import VideoFacts
 from omni import mp4
 from omni.aside import aside, kept
 from omni.errors import (
@@ -36,6 +35,8 @@ from omni.video_servers import VideoModel, VideoServers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from media.decoder import Decoder
 
 POLL_S = 0.25
 MAX_POLL_S = 2.0
@@ -83,8 +84,11 @@ class VideoMaker:
     """Talking videos of some vLLM-Omni servers. Its coroutines run on the loop of `jobs`; the rest may be called from
     any thread."""
 
-    def __init__(self, servers: VideoServers, folder: OutputFolder, jobs: Jobs, timeout_s: float) -> None:
+    def __init__(
+        self, servers: VideoServers, folder: OutputFolder, jobs: Jobs, timeout_s: float, decoder: Decoder
+    ) -> None:
         self.servers = servers
+        self.decoder = decoder
         self.folder = folder
         self.speeds = SpeedBook()
         self._jobs = jobs
@@ -196,10 +200,10 @@ class VideoMaker:
         self, data: bytes, parameters: VideoParameters, audio: DecodedAudio, name: str | None, seconds: float
     ) -> MadeVideo:
         notes = []
-        facts = _checked(data)
+        facts = _checked(data, self.decoder)
         if not facts.has_audio:
-            data = _with_sound(data, audio)
-            facts = _checked(data)
+            data = _with_sound(data, audio, self.decoder)
+            facts = _checked(data, self.decoder)
             notes.append("The server's video had no sound; the given audio was put to it.")
         _check_duration(facts, parameters)
         if (facts.width, facts.height) != (parameters.width, parameters.height):
@@ -219,16 +223,16 @@ async def _deleted(client: VideoClient, video_id: str) -> None:
         await asyncio.wait_for(asyncio.shield(deleting), DELETE_S)
 
 
-def _checked(data: bytes) -> VideoFacts:
+def _checked(data: bytes, decoder: Decoder) -> VideoFacts:
     try:
-        return check_video(data)
+        return decoder.check_video(data)
     except MediaError as error:
         raise UnusableAnswer(f"What the vLLM server made is no whole video, and was not kept. {error}") from None
 
 
-def _with_sound(data: bytes, audio: DecodedAudio) -> bytes:
+def _with_sound(data: bytes, audio: DecodedAudio, decoder: Decoder) -> bytes:
     try:
-        return with_sound(data, audio.wav)
+        return decoder.with_sound(data, audio.wav)
     except MediaError as error:
         raise UnusableAnswer(f"The vLLM server's video has no sound, and takes none: {error}") from None
 

@@ -6,14 +6,16 @@ setting is mended. Empty values count as not set, since some hosts pass them for
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from settings import placeholders, working_folder
 from settings.engine import DEMO_MODEL, MAX_IDLE_TIMEOUT_S, ROOT, EngineSettings, SamplingSettings, SessionSettings
-from settings.kinds import Setting
+from settings.kinds import FILE, FOLDER, NAMED_FOLDERS, Kind, Setting
 from settings.media import MediaSettings
+from settings.misspelt import slips
 from settings.network import NetworkSettings
 from settings.omni import OmniSettings
 from settings.server import LOG_LEVELS, TOOL_FAMILIES, TRANSPORTS, HttpSettings, ServerSettings
@@ -73,11 +75,16 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
+PATHS: tuple[Kind, ...] = (FILE, FOLDER)
+"""Kinds whose values are paths."""
+
+
 class Settings(msgspec.Struct, frozen=True):
-    """All sections, and a sentence for each value that could not be used.
+    """All sections, a sentence for each value that could not be used, and one for each that may not be what was meant.
 
     `more_providers` are those of `VLLM_CONFIG_FILE`; `from_env_file` has the variables that `VLLM_ENV_FILE` adds, for
-    the libraries that read the environment themselves.
+    the libraries that read the environment themselves, and `library_paths` their variables with relative paths, made
+    absolute.
     """
 
     server: ServerSettings
@@ -91,7 +98,9 @@ class Settings(msgspec.Struct, frozen=True):
     network: NetworkSettings
     more_providers: "tuple[RemoteProvider, ...]" = ()
     from_env_file: dict[str, str] = {}
+    library_paths: dict[str, str] = {}
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Nothing of them: some are keys."""
@@ -131,16 +140,15 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
     problems: list[str] = []
     values = {**environment, **(overrides or {})}
     added: dict[str, str] = {}
-    if values.get("VLLM_ENV_FILE", "").strip():
+    if path := _path_of_env_file(values):
         from settings.env_file import added_variables  # only where there is such a file
 
-        added = added_variables(values, problems)
+        added = added_variables(path, values, problems)
         values |= added
-    if not values.get("HUGGING_FACE_HUB_TOKEN") and values.get("HF_TOKEN"):
-        values["HUGGING_FACE_HUB_TOKEN"] = values["HF_TOKEN"]
-    if not values.get("HF_HUB_CACHE", "").strip():
-        values["HF_HUB_CACHE"] = _hf_hub_cache(values)
-    sections = {name: cls(**_section_values(cls, values, problems)) for name, cls in SECTIONS.items()}
+    library_paths = working_folder.library_paths(values)
+    values |= library_paths
+    aliases = _aliases(values)
+    sections = {name: cls(**_section_values(cls, values, aliases, problems)) for name, cls in SECTIONS.items()}
     more_providers: tuple[RemoteProvider, ...] = ()
     if (path := sections["providers"].config_file) is not None:
         from settings.providers import read_config_file  # only where there is such a file
@@ -148,30 +156,116 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
         more_providers = read_config_file(path, values, problems)
     if sections["http"].transport != "stdio" and sections["media"].allowed_dirs is None:
         sections["media"] = msgspec.structs.replace(sections["media"], allowed_dirs=())
-    return Settings(**sections, more_providers=more_providers, from_env_file=added, problems=tuple(problems))
+    if not sections["http"].tokens and placeholders.cleaned(values.get("VLLM_HTTP_TOKENS", "")):
+        import secrets
+
+        # Tokens that cannot be used were to keep others out: until they are mended, nobody has the right one.
+        sections["http"] = msgspec.structs.replace(sections["http"], tokens=(secrets.token_hex(32),))
+    surely, maybe = slips(values, [entry.variable for cls in SECTIONS.values() for _, entry in _entries(cls)])
+    return Settings(
+        **sections,
+        more_providers=more_providers,
+        from_env_file=added,
+        library_paths=library_paths,
+        problems=(*problems, *surely),
+        warnings=(*maybe, *_missing_folders(sections["media"])),
+    )
 
 
-def _hf_hub_cache(values: Mapping[str, str]) -> str:
-    """Where huggingface_hub keeps its downloads, by its own rules; "" for the default."""
-    if home := values.get("HF_HOME", "").strip():
-        return os.path.join(home, "hub")
-    if caches := values.get("XDG_CACHE_HOME", "").strip():
-        return os.path.join(caches, "huggingface", "hub")
-    return ""
+def settle(environment: MutableMapping[str, str], overrides: Mapping[str, str]) -> Settings:
+    """Reads the settings of this process, lets libraries find theirs, and leaves the working folder.
+
+    From then on relative paths count from where the process was by `working_folder.absolute` alone.
+    """
+    settings = read(environment, overrides)
+    environment.update(settings.from_env_file | settings.library_paths)
+    working_folder.leave()
+    return settings
 
 
-def _section_values(cls: type[Any], values: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+def _missing_folders(media: MediaSettings) -> Iterator[str]:
+    """A sentence for each allowed folder that is not there: whatever a call names is outside of it."""
+    for folder in media.allowed_dirs or ():
+        if not os.path.isdir(folder):
+            yield f"VLLM_ALLOWED_MEDIA_DIRS names {folder}, and there is no such folder."
+
+
+def _path_of_env_file(values: Mapping[str, str]) -> str:
+    """The file with more settings; "" where none is named, or in a way that is a problem, told with all others."""
+    path = placeholders.with_variables(placeholders.cleaned(values.get("VLLM_ENV_FILE", "")), values)
+    return "" if placeholders.unfilled_in_path(path) else os.path.expanduser(path)
+
+
+def _aliases(values: dict[str, str]) -> dict[str, str]:
+    """Takes two settings from Hugging Face's other variables for them, where they are not set themselves.
+
+    Returns the variable that stands for each, for messages about it.
+    """
+    aliases: dict[str, str] = {}
+
+    def value(name: str) -> str:
+        return placeholders.cleaned(values.get(name, ""))
+
+    if not value("HUGGING_FACE_HUB_TOKEN") and value("HF_TOKEN"):
+        values["HUGGING_FACE_HUB_TOKEN"] = values["HF_TOKEN"]
+        aliases["HUGGING_FACE_HUB_TOKEN"] = "HF_TOKEN"
+    for name, below in (("HF_HOME", ("hub",)), ("XDG_CACHE_HOME", ("huggingface", "hub"))):
+        if not value("HF_HUB_CACHE") and value(name):
+            values["HF_HUB_CACHE"] = os.path.join(value(name), *below)
+            aliases["HF_HUB_CACHE"] = name
+    return aliases
+
+
+def _section_values(
+    cls: type[Any], values: Mapping[str, str], aliases: Mapping[str, str], problems: list[str]
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, entry in _entries(cls):
-        text = values.get(entry.variable, "").strip()
+        text = placeholders.cleaned(values.get(entry.variable, ""))
         if not text:
             continue
+        variable = aliases.get(entry.variable, entry.variable)
+        if entry.kind.is_path:
+            text = placeholders.with_variables(text, values)
+        placeholder = placeholders.unfilled_in_path(text) if entry.kind.is_path else placeholders.unfilled(text)
+        if placeholder is not None:
+            problems.append(f"The setting {variable} holds {_quoted(placeholder)}. {placeholders.ADVICE}")
+            continue
         try:
-            found[name] = entry.kind.parse(text)
+            found[name] = _with_absolute_paths(entry, entry.kind.parse(text))
+        except FileNotFoundError as error:
+            problems.append(f"The setting {variable} is a relative path, and {error}; give an absolute path.")
         except (ValueError, OverflowError):
             shown = "not shown" if entry.kind.secret else _quoted(text)
-            problems.append(f"The setting {entry.variable} is {shown}; allowed: {entry.kind.allowed}.")
+            problems.append(f"The setting {variable} is {shown}; allowed: {entry.kind.allowed}.")
     return found
+
+
+def _with_absolute_paths(entry: Setting, value: Any) -> Any:
+    """The value with paths that count from the working folder; one that is not sure to be a path, such as a model's
+    name, counts from there if something is there.
+
+    Raises: `FileNotFoundError` where that folder is gone.
+    """
+    if entry.kind in PATHS:
+        return working_folder.absolute(value)
+    if entry.kind == NAMED_FOLDERS:
+        return {name: working_folder.absolute(folder) for name, folder in value.items()}
+    if entry.variable == "VLLM_MODEL_NAME":
+        path = working_folder.absolute_or_none(value)
+        return path if path is not None and os.path.isdir(path) else value
+    if entry.variable == "VLLM_EXTRA_ENGINE_ARGS":
+        return {name: _path_or(item) if isinstance(item, str) else item for name, item in value.items()}
+    return value
+
+
+def _path_or(word: str) -> str:
+    """The absolute path of what is there under a relative one: a file, or below a folder anything. A bare word that
+    is a folder's name too is rather a word."""
+    path = working_folder.absolute_or_none(word)
+    if path is not None and (os.path.isfile(path) or (os.sep in word and os.path.exists(path))):
+        return path
+    return word
 
 
 def _quoted(text: str) -> str:

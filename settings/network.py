@@ -21,7 +21,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     ] = None
     ssl_cert_file: Annotated[
         str | None,
-        Setting("SSL_CERT_FILE", FILE, "The same, by the name that OpenSSL's programs know.", "none"),
+        Setting("SSL_CERT_FILE", TEXT, "The same, by the name that OpenSSL's programs know.", "none"),
     ] = None
     ssl_cert_dir: Annotated[
         str | None,

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from settings.kinds import WEB_SERVER
+from settings import placeholders
+from settings.kinds import TEXT, WEB_SERVER, Kind
 from settings.text_file import SettingFileError, text_of
 
 if TYPE_CHECKING:
@@ -161,10 +162,7 @@ def read_config_file(path: str, values: Mapping[str, str], problems: list[str]) 
 
 
 def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemoteProvider:
-    try:
-        base_url = WEB_SERVER.parse(entry.base_url)
-    except ValueError:
-        raise SettingFileError(f"is not as it must be: {where}.base_url must be {WEB_SERVER.allowed}") from None
+    base_url = _value(entry.base_url, WEB_SERVER, f"{where}.base_url")
     if entry.api_key is not None and entry.api_key_env is not None:
         raise SettingFileError(f"is not as it must be: {where} has both api_key and api_key_env; one is enough")
     models = tuple(ModelEntry(model) if isinstance(model, str) else model for model in entry.models)
@@ -173,13 +171,15 @@ def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemotePro
         raise SettingFileError(f"is not as it must be: {where}.models has a model twice")
     if models and entry.default_model not in (None, *ids):
         raise SettingFileError(f"is not as it must be: {where}.default_model is none of its models")
-    key, key_setting, missing = entry.api_key, f"api_key of {entry.name} in the file of {CONFIG_VARIABLE}", None
+    key = None if entry.api_key is None else _value(entry.api_key, TEXT, f"{where}.api_key")
+    key_setting, missing = f"api_key of {entry.name} in the file of {CONFIG_VARIABLE}", None
     if entry.api_key_env is not None:
         if not _VARIABLE.fullmatch(entry.api_key_env):
             # Whoever puts the key itself there must not see it again in a message.
             raise SettingFileError(f"is not as it must be: {where}.api_key_env must be the name of a variable")
         key_setting = entry.api_key_env
-        key = values.get(key_setting, "").strip() or None
+        given = placeholders.cleaned(values.get(key_setting, ""))
+        key = _value(given, TEXT, f"the variable {key_setting}, which {where} names,") if given else None
         missing = key_setting if key is None else None
     return RemoteProvider(
         name=entry.name,
@@ -194,6 +194,17 @@ def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemotePro
         key_setting=key_setting,
         missing=missing,
     )
+
+
+def _value(text: str, kind: Kind, what: str) -> Any:
+    """The value of an entry of the file, or of a variable that it names."""
+    placeholder = placeholders.unfilled(text)
+    if placeholder is not None:
+        raise SettingFileError(f"is not as it must be: {what} holds {placeholder!r}, which nobody has filled in")
+    try:
+        return kind.parse(text)
+    except ValueError:
+        raise SettingFileError(f"is not as it must be: {what} must be {kind.allowed}") from None
 
 
 def _check_names(names: list[str]) -> None:

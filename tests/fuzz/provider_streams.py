@@ -31,7 +31,9 @@ from engine.remote_generation import RemoteGeneration
 from http_client.outgoing import Outgoing
 
 KEY = "sk-very-secret-0123456789"
-CONVERSATION = Conversation((Message("user", (TextPart("hello"),)),), Sampling(0.0, 64))
+NAMES = ("weather", "clock")
+TOOLS = tuple({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in NAMES)
+CONVERSATION = Conversation((Message("user", (TextPart("hello"),)),), Sampling(0.0, 64), tools=TOOLS)
 WORDS = (
     "one", " two", "\n", " ", "", "Grüße", "你好", "👋🏽", '"quoted"', "{", "}", "data: x", "[DONE]", "\\", "<b>",
     "\u2028", " error", "null", "a" * 500,
@@ -53,14 +55,15 @@ LINE_ENDS = (b"\n", b"\r\n", b"\r")
 
 
 class Case(NamedTuple):
-    """A stream: the pieces of its body, its headers, the text that is in it, whether that must come out, and whether
-    the connection breaks at its end."""
+    """A stream: the pieces of its body, its headers, the text that is in it, whether that must come out, whether the
+    connection breaks at its end, and the calls that are in it as their names and arguments."""
 
     pieces: list[bytes]
     headers: dict[str, str]
     text: str
     must_come: bool
     breaks: bool
+    calls: tuple[tuple[str, Any], ...] = ()
 
 
 class Tally(NamedTuple):
@@ -106,6 +109,9 @@ def wrong(case: Case, outcome: Completion | BaseException) -> str | None:
     if not case.must_come:
         return None
     if isinstance(outcome, Completion):
+        calls = tuple((call.name, json.loads(call.arguments)) for call in outcome.tool_calls)
+        if calls != case.calls:
+            return f"{calls} in place of {case.calls}"
         return None if outcome.text == case.text else f"{outcome.text!r} in place of {case.text!r}"
     return None if not case.text.strip() and "empty" in said else f"an error in place of {case.text!r}: {said[:300]}"
 
@@ -123,6 +129,8 @@ def made(chance: random.Random) -> Case:
         events.insert(0, _event(chance, None, {"role": "assistant", "content": chance.choice(("", None))}))
     if chance.random() < 0.3:
         events.insert(chance.randint(0, len(events)), _event(chance, None, _thought(chance)))
+    calls = _calls(chance) if chance.random() < 0.2 else ()
+    events += [_event(chance, None, {"tool_calls": [piece]}) for piece in _pieces(chance, calls)]
     has_done, has_end = chance.choice(((True, True), (True, True), (False, True), (True, False)))
     if has_end:
         events.append(_event(chance, None, chance.choice(({}, {"content": ""}, None)), chance.choice(ENDS)))
@@ -142,7 +150,36 @@ def made(chance: random.Random) -> Case:
     if chance.random() < 0.35:
         return Case(_cut(chance, _damaged(chance, body)), headers, text, False, chance.random() < 0.3)
     breaks = has_end and chance.random() < 0.1  # behind the end of an answer nothing can take it away
-    return _packed(chance, body, headers, text, breaks)
+    return _packed(chance, body, headers, text, breaks)._replace(calls=calls)
+
+
+def _calls(chance: random.Random) -> tuple[tuple[str, Any], ...]:
+    values: list[Any] = ["x", 'a"b', {"c": []}, 5, None, "}{", "[DONE]"]
+    return tuple(
+        (chance.choice(NAMES), {"n": number, "v": chance.choice(values)}) for number in range(chance.randint(1, 3))
+    )
+
+
+def _pieces(chance: random.Random, calls: tuple[tuple[str, Any], ...]) -> list[dict[str, Any]]:
+    """The calls in pieces, told apart as some server does: by numbers, ids, or their names alone."""
+    how = chance.choice(("number", "id", "every id", "same number", "text", "names"))
+    found = []
+    for number, (name, arguments) in enumerate(calls):
+        text = json.dumps(arguments)
+        cuts = sorted(chance.randint(0, len(text)) for _ in range(chance.choice((0, 1, 3))))
+        parts = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        for at, part in enumerate(parts):
+            piece: dict[str, Any] = {"function": {"arguments": part}, "type": "function"}
+            if at == 0:
+                piece["function"]["name"] = name
+            if how != "names" and (at == 0 or how == "every id"):
+                piece["id"] = f"call_{number}"
+            if how in ("number", "same number", "text"):
+                piece["index"] = {"number": number, "same number": 0, "text": str(number)}[how]
+            if len(parts) == 1 and chance.random() < 0.3:
+                piece["function"]["arguments"] = arguments
+            found.append(piece)
+    return found
 
 
 def _whole_answer(chance: random.Random, text: str) -> Case:
@@ -209,8 +246,12 @@ def _thought(chance: random.Random) -> dict[str, Any]:
 
 
 def _usage(chance: random.Random) -> dict[str, Any]:
-    count = lambda: chance.choice((3, "3", 3.0, None, 0, -1, [], "many"))  # noqa: E731
-    return {"prompt_tokens": count(), "completion_tokens": count(), "prompt_tokens_details": chance.choice(ODD)}
+    counts: list[Any] = [3, "3", 3.0, None, 0, -1, [], "many"]
+    return {
+        "prompt_tokens": chance.choice(counts),
+        "completion_tokens": chance.choice(counts),
+        "prompt_tokens_details": chance.choice(ODD),
+    }
 
 
 def _line(chance: random.Random, event: dict[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from engine import sleep
 from engine.errors import EngineDied, EngineUnavailable, OffloadUnsupported, OutOfMemory
 from engine.interface import Completion, Control, Conversation, EngineState, Sampling
 from engine.local import LocalEngine
@@ -27,7 +28,7 @@ class SleepyLLM:
 
     def __init__(self) -> None:
         self.done: list[str] = []
-        self.raises: Exception | None = None
+        self.raises: BaseException | None = None
         self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=lambda timeout: self._do("shutdown")))
 
     def sleep(self, level: int) -> None:
@@ -155,10 +156,14 @@ def test_backend_without_sleep_refuses_and_stays_ready(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("raised", "told"),
-    [(RuntimeError("CUDA out of memory"), OutOfMemory), (RuntimeError("at 0x7f00aabbccdd"), EngineDied)],
+    [
+        (RuntimeError("CUDA out of memory"), OutOfMemory),
+        (RuntimeError("at 0x7f00aabbccdd"), EngineDied),
+        (SystemExit(2), EngineDied),
+    ],
 )
 def test_failed_wake_up_drops_the_engine_and_the_next_call_loads_it(
-    monkeypatch: pytest.MonkeyPatch, raised: Exception, told: type[Exception]
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException, told: type[Exception]
 ) -> None:
     engine, llm = loaded(monkeypatch)
     engine.offload()
@@ -178,6 +183,25 @@ def test_failed_offload_drops_the_engine(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(EngineDied):
         engine.offload()
     assert engine.status().state is EngineState.FAILED
+
+
+def test_a_library_that_exits_during_a_load_is_told_and_the_next_call_loads_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, _ = loaded(monkeypatch)
+    engine.release()
+    load, exits = LocalEngine._load, [SystemExit(2)]
+
+    def exits_once(engine: LocalEngine, on_phase: Any, started: float) -> None:
+        if exits:
+            raise exits.pop()
+        load(engine, on_phase, started)
+
+    monkeypatch.setattr(LocalEngine, "_load", exits_once)
+    with pytest.raises(EngineUnavailable, match=r"^Failed to initialize vLLM: "):
+        ask(engine)
+    assert engine.status().state is EngineState.FAILED
+    assert ask(engine) == "reply"
 
 
 def test_answering_counts_as_use_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,3 +312,36 @@ def test_those_who_need_the_model_at_the_same_time_load_it_once(monkeypatch: pyt
         gate.set()
         assert [future.result(WAIT_S)[0].text for future in asked] == ["reply"] * 4
     assert (len(n_loads), told) == (1, ["loading weights"] * 4 + ["over"] * 4)
+
+
+@pytest.mark.parametrize("n_callers", [1, 2])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_whatever_a_library_throws_in_a_load_the_load_has_failed_and_may_be_tried_again(
+    kind: type[BaseException], n_callers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(engine: LocalEngine, on_phase: Any, started: float) -> None:
+        raise kind("/a/path")
+
+    monkeypatch.setattr(LocalEngine, "_load", load)
+    engine = LocalEngine(EngineSettings(), n_callers=n_callers)
+    for _ in range(2):
+        with pytest.raises(
+            EngineUnavailable, match=rf"^Failed to initialize vLLM: a library gave up \({kind.__name__}"
+        ):
+            engine.load()
+        assert engine.status().state is EngineState.FAILED
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_whatever_a_library_throws_when_the_model_is_moved_the_engine_is_dropped(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, _ = loaded(monkeypatch)
+
+    def throw(llm: Any) -> None:
+        raise kind
+
+    monkeypatch.setattr(sleep, "fall_asleep", throw)
+    with pytest.raises(EngineDied):
+        engine.offload()
+    assert engine.status().state is EngineState.FAILED

@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from media.audio import MIN_AUDIO_S, AudioReader, decode_audio
+from media.audio import MIN_AUDIO_S, decode_audio
 from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable
+from media.recordings import AudioReader
 from settings import MediaSettings
+from tests.decoder import DECODER
 from tests.unit.media.recordings import film, pcm, raw_wav, recording, samples_of, tone
 
 
 @pytest.fixture
 def reader() -> AudioReader:
-    return AudioReader(MediaSettings(allowed_hosts=("127.0.0.1",)))
+    return AudioReader(MediaSettings(allowed_hosts=("127.0.0.1",)), DECODER)
 
 
 def pitch_hz(wav: bytes, rate: int = 16_000) -> float:
@@ -368,7 +370,7 @@ def test_rules_of_paths_hold(tmp_path: Path) -> None:
     outside.mkdir()
     (outside / "a.wav").write_bytes(recording())
     (inside / "link.wav").symlink_to(outside / "a.wav")
-    confined = AudioReader(MediaSettings(allowed_dirs=(str(inside),)))
+    confined = AudioReader(MediaSettings(allowed_dirs=(str(inside),)), DECODER)
     for reference in (str(outside / "a.wav"), str(inside / ".." / "out" / "a.wav"), str(inside / "link.wav")):
         with pytest.raises(MediaForbidden, match="VLLM_ALLOWED_MEDIA_DIRS"):
             confined.read(reference)
@@ -387,12 +389,12 @@ def test_what_is_no_file_is_refused_at_once(reader: AudioReader, tmp_path: Path)
 def test_private_addresses_are_refused(server: Any) -> None:
     server.answer("/a.wav", recording())
     with pytest.raises(MediaForbidden, match="VLLM_ALLOWED_MEDIA_HOSTS"):
-        AudioReader(MediaSettings()).read(server.url("/a.wav"))
+        AudioReader(MediaSettings(), DECODER).read(server.url("/a.wav"))
     assert server.seen == []
 
 
 def test_limit_of_bytes_holds_for_every_source(server: Any, tmp_path: Path) -> None:
-    reader = AudioReader(MediaSettings(max_audio_bytes=1_000, allowed_hosts=("127.0.0.1",)))
+    reader = AudioReader(MediaSettings(max_audio_bytes=1_000, allowed_hosts=("127.0.0.1",)), DECODER)
     data = recording()
     (tmp_path / "a.wav").write_bytes(data)
     server.answer("/a.wav", data)
@@ -409,7 +411,7 @@ def test_limit_of_bytes_holds_for_every_source(server: Any, tmp_path: Path) -> N
 def test_length_limit_is_that_of_the_settings(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(recording(seconds=2))
     with pytest.raises(MediaTooLarge, match="the 1 s that OMNI_MAX_AUDIO_S"):
-        AudioReader(MediaSettings(max_audio_s=1)).read(str(tmp_path / "a.wav"))
+        AudioReader(MediaSettings(max_audio_s=1), DECODER).read(str(tmp_path / "a.wav"))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from omni.jobs import Jobs
 from omni.profiles import ProfileBook
 from omni.video import VideoMaker
 from omni.video_servers import VideoServers
+from tests.decoder import DECODER
 from tests.scripted_omni import ScriptedOmni
 from tests.scripted_video import ScriptedVideoServer
 
@@ -43,7 +44,7 @@ def jobs() -> Iterator[Jobs]:
 @pytest.fixture
 def maker(omni: ScriptedOmni, jobs: Jobs, tmp_path: Path) -> ImageMaker:
     """Makes pictures with the scripted server, within 5 seconds each."""
-    return ImageMaker(OmniClient(omni.url, 5.0), ProfileBook(), OutputFolder(str(tmp_path / "out")), jobs)
+    return ImageMaker(OmniClient(omni.url, 5.0), ProfileBook(), OutputFolder(str(tmp_path / "out")), jobs, DECODER)
 
 
 @pytest.fixture
@@ -57,4 +58,4 @@ def video_server() -> Iterator[ScriptedVideoServer]:
 def video_maker(video_server: ScriptedVideoServer, jobs: Jobs, tmp_path: Path) -> VideoMaker:
     """Makes videos with the scripted server, within 5 seconds each."""
     servers = VideoServers(video_server.url, {}, 5.0, None)
-    return VideoMaker(servers, OutputFolder(str(tmp_path / "out")), jobs, 5.0)
+    return VideoMaker(servers, OutputFolder(str(tmp_path / "out")), jobs, 5.0, DECODER)

@@ -23,6 +23,7 @@ from omni.jobs import Jobs
 from omni.video import VideoMaker
 from omni.video_parameters import VideoWishes
 from omni.video_servers import VideoServers
+from tests.decoder import DECODER
 from tests.scripted_omni import Route, answers, hangs_up, refuses
 from tests.scripted_video import NOT_FOUND, ScriptedVideoServer, failed, job_json
 from tests.unit.media.recordings import film, recording
@@ -291,7 +292,7 @@ def test_server_that_dies_in_the_middle_is_given_up_soon(
 def test_time_is_bounded(video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio, tmp_path: Path) -> None:
     video_server.n_polls = 10_000
     servers = VideoServers(video_server.url, {}, 0.3, None)
-    job = made(VideoMaker(servers, OutputFolder(str(tmp_path / "out")), jobs, 0.3), jobs, voice)
+    job = made(VideoMaker(servers, OutputFolder(str(tmp_path / "out")), jobs, 0.3, DECODER), jobs, voice)
     assert "did not make the video within 0.3 s" in str(job.items[0].error)
     assert video_server.deleted == ["video_gen_1"]
 
@@ -372,7 +373,9 @@ def test_folder_that_cannot_be_written_is_found_before_anything_is_made(
     video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio, tmp_path: Path
 ) -> None:
     (tmp_path / "out").touch()
-    maker = VideoMaker(VideoServers(video_server.url, {}, 5.0, None), OutputFolder(str(tmp_path / "out")), jobs, 5.0)
+    maker = VideoMaker(
+        VideoServers(video_server.url, {}, 5.0, None), OutputFolder(str(tmp_path / "out")), jobs, 5.0, DECODER
+    )
     with pytest.raises(OutputFailed):
         begun(maker, jobs, voice)
 
@@ -397,6 +400,8 @@ def test_model_that_nobody_knows_is_tried_with_a_warning(
 
 
 def test_server_that_is_down(jobs: Jobs, voice: DecodedAudio, tmp_path: Path) -> None:
-    maker = VideoMaker(VideoServers("http://127.0.0.1:9", {}, 5.0, None), OutputFolder(str(tmp_path)), jobs, 5.0)
+    maker = VideoMaker(
+        VideoServers("http://127.0.0.1:9", {}, 5.0, None), OutputFolder(str(tmp_path)), jobs, 5.0, DECODER
+    )
     with pytest.raises(ServerUnreachable, match="list_available_models"):
         begun(maker, jobs, voice)
