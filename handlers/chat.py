@@ -16,9 +16,9 @@ from handlers.answers import AnswerArguments, request_of
 from handlers.costs import Stopwatch, Timings, Usage, usage_of
 from handlers.functions import check_tool_messages, shown_calls
 from handlers.logprobs import Logprobs, logprobs_of
-from handlers.messages import ChatMessage, ImageUrlContent, TextContent, engine_messages, parts_of
+from handlers.messages import ChatMessage, TextContent, engine_messages, parts_of, reference_of
 from handlers.model import control_of, load
-from handlers.pictures import NOT_IN_TIME, SideBySide, is_fetched
+from handlers.pictures import NOT_IN_TIME, SideBySide, is_fetched, pictures_here, pictures_in_order
 from handlers.progress import TextProgress, TokenProgress
 from mcp_protocol.tools import ArgumentError
 
@@ -98,7 +98,9 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
     watch = Stopwatch(call)
     request = request_of(arguments, services.settings)
     max_images = services.settings.engine.max_images_per_prompt
-    new_messages = engine_messages(arguments.messages, services.images, max_images)
+    new_messages = engine_messages(
+        arguments.messages, lambda sources: pictures_in_order(sources, services.images, call), max_images
+    )
     plan = _plan(arguments, new_messages, services)
     check_tool_messages(new_messages if plan is None else plan.new, "arguments.messages")
     watch.load_s = load(call, services)
@@ -225,7 +227,7 @@ def _conversations(
     parts = [part for messages in conversations for message in messages for part in parts_of(message)]
     if all(isinstance(part, TextContent) for part in parts):
         return nullcontext([read(index) for index in range(len(conversations))])
-    fetches = any(isinstance(part, ImageUrlContent) and is_fetched(part.image_url.url) for part in parts)
+    fetches = any(not isinstance(part, TextContent) and is_fetched(reference_of(part)) for part in parts)
     return SideBySide(read, len(conversations), call, NOT_IN_TIME, fetches=fetches)
 
 
@@ -234,7 +236,9 @@ def _conversation(
 ) -> Conversation | str:
     """One conversation of a batch, or why it cannot be read."""
     try:
-        read = engine_messages(messages, services.images, max_images, where)
+        read = engine_messages(
+            messages, lambda sources: nullcontext(pictures_here(sources, services.images)), max_images, where
+        )
         check_tool_messages(read, where)
     except (ArgumentError, InvalidGeneration) as error:
         return str(error)

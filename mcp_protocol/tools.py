@@ -11,11 +11,11 @@ import msgspec
 
 from mcp_protocol import schema
 from mcp_protocol.call import Call
+from mcp_protocol.coercion import HOST_ARGUMENTS, coerced, number_of
 from mcp_protocol.jsonrpc import Json, ProtocolError, encode
 from mcp_protocol.turn import Turn
 
-IGNORED_ARGUMENT = "headers"
-"""FluidMCP puts its caller's HTTP headers, bearer tokens included, among the arguments; they are dropped unread."""
+TOO_DEEP = "arguments: nested too deeply"
 MAX_TIMEOUT_S = 86_400
 """The longest limit that a call may bring along: a day."""
 
@@ -80,8 +80,9 @@ class Tool(msgspec.Struct, frozen=True):
     def timeout_s(self, arguments: Json) -> float | None:
         """The limit that a call with these arguments, which are not validated yet, brings along; it counts from the
         call's arrival, so it holds while the call waits."""
-        limit_s: Any = arguments.get("timeout_s") if "timeout_s" in self.arguments.__struct_fields__ else None
-        return limit_s if type(limit_s) in (int, float) and 0 < limit_s <= MAX_TIMEOUT_S else None
+        given = arguments.get("timeout_s") if "timeout_s" in self.arguments.__struct_fields__ else None
+        limit_s = None if given is None else number_of(given)
+        return limit_s if limit_s is not None and 0 < limit_s <= MAX_TIMEOUT_S else None
 
     def is_in(self, families: Collection[str]) -> bool:
         """Whether the tool belongs to one of these families."""
@@ -177,22 +178,35 @@ def error_result(text: str) -> Json:
 
 
 def validated(arguments: Json, cls: type[msgspec.Struct]) -> Any:
-    """The arguments as the tool's Struct.
+    """The arguments as the tool's Struct. What hosts add by themselves is dropped, and what they write in another type
+    than the schema's is taken where it can mean one thing only; see `coercion`.
 
     Raises: `ArgumentError`, with the argument's path and what was expected.
     """
     known = cls.__struct_encode_fields__
-    if IGNORED_ARGUMENT in arguments and IGNORED_ARGUMENT not in known:
-        arguments = {name: value for name, value in arguments.items() if name != IGNORED_ARGUMENT}
-    for name in arguments:
-        if name not in known:
+    unknown = [name for name in arguments if name not in known]
+    for name in unknown:
+        if name not in HOST_ARGUMENTS:
             raise ArgumentError(_unknown_argument(name, known))
+    if unknown:
+        arguments = {name: value for name, value in arguments.items() if name in known}
     try:
         return msgspec.convert(arguments, cls)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return _validated_once_coerced(arguments, cls)
+    except RecursionError:
+        raise ArgumentError(TOO_DEEP) from None
+
+
+def _validated_once_coerced(arguments: Json, cls: type[msgspec.Struct]) -> Any:
+    try:
+        return msgspec.convert(coerced(arguments, cls), cls)
     except msgspec.ValidationError as error:
         raise ArgumentError(_readable(str(error))) from None
+    except UnicodeEncodeError:
+        raise ArgumentError("arguments: half a surrogate pair is no text, and stands where none is expected") from None
     except RecursionError:
-        raise ArgumentError("arguments: nested too deeply") from None
+        raise ArgumentError(TOO_DEEP) from None
 
 
 def _unknown_argument(name: str, known: tuple[str, ...]) -> str:
