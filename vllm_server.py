@@ -33,8 +33,7 @@ def main() -> None:
     import settings
     from mcp_protocol import stdio
 
-    wire, configured = stdio.guard(), settings.read(os.environ, options.overrides)
-    os.environ.update(configured.from_env_file)
+    wire, configured = stdio.guard(), settings.settle(os.environ, options.overrides)
     if options.check is not None:
         from checkup.report import report
 
@@ -77,6 +76,7 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
         on_idle=loop.work_done,
         idle_task=IdleTask(Task("idle timeout", services.give_back_memory), services.idle_due_s),
         observe=None if front is None else front.observe,
+        budget=services.message_budget,
     )
     loop.run(server, services.close if front is None else front.start(server, services, loop.wake))
 

@@ -70,6 +70,9 @@ def load_failure(error: BaseException, settings: EngineSettings) -> EngineUnavai
     if isinstance(error, EngineUnavailable):
         return error
     log.error("The model could not be loaded.", exc_info=error)
+    if not isinstance(error, Exception):
+        name = type(error).__name__
+        return EngineUnavailable(f"{FAILED}: a library gave up ({name}). The log (stderr) has the details. Try again.")
     chain = _whole_chain(error)
     if _is_out_of_memory(error):
         return out_of_memory(settings)

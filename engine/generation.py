@@ -144,7 +144,7 @@ class Generation:
             answer.logprobs += new.logprobs or ()
         if self._output_kind.name == "DELTA":
             self._tell(answer, new.text, new.token_ids)
-            text = "".join(answer.pieces)
+            text = "".join(answer.pieces) if output.finished else ""
         else:
             text = new.text
             answer.token_ids.extend(new.token_ids)

@@ -171,8 +171,6 @@ class LocalEngine:
                 memory.give_back_memory()
                 self._has_failed = True
                 self._lifecycle.move(EngineState.FAILED, error=str(failure))
-                if not isinstance(error, Exception):
-                    raise
                 raise failure from None
             self._n_loads += 1
 
@@ -202,7 +200,7 @@ class LocalEngine:
         """Does something with the whole engine; when it fails, drops the engine and tells why."""
         try:
             act(self._llm)
-        except Exception as error:
+        except BaseException as error:
             failure = failures.step_failure(error, self._settings)
             failures.forget_frames(error)
         else:
@@ -302,7 +300,7 @@ class LocalEngine:
                 core.shutdown(timeout=SHUTDOWN_WAIT_S)
             except TypeError:  # before vLLM had that argument
                 core.shutdown()
-        except Exception:
+        except BaseException:
             log.warning("The engine did not shut down in order.", exc_info=True)
 
     def _forget(self) -> Any:
@@ -328,7 +326,7 @@ def _clean_up_distributed() -> None:
     """Undoes what a load that failed half-way has set up and would stand in the way of the next one."""
     if "vllm" not in sys.modules:
         return
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(BaseException):
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
         cleanup_dist_env_and_memory()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -11,6 +13,8 @@ from typing import Any, TypeVar
 from engine.errors import EngineUnavailable
 
 CLOSE_WAIT_S = 0.5
+
+log = logging.getLogger("engine")
 
 T = TypeVar("T")
 
@@ -64,6 +68,18 @@ async def _end(loop: asyncio.AbstractEventLoop, last: Callable[[], Coroutine[Any
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
-    loop.run_forever()
+    while not _stopped(loop):
+        continue
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+def _stopped(loop: asyncio.AbstractEventLoop) -> bool:
+    """Runs the loop; False where something threw it out that wants to end the process, and others still need it."""
+    try:
+        loop.run_forever()
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            log.exception("Something broke off the loop, which goes on.")
+        return False
+    return True

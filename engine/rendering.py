@@ -173,14 +173,16 @@ def _broken(value: Any, break_tokens: Callable[[str], str]) -> Any:
 def merged(content: Iterable[TextPart | ImagePart]) -> list[str | ImagePart]:
     """Joins neighbouring texts: a template may put them together without a gap, and two halves make one token."""
     joined: list[str | ImagePart] = []
+    texts: list[str] = []
     for part in content:
-        if isinstance(part, ImagePart):
-            joined.append(part)
-        elif joined and isinstance(joined[-1], str):
-            joined[-1] += "\n" + part.text
-        else:
-            joined.append(part.text)
-    return joined
+        if isinstance(part, TextPart):
+            texts.append(part.text)
+            continue
+        if texts:
+            joined.append("\n".join(texts))
+            texts = []
+        joined.append(part)
+    return [*joined, "\n".join(texts)] if texts else joined
 
 
 def digestible(image: Image) -> Image:

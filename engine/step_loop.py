@@ -96,10 +96,14 @@ class StepLoop:
             try:
                 completions = generation.run(seat)
                 return structured.checked(generation.conversations, completions)
-            except BaseException:
+            except BaseException as error:
                 with self.steps.engine_lock:
                     self._abort(generation, seat)
-                raise
+                if isinstance(error, Exception):
+                    raise
+                # A panic of a native library, or one that wants to end the process: the engine may be half changed.
+                self.steps.fail(error)
+                raise EngineBroken from error
 
     def end(self, generation: Generation, seat: Seat) -> tuple[list[Any], list[tuple[Answer, Rest]]]:
         """Stops a generation's requests; returns the outputs that it has not taken yet, and what else there is of each
@@ -126,8 +130,10 @@ class StepLoop:
                 left = [internal_id for internal_id in left if internal_id in own]
             if left:
                 self._engine.abort_request(left, internal=True)
-        except Exception:
+        except BaseException as error:
             log.warning("The engine could not be told to stop.", exc_info=True)
+            if not isinstance(error, Exception):
+                self.steps.fail(error)
 
     def output_kind(self, control: Control) -> Any:
         """Whole answers where nobody listens (8 % faster), else new text at each step.

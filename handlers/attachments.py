@@ -13,6 +13,7 @@ import msgspec
 from engine.errors import GenerationCancelled
 from engine.interface import ImagePart
 from engine.offers import MediaPart
+from handlers.held_images import images_of
 from handlers.pictures import is_fetched, pictures_of
 from media.errors import MediaError
 from media.paths import path_of_file_url
@@ -121,7 +122,7 @@ def _read_pictures(
 ) -> None:
     if not sources:
         return
-    with pictures_of([reference for _, reference, _ in sources], services.images, call) as pictures:
+    with pictures_of([reference for _, reference, _ in sources], images_of(call, services), call) as pictures:
         for (source, _, n_bytes), picture in zip(sources, pictures, strict=True):
             if isinstance(picture, str):
                 found.problems.append(f"{source}: {picture}")

@@ -15,6 +15,7 @@ from engine.interface import Completion, Control, Conversation, Message, TextPar
 from handlers.answers import AnswerArguments, request_of
 from handlers.costs import Stopwatch, Timings, Usage, usage_of
 from handlers.functions import check_tool_messages, shown_calls
+from handlers.held_images import images_of
 from handlers.logprobs import Logprobs, logprobs_of
 from handlers.messages import ChatMessage, TextContent, engine_messages, parts_of, reference_of
 from handlers.model import control_of, load
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from engine.sessions import Plan
     from handlers.services import Services
     from mcp_protocol.call import Call
+    from media.image import ImageReader
 
 SessionId = Annotated[str, Meta(min_length=1, max_length=256, description="Any name; the same name continues.")]
 ForkId = Annotated[
@@ -98,8 +100,9 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
     watch = Stopwatch(call)
     request = request_of(arguments, services.settings)
     max_images = services.settings.engine.max_images_per_prompt
+    images = images_of(call, services)
     new_messages = engine_messages(
-        arguments.messages, lambda sources: pictures_in_order(sources, services.images, call), max_images
+        arguments.messages, lambda sources: pictures_in_order(sources, images, call), max_images
     )
     plan = _plan(arguments, new_messages, services)
     check_tool_messages(new_messages if plan is None else plan.new, "arguments.messages")
@@ -219,10 +222,11 @@ def _conversations(
     """The conversations of a batch, each as it is or why it cannot be read; those with pictures are read side by
     side, while the first are already being prepared by the engine."""
     max_images = services.settings.engine.max_images_per_prompt
+    images = images_of(call, services)
 
     def read(index: int) -> Conversation | str:
         where = f"arguments.conversations[{index}]"
-        return _conversation(conversations[index], request, services, max_images, where)
+        return _conversation(conversations[index], request, images, max_images, where)
 
     parts = [part for messages in conversations for message in messages for part in parts_of(message)]
     if all(isinstance(part, TextContent) for part in parts):
@@ -232,13 +236,11 @@ def _conversations(
 
 
 def _conversation(
-    messages: list[ChatMessage], request: Conversation, services: Services, max_images: int, where: str
+    messages: list[ChatMessage], request: Conversation, images: ImageReader, max_images: int, where: str
 ) -> Conversation | str:
     """One conversation of a batch, or why it cannot be read."""
     try:
-        read = engine_messages(
-            messages, lambda sources: nullcontext(pictures_here(sources, services.images)), max_images, where
-        )
+        read = engine_messages(messages, lambda sources: nullcontext(pictures_here(sources, images)), max_images, where)
         check_tool_messages(read, where)
     except (ArgumentError, InvalidGeneration) as error:
         return str(error)

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from handlers.capacity import capacity
+from handlers.held_images import images_of
 from handlers.jobs import PreviewKind, Wait, report, wait_for
 from handlers.pictures import pictures_of
 from mcp_protocol.tools import ArgumentError
@@ -141,7 +142,7 @@ def _references(references: list[str], call: Call, services: Services) -> list[b
     from omni.pictures import png_of
 
     encoded = []
-    with pictures_of(references, services.images, call) as found:
+    with pictures_of(references, images_of(call, services), call) as found:
         for number, picture in enumerate(found):
             if isinstance(picture, str):
                 raise ArgumentError(f"arguments.image_paths[{number}]: {picture}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
+from sandbox.budget import ByteBudget, default_bytes
+
 if TYPE_CHECKING:
     from engine.idle import IdleTimeout
     from engine.interface import Engine, EngineState
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from settings import Settings
 
 T = TypeVar("T")
+
+MESSAGE_SHARE = 4
+"""Waiting calls and unfinished bodies take at most this part of the budget, a quarter: the rest is left for what a call
+needs that runs."""
 
 
 class made_once(cached_property[T]):
@@ -65,11 +71,13 @@ class Services:
     """The engine, the sessions and the pictures behind the tools.
 
     Any worker thread may use them; the main thread may ask the engine for its status, and see of the sessions what was
-    published.
+    published. `budget` bounds the bytes that all of them hold for callers, `message_budget` those of messages.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.budget = ByteBudget(settings.server.max_held_bytes or default_bytes())
+        self.message_budget = self.budget.part(MESSAGE_SHARE)
         self.lock = threading.RLock()
         self._publishing = threading.Lock()
         self.published_sessions: tuple[PublishedSession, ...] = ()

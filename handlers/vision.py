@@ -12,6 +12,7 @@ from engine.interface import Conversation, EngineState, FinishReason, ImagePart,
 from handlers.analysis import NOT_CHECKED, UNDECIDED, Analysis, Item, Items, probability_of, relevance_check
 from handlers.chat import ChatResult
 from handlers.costs import Stopwatch, Timings, Usage, usage_of
+from handlers.held_images import images_of
 from handlers.model import NoArguments, control_of, load
 from handlers.pictures import pictures_of, read_picture
 from handlers.progress import TextProgress
@@ -174,7 +175,7 @@ def analyze_images_with_query(arguments: AnalyzeImagesArguments, call: Call, ser
             f"arguments.metadata: {len(metadata)} entries for {len(arguments.image_paths)} pictures; give one for each "
             "picture, null where nothing is known."
         )
-    with pictures_of(arguments.image_paths, services.images, call) as pictures:
+    with pictures_of(arguments.image_paths, images_of(call, services), call) as pictures:
         items = Items(pictures, metadata)
         analysis = Analysis(items, query, _sampling(arguments, services.settings.sampling), call, services)
         if items.any_readable():
@@ -280,7 +281,7 @@ def _query(query: str) -> str:
 
 
 def _picture(reference: str, call: Call, services: Services) -> ImagePart:
-    picture = read_picture(reference, services.images, call)
+    picture = read_picture(reference, images_of(call, services), call)
     if isinstance(picture, str):
         raise ArgumentError(f"arguments.image_path: {picture}")
     return picture

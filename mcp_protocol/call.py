@@ -8,12 +8,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Raw
 
 from mcp_protocol.connection import NOWHERE, Connection, Outlet
-from mcp_protocol.jsonrpc import Json, notification_message
+from mcp_protocol.jsonrpc import PARSE_ERROR, Json, ProtocolError, notification_message
+from mcp_protocol.raw_json import decoded, object_bytes
 from mcp_protocol.turn import ORDINARY, Turn
 from mcp_protocol.versions import LOG_LEVELS, Revision
+
+if TYPE_CHECKING:
+    from sandbox.budget import Holding
 
 Send = Callable[[Json], None]
 
@@ -37,13 +43,16 @@ class Call:
     Whoever `claim`s a call answers it: the worker when the handler is done, or the main thread when the deadline
     passed or the server ends. A cancelled call is claimed by the cancellation, so that nothing answers it. The answer
     goes to `outlet`, and so does what is sent before it unless `send` is given.
+
+    Arguments that came as `Raw` are objects only from `open` on. `holding` is what they take of the budget; it ends,
+    and they go, with the call, or earlier where the call will not be run.
     """
 
     def __init__(
         self,
         request_id: Any,
         tool: str,
-        arguments: Json,
+        arguments: Json | Raw,
         revision: Revision,
         *,
         progress_token: Any = None,
@@ -56,6 +65,7 @@ class Call:
         on_phase: Callable[[], None] = lambda: None,
         answerer: Answerer | None = None,
         turn: Turn = ORDINARY,
+        holding: Holding | None = None,
     ) -> None:
         self.answerer = answerer
         self.turn = turn
@@ -66,7 +76,10 @@ class Call:
         self.outlet = outlet
         self.request_id = request_id
         self.tool = tool
-        self.arguments = arguments
+        self.arguments: Json = {} if isinstance(arguments, Raw) else arguments
+        self._raw = arguments if isinstance(arguments, Raw) else None
+        self.begun = False
+        """Whether a worker has taken it; the queue sets it."""
         self.revision = revision
         self.arrived_s = time.monotonic()
         self.deadline_s = self.arrived_s + timeout_s if timeout_s > 0 else None
@@ -75,6 +88,8 @@ class Call:
         self._progress_token = progress_token
         self._progress = 0.0
         self._log_level = log_level
+        self._holding = holding
+        self._at_end: list[Callable[[], None]] = []
         self._send = outlet.send if send is None else send
         self._wake = wake
         self._on_phase = on_phase
@@ -94,6 +109,48 @@ class Call:
         with self._lock:
             first, self._claimed = not self._claimed, True
             return first
+
+    def open(self) -> Json:
+        """The arguments as objects, made of them at the call's turn.
+
+        Raises: `ProtocolError` for what is no JSON after all; `OverBudget`.
+        """
+        if self._raw is not None:
+            self.hold(object_bytes(self._raw))
+            try:
+                self.arguments, self._raw = decoded(self._raw), None
+            except (ValueError, RecursionError) as error:
+                text = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
+                raise ProtocolError(PARSE_ERROR, f"Parse error: {text}") from None
+        return self.arguments
+
+    def hold(self, n_bytes: int) -> None:
+        """Takes so many bytes of the budget until the call's end.
+
+        Raises: `OverBudget`.
+        """
+        if self._holding is not None:
+            self._holding.add(n_bytes)
+
+    def at_end(self, release: Callable[[], None]) -> None:
+        """Has something done when the call has ended, however it ends."""
+        self._at_end.append(release)
+
+    def settle(self) -> None:
+        """Notes that its answer has been written, or will never be; a call that does not run lets go of everything."""
+        self.settled = True
+        if not self.begun:
+            self.end()
+
+    def end(self) -> None:
+        """Lets go of everything that it holds: it does not run any more."""
+        self._raw = None
+        if self.answerer is None:
+            self.arguments = {}
+        if self._holding is not None:
+            self._holding.release()
+        while self._at_end:
+            self._at_end.pop()()
 
     def stop(self) -> None:
         """Asks the handler to end soon."""

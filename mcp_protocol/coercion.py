@@ -9,13 +9,17 @@ keep to the schema cost nothing. What cannot be understood is returned unchanged
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import msgspec
-from msgspec import inspect
+from msgspec import Raw, inspect
 
-from mcp_protocol.jsonrpc import Json
+from mcp_protocol.jsonrpc import SHORT_BYTES, Json
+from mcp_protocol.raw_json import object_bytes
+
+Hold = Callable[[int], None]
+"""Takes bytes of the budget before objects are made of a text; raises `OverBudget`."""
 
 HOST_ARGUMENTS = frozenset(
     {"headers", "_meta", "toolCallId", "sessionId", "chatInput", "action", "wait_for_previous", "random_string"}
@@ -33,13 +37,12 @@ MAX_SCALAR_CHARS = 64
 _ARRAYS = (inspect.ListType, inspect.VarTupleType)
 
 
-def coerced(arguments: Json, cls: type[msgspec.Struct]) -> Json:
+def coerced(arguments: Json, cls: type[msgspec.Struct], hold: Hold) -> Json:
     """The arguments with everything that has one reading only in the types of `cls`.
 
-    Raises: `RecursionError` for arguments that are nested too deeply.
+    Raises: `RecursionError` for arguments that are nested too deeply, and what `hold` raises.
     """
-    fitted: Json = _struct(arguments, _type_of(cls))
-    return fitted
+    return _struct(arguments, _type_of(cls), hold)
 
 
 def number_of(value: Any) -> float | None:
@@ -49,17 +52,19 @@ def number_of(value: Any) -> float | None:
     return value if type(value) in (int, float) else None
 
 
-def object_of(value: Any) -> Any:
-    """The object that a JSON text holds; everything else as it is."""
-    decoded = _decoded(value) if isinstance(value, str) else value
-    return decoded if isinstance(decoded, dict) else value
+def arguments_of(given: Any) -> Any:
+    """The arguments of a call, also where all of them came as one JSON text; a long one stays bytes until its turn."""
+    if not isinstance(given, str) or given.lstrip()[:1] != "{":
+        return given
+    if len(given) > SHORT_BYTES:
+        return Raw(given.strip().encode("utf-8", "replace"))
+    decoded = _decoded(given)
+    return decoded if isinstance(decoded, dict) else given
 
 
 @functools.cache
 def _type_of(cls: type[msgspec.Struct]) -> inspect.StructType:
-    described = inspect.type_info(cls)
-    assert isinstance(described, inspect.StructType)
-    return described
+    return cast(inspect.StructType, inspect.type_info(cls))
 
 
 def _choices(node: inspect.Type) -> list[inspect.Type]:
@@ -71,19 +76,19 @@ def _choices(node: inspect.Type) -> list[inspect.Type]:
     return [node]
 
 
-def _fitted(value: Any, node: inspect.Type) -> Any:
+def _fitted(value: Any, node: inspect.Type, hold: Hold) -> Any:
     choices = _choices(node)
     if isinstance(value, str):
         if any(_takes_text(choice, value) for choice in choices):
             return value
-        value = _read(value, choices)
+        value = _read(value, choices, hold)
     if isinstance(value, float):
         return _whole(value) if not _has(choices, inspect.FloatType) and _has(choices, inspect.IntType) else value
     if isinstance(value, list):
         array = next((choice for choice in choices if isinstance(choice, _ARRAYS)), None)
-        return value if array is None else [_fitted(item, array.item_type) for item in value]
+        return value if array is None else [_fitted(item, array.item_type, hold) for item in value]
     if isinstance(value, dict):
-        return _object(value, choices)
+        return _object(value, choices, hold)
     return value
 
 
@@ -103,7 +108,7 @@ def _takes_text(choice: inspect.Type, text: str) -> bool:
     return not isinstance(choice, nothing_but_json)
 
 
-def _read(text: str, choices: Sequence[inspect.Type]) -> Any:
+def _read(text: str, choices: Sequence[inspect.Type], hold: Hold) -> Any:
     """The value that a text stands for; the text itself where it stands for none that the types admit."""
     wanted = tuple(kind for kinds, kind in _KINDS if _has(choices, *kinds))
     scalars_only = not any(kind in (list, dict) for kind in wanted)
@@ -111,6 +116,8 @@ def _read(text: str, choices: Sequence[inspect.Type]) -> Any:
         return text
     if bool in wanted and text.strip().casefold() in ("true", "false"):  # Python's hosts write True
         return text.strip().casefold() == "true"
+    if not scalars_only and text.lstrip()[:1] in ("[", "{"):
+        hold(object_bytes(text.encode("utf-8", "replace")))
     value = _decoded(text)
     if isinstance(value, bool) and bool not in wanted:
         return text
@@ -146,19 +153,19 @@ def _whole(value: float) -> int | float:
     return int(value) if value.is_integer() and abs(value) <= MAX_EXACT else value
 
 
-def _object(value: Json, choices: Sequence[inspect.Type]) -> Json:
+def _object(value: Json, choices: Sequence[inspect.Type], hold: Hold) -> Json:
     structs = [choice for choice in choices if isinstance(choice, inspect.StructType)]
     if len(structs) > 1:
         structs = [choice for choice in structs if value.get(choice.tag_field or "") == choice.tag]
     if len(structs) == 1:
-        return _struct(value, structs[0])
+        return _struct(value, structs[0], hold)
     plain = next((choice for choice in choices if isinstance(choice, inspect.DictType)), None)
     if plain is None or isinstance(plain.value_type, inspect.AnyType):
         return value
-    return {name: _fitted(item, plain.value_type) for name, item in value.items()}
+    return {name: _fitted(item, plain.value_type, hold) for name, item in value.items()}
 
 
-def _struct(value: Json, node: inspect.StructType) -> Json:
+def _struct(value: Json, node: inspect.StructType, hold: Hold) -> Json:
     """An object's members as the Struct's fields want them. A Struct that knows other ways to write what it stands for
     has a function `canonical`, which brings them to its own."""
     canonical = getattr(node.cls, "canonical", None)
@@ -171,7 +178,7 @@ def _struct(value: Json, node: inspect.StructType) -> Json:
         if field is None:
             fitted[name] = item
             continue
-        member = _fitted(item, field.type)
+        member = _fitted(item, field.type, hold)
         if not field.required and _is_left_out(member, _choices(field.type)):
             continue
         fitted[name] = member

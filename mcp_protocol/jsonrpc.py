@@ -6,10 +6,12 @@ Errors of the protocol are one exception, `ProtocolError`; a tool that fails is 
 from __future__ import annotations
 
 import codecs
-import re
 from typing import Any
 
 import msgspec
+from msgspec import Raw
+
+from mcp_protocol.raw_json import decoded, object_bytes
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -34,7 +36,10 @@ class ProtocolError(Exception):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A message that gets exactly one answer; `id` is None where the caller sent none."""
+    """A message that gets exactly one answer; `id` is None where the caller sent none.
+
+    In the `params` of a long `tools/call`, `arguments` are `Raw`: bytes as they came.
+    """
 
     id: Any
     method: str
@@ -49,13 +54,19 @@ class Notification(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Several messages in one line, still to be read one by one with `message_of`."""
+    """Several messages in one line, still to be read one by one with `message_of`; those of a long line are `Raw`."""
 
     items: list[Any]
 
 
 Message = Request | Notification | Batch | None
 """What a line says; None for a client's answer, which this server never asked for."""
+
+SHORT_BYTES = 4_096
+"""A message of at most this length is decoded at once, and as a whole."""
+MOST_OBJECT_BYTES = 512 << 20
+"""What a long message may take as objects that is decoded at once: anything but the arguments of a tool."""
+TOOL_CALL = "tools/call"
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -65,8 +76,9 @@ def parse(line: bytes) -> Message:
 
     Raises: `ProtocolError` with the code and, where one could be read, the id to answer with.
     """
+    line = line.removeprefix(_BOM)
     try:
-        value = _decoded(line.removeprefix(_BOM))
+        value = decoded(line) if len(line) <= SHORT_BYTES else _long_value(line)
     except RecursionError:
         raise ProtocolError(PARSE_ERROR, "Parse error: the JSON is nested too deeply") from None
     except ValueError as error:
@@ -76,25 +88,73 @@ def parse(line: bytes) -> Message:
     return Batch(value) if isinstance(value, list) else message_of(value)
 
 
-_ESCAPED = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)")
-"""One escape of a JSON string, or two that make one character; the group is half of such a pair, alone."""
+class _Envelope(msgspec.Struct):
+    jsonrpc: Raw = Raw(b'"2.0"')
+    id: Raw = Raw(b"null")
+    method: Raw = Raw(b"null")
+    params: Raw = Raw(b"null")
+    result: Raw | None = None
+    error: Raw | None = None
 
 
-def _decoded(line: bytes) -> Any:
-    """The line's value. Half a surrogate pair, which JavaScript's `slice` makes of an emoji, becomes U+FFFD."""
+class _CallParams(msgspec.Struct):
+    name: Raw = Raw(b"null")
+    arguments: Raw = Raw(b"null")
+    meta: Raw = msgspec.field(default=Raw(b"null"), name="_meta")
+
+
+def _long_value(line: bytes) -> Any:
+    """The value of a long line, in which a tool's arguments, or the messages of a batch, are left as they came."""
     try:
-        return msgspec.json.decode(line)
-    except ValueError:
-        if b"\\ud" not in line and b"\\uD" not in line:
-            raise
-        mended = _ESCAPED.sub(lambda match: rb"\ufffd" if match[1] else match[0], line)
-        if mended == line:
-            raise
-        return msgspec.json.decode(mended)
+        envelope = decoded(line, _Envelope)
+    except msgspec.ValidationError:  # no object
+        _check_size(line, NO_ID)
+        value = decoded(line, list[Raw]) if line[:64].lstrip()[:1] == b"[" else decoded(line)
+        return [raw.copy() for raw in value] if isinstance(value, list) else value
+    request_id = _bounded(envelope.id, NO_ID)
+    method = _bounded(envelope.method, request_id)
+    if method is None and (envelope.result is not None or envelope.error is not None):
+        return {"result": None}  # a client's answer, of which nothing is wanted
+    if method != TOOL_CALL or not _is_object(envelope.params):
+        _check_size(line, request_id)
+        return decoded(line)
+    params = decoded(envelope.params, _CallParams)
+    arguments = params.arguments
+    return {
+        "jsonrpc": _bounded(envelope.jsonrpc, request_id),
+        "id": request_id,
+        "method": method,
+        "params": {
+            "name": _bounded(params.name, request_id),
+            "arguments": arguments if _is_object(arguments) else _bounded(arguments, request_id),
+            "_meta": _bounded(params.meta, request_id),
+        },
+    }
+
+
+def _is_object(raw: Raw) -> bool:
+    return bytes(memoryview(raw)[:1]) == b"{"
+
+
+def _bounded(raw: Raw, request_id: Any) -> Any:
+    _check_size(raw, request_id)
+    return decoded(raw)
+
+
+def _check_size(data: bytes | Raw, request_id: Any) -> None:
+    """Raises `ProtocolError` for what would take too much memory as objects."""
+    if (n_bytes := object_bytes(data)) > MOST_OBJECT_BYTES:
+        known_id = NO_ID if isinstance(request_id, bool | list | dict) else request_id
+        text = f"Invalid Request: this message would take about {n_bytes >> 20} MiB of memory. Send less at once."
+        raise ProtocolError(INVALID_REQUEST, text, request_id=known_id)
 
 
 def message_of(value: Any) -> Request | Notification | None:
-    """Checks the envelope of one decoded message; see `parse`."""
+    """Checks the envelope of one message, which is decoded or `Raw`; see `parse`."""
+    if isinstance(value, Raw):
+        message = parse(bytes(value))
+        if not isinstance(message, Batch):
+            return message
     if not isinstance(value, dict):
         raise ProtocolError(INVALID_REQUEST, "Invalid Request: expected a JSON object")
     method = value.get("method")

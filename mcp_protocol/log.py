@@ -61,10 +61,12 @@ def log(level: str, text: str) -> None:
 
 
 def log_failure(name: str) -> None:
-    """Writes what went wrong, with its traceback; called while an exception is handled."""
-    import traceback  # only a defect pays for it
+    """Writes what went wrong, with its traceback; called while an exception is handled. Never raises: the thread that
+    asks has to go on, also where there is no memory or the exception cannot even be shown."""
+    with contextlib.suppress(BaseException):
+        import traceback  # only a defect pays for it
 
-    log("ERROR", f"{name} failed:\n{traceback.format_exc()}")
+        log("ERROR", f"{name} failed:\n{traceback.format_exc()}")
 
 
 def escaped(text: str) -> str:

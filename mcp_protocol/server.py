@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from msgspec import Raw
+
 from mcp_protocol import jsonrpc, versions
 from mcp_protocol.answers import ToolAnswers
 from mcp_protocol.call import Answerer, Call, Observe
-from mcp_protocol.coercion import object_of
+from mcp_protocol.coercion import arguments_of
 from mcp_protocol.connection import Connection, Exchange, Method, Outlet
 from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request
 from mcp_protocol.log import log, log_failure
 from mcp_protocol.pages import page
+from mcp_protocol.raw_json import waiting_bytes
 from mcp_protocol.server_info import ServerInfo
 from mcp_protocol.stdio import LineTooLong, ReaderGone
 from mcp_protocol.tools import Toolbox, error_result
 from mcp_protocol.turn import Turn
 from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished, meta_of
 from mcp_protocol.work_queue import IdleTask, QueueFull, Task, WorkQueue
+from sandbox.budget import ByteBudget, Holding, OverBudget
 
 if TYPE_CHECKING:
     from mcp_protocol.catalogues import Catalogues
     from mcp_protocol.library import Library
 
 DISCOVERY_CACHE = Cache(3_600_000)
+UNBOUNDED = 1 << 62
 LIBRARY_METHODS = ("resources/", "prompts/", "completion/", "subscriptions/")
 """How the methods begin that `Library` answers, which is loaded with the first of them."""
 
@@ -39,7 +44,8 @@ class Server:
     problems, which every tool call answers while there are any; limits in seconds and bytes; how many calls run at a
     time, and how many may wait; `on_start`, run once by the worker after the first sign that a session begins; `wake`,
     which makes the main loop look again; `idle_task`, run by the worker when it is due and nothing else is to be done;
-    `observe`, told of each call that has ended.
+    `observe`, told of each call that has ended; `budget`, of which calls take their arguments' bytes from their arrival
+    to their end.
     """
 
     def __init__(
@@ -59,7 +65,9 @@ class Server:
         on_idle: Callable[[], None] = lambda: None,
         idle_task: IdleTask | None = None,
         observe: Observe | None = None,
+        budget: ByteBudget | None = None,
     ) -> None:
+        self._budget = ByteBudget(UNBOUNDED) if budget is None else budget
         self._info = info
         self._server_info = info.as_json()
         self._load_toolbox = load_toolbox
@@ -162,7 +170,7 @@ class Server:
             return
         except ReaderGone:
             raise
-        except Exception:
+        except BaseException:  # also what a library throws that wants to end the process
             log_failure(request.method)
             outlet.refuse(ProtocolError(jsonrpc.INTERNAL_ERROR, "Internal error", request_id=request.id))
             return
@@ -221,21 +229,21 @@ class Server:
         return finished(listed, exchange.revision, self._server_info, LIST_CACHE)
 
     def _call_tool(self, request: Request, exchange: Exchange) -> None:
-        name, arguments = request.params.get("name"), object_of(request.params.get("arguments"))
+        name, arguments = request.params.get("name"), arguments_of(request.params.get("arguments"))
         if not isinstance(name, str):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: name must be a string")
-        if not isinstance(arguments, dict | None):
+        if not isinstance(arguments, dict | Raw | None):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: arguments must be an object")
         if name not in self._toolbox():
             raise ProtocolError(jsonrpc.INVALID_PARAMS, f"Unknown tool: {name[:200]}")
-        self._enqueue(request, exchange, name, arguments or {})
+        self._enqueue(request, exchange, name, {} if arguments is None else arguments)
 
     def _enqueue(
         self,
         request: Request,
         exchange: Exchange,
         name: str,
-        arguments: Json,
+        arguments: Json | Raw,
         answerer: Answerer | None = None,
         turn: Turn | None = None,
     ) -> None:
@@ -254,12 +262,14 @@ class Server:
             on_phase=self._look_for_changes,
             answerer=answerer,
             turn=turn or self._toolbox().turn(name, arguments),
+            holding=Holding(self._budget),
         )
         if answerer is None and (limit_s := self._toolbox().timeout_s(name, arguments)) is not None:
             call.limit(limit_s)
         try:
+            call.hold(waiting_bytes(arguments))
             self.queue.put(call)
-        except QueueFull as full:
+        except (QueueFull, OverBudget) as full:
             if call.claim():
                 self.fail(call, str(full))
 
@@ -289,6 +299,8 @@ class Server:
                 self._loaded_library.subscriptions.look()
         except ReaderGone:
             self._wake()
+        except BaseException:  # nobody's call depends on it
+            log_failure("looking for changes")
 
     def _run_call(self, call: Call) -> None:
         """Runs one call on the worker thread and answers it, unless somebody else has."""
@@ -302,7 +314,7 @@ class Server:
             error.request_id = call.request_id
             if call.claim():
                 self._refuse(call, error, "error")
-        except Exception:
+        except BaseException:
             log_failure(call.tool)
             if call.claim():
                 self.fail(call, "Internal error; details are in the server's log.")
@@ -317,6 +329,8 @@ class Server:
             task.run(self._look_for_changes)
         except Exception as error:
             log("ERROR", f"{task.name} failed: {error}")
+        except BaseException:
+            log_failure(task.name)
         self._look_for_changes()
 
     def fail(self, call: Call, text: str, outcome: str = "error") -> None:
@@ -335,12 +349,12 @@ class Server:
         except ReaderGone:
             self._wake()
         finally:
-            call.settled = True
+            call.settle()
             self._observe(call, outcome)
 
     def _write_answer(self, call: Call, line: bytes, outcome: str) -> None:
         try:
             call.outlet.answer(line)
         finally:
-            call.settled = True
+            call.settle()
             self._observe(call, outcome)

@@ -8,12 +8,15 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from mcp_protocol import schema
 from mcp_protocol.call import Call
-from mcp_protocol.coercion import HOST_ARGUMENTS, coerced, number_of
+from mcp_protocol.coercion import HOST_ARGUMENTS, Hold, coerced, number_of
 from mcp_protocol.jsonrpc import Json, ProtocolError, encode
+from mcp_protocol.raw_json import members
 from mcp_protocol.turn import Turn
+from sandbox.budget import OverBudget
 
 TOO_DEEP = "arguments: nested too deeply"
 MAX_TIMEOUT_S = 86_400
@@ -72,16 +75,19 @@ class Tool(msgspec.Struct, frozen=True):
         }
         return shown
 
-    def turn(self, arguments: Json) -> Turn:
+    def turn(self, arguments: Json | Raw) -> Turn:
         """The place of a call with these arguments, which are not validated yet, among others."""
-        keys = frozenset(value for name in self.serial_by if isinstance(value := arguments.get(name), str))
+        known = members(arguments, self.serial_by) if isinstance(arguments, Raw) else arguments
+        keys = frozenset(value for name in self.serial_by if isinstance(value := known.get(name), str))
         return Turn(keys, self.at_once, self.exclusive, self.about_jobs)
 
-    def timeout_s(self, arguments: Json) -> float | None:
+    def timeout_s(self, arguments: Json | Raw) -> float | None:
         """The limit that a call with these arguments, which are not validated yet, brings along; it counts from the
         call's arrival, so it holds while the call waits."""
-        given = arguments.get("timeout_s") if "timeout_s" in self.arguments.__struct_fields__ else None
-        limit_s = None if given is None else number_of(given)
+        if "timeout_s" not in self.arguments.__struct_fields__:
+            return None
+        known = members(arguments, ("timeout_s",)) if isinstance(arguments, Raw) else arguments
+        limit_s = number_of(known.get("timeout_s"))
         return limit_s if limit_s is not None and 0 < limit_s <= MAX_TIMEOUT_S else None
 
     def is_in(self, families: Collection[str]) -> bool:
@@ -118,11 +124,11 @@ class Toolbox:
     def __contains__(self, name: str) -> bool:
         return name in self._tools
 
-    def turn(self, name: str, arguments: Json) -> Turn:
+    def turn(self, name: str, arguments: Json | Raw) -> Turn:
         """The place of a call of this tool, which must be on offer, among others."""
         return self._tools[name].turn(arguments)
 
-    def timeout_s(self, name: str, arguments: Json) -> float | None:
+    def timeout_s(self, name: str, arguments: Json | Raw) -> float | None:
         """The limit that a call of this tool, which must be on offer, brings along."""
         return self._tools[name].timeout_s(arguments)
 
@@ -133,12 +139,12 @@ class Toolbox:
         """
         tool = self._tools[call.tool]
         try:
-            return tool.content(tool.handler(validated(call.arguments, tool.arguments), call, self._services))
+            return tool.content(tool.handler(validated(call.open(), tool.arguments, call.hold), call, self._services))
         except ProtocolError:
             raise
-        except ArgumentError as error:
+        except (ArgumentError, OverBudget) as error:
             return error_result(str(error))
-        except Exception as error:
+        except BaseException as error:  # also what a library throws that wants to end the process, or the thread
             return error_result(self._explain(error))
 
 
@@ -177,11 +183,11 @@ def error_result(text: str) -> Json:
     return {"content": [text_block(text)], "isError": True}
 
 
-def validated(arguments: Json, cls: type[msgspec.Struct]) -> Any:
+def validated(arguments: Json, cls: type[msgspec.Struct], hold: Hold = lambda n_bytes: None) -> Any:
     """The arguments as the tool's Struct. What hosts add by themselves is dropped, and what they write in another type
-    than the schema's is taken where it can mean one thing only; see `coercion`.
+    than the schema's is taken where it can mean one thing only; see `coercion`. `hold` takes what that needs of memory.
 
-    Raises: `ArgumentError`, with the argument's path and what was expected.
+    Raises: `ArgumentError`, with the argument's path and what was expected, and what `hold` raises.
     """
     known = cls.__struct_encode_fields__
     unknown = [name for name in arguments if name not in known]
@@ -193,14 +199,14 @@ def validated(arguments: Json, cls: type[msgspec.Struct]) -> Any:
     try:
         return msgspec.convert(arguments, cls)
     except (msgspec.ValidationError, UnicodeEncodeError):
-        return _validated_once_coerced(arguments, cls)
+        return _validated_once_coerced(arguments, cls, hold)
     except RecursionError:
         raise ArgumentError(TOO_DEEP) from None
 
 
-def _validated_once_coerced(arguments: Json, cls: type[msgspec.Struct]) -> Any:
+def _validated_once_coerced(arguments: Json, cls: type[msgspec.Struct], hold: Hold) -> Any:
     try:
-        return msgspec.convert(coerced(arguments, cls), cls)
+        return msgspec.convert(coerced(arguments, cls, hold), cls)
     except msgspec.ValidationError as error:
         raise ArgumentError(_readable(str(error))) from None
     except UnicodeEncodeError:

@@ -3,6 +3,7 @@ and side by side with several."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -15,6 +16,8 @@ from mcp_protocol.connection import Connection
 from mcp_protocol.lineup import Lineup
 from mcp_protocol.turn import Turn
 
+PAUSE_S = 0.05
+"""How long a worker waits after a defect of its own, so that one that lasts does not take a processor."""
 GRACE_S = 2.0
 """How long past its deadline a running call may take to end by itself before the main thread answers for it."""
 
@@ -118,7 +121,7 @@ class WorkQueue:
         for call in self._calls():
             same_id = call.request_id == request_id and type(call.request_id) is type(request_id)
             if same_id and call.connection is connection and call.claim():
-                call.settled = True
+                call.settle()
                 return call
         return None
 
@@ -126,7 +129,7 @@ class WorkQueue:
         """Cancels all unanswered calls of a client, and returns them."""
         cancelled = [call for call in self._calls() if call.connection is connection and call.claim()]
         for call in cancelled:
-            call.settled = True
+            call.settle()
         return cancelled
 
     @property
@@ -188,8 +191,8 @@ class WorkQueue:
                 served = self._n_threads > 0
             if served:
                 return
-            if isinstance(item, Call):
-                item.settled = item.claim()
+            if isinstance(item, Call) and item.claim():
+                item.settle()
             raise
 
     def _make_room(self, item: Call | Task, max_waiting: int) -> None:
@@ -229,16 +232,29 @@ class WorkQueue:
         return "The server is busy with an earlier call; this one was not run. Ask again."
 
     def _work(self) -> None:
-        log.configure_logging()
+        """What a worker's thread does for ever: whatever a library throws into it, the calls to come need it."""
+        with contextlib.suppress(BaseException):
+            log.configure_logging()
         while True:
-            item = self._next_item()
+            try:
+                self._work_on_next()
+            except BaseException:
+                log.log_failure("a worker")
+                time.sleep(PAUSE_S)
+
+    def _work_on_next(self) -> None:
+        item = self._next_item()
+        try:
             if isinstance(item, Task):
                 self._run_task(item)
             elif not item.claimed:
                 self._run_call(item)
+        finally:
             with self._changed:
                 self._lineup.end(item)
                 self._changed.notify_all()
+            if isinstance(item, Call):
+                item.end()
             self._on_idle()
 
     def _next_item(self) -> Call | Task:
@@ -259,6 +275,7 @@ class WorkQueue:
                 return self._begun_idle_task() if may_rest and self._lineup.is_empty else None
             self._rested = False
             if isinstance(item, Call):
+                item.begun = True
                 item.hurried = self._call_about_jobs_waits
             if not self._in_order and self._lineup.waiting:
                 self._ready.put(None)  # the next one may be free to run as well: another thread is to look

@@ -16,6 +16,7 @@ from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarg
 from media.kinds import PICTURE, MediaKind
 from media.lookalikes import difference, lookalike
 from media.windows_paths import is_windows_path, paths_here, windows_path_of_url
+from settings import working_folder
 
 # O_NONBLOCK: opening a FIFO without a writer would hang. O_NOCTTY: opening a terminal must not make it ours.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -49,9 +50,9 @@ def read_file(path: str, allowed_dirs: Sequence[str] | None, max_bytes: int, kin
 def open_regular_file(path: str, allowed_dirs: Sequence[str] | None) -> BinaryIO:
     """Opens a regular file for reading.
 
-    `path` may begin with "~"; a relative path counts from the server's working folder. A path as Windows or Git Bash
-    writes it means the file of WSL that it names, where that is there. `allowed_dirs` are absolute folders, compared by
-    real path; None allows every folder except /proc, /sys and /dev, and no folder allows none.
+    `path` may begin with "~"; a relative path counts from the folder that the server was started in. A path as Windows
+    or Git Bash writes it means the file of WSL that it names, where that is there. `allowed_dirs` are absolute folders,
+    compared by real path; None allows every folder except /proc, /sys and /dev, and no folder allows none.
 
     Raises `MediaNotFound`, `MediaForbidden` or `MediaUnreadable`. For a path outside of the allowed folders the
     error is the same whether or not something is there.
@@ -122,11 +123,9 @@ def _is_there(path: str) -> bool:
 
 def _full_path(path: str) -> str:
     expanded = os.path.expanduser(path)
-    if os.path.isabs(expanded):
-        return expanded
     try:
-        return os.path.join(os.getcwd(), expanded)
-    except OSError:
+        return working_folder.absolute(expanded)
+    except FileNotFoundError:
         raise MediaNotFound(f"The path {shown(path)} is relative, and the server has no working folder.") from None
 
 

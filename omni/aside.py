@@ -11,10 +11,11 @@ T = TypeVar("T")
 
 
 async def aside(function: Callable[[], T]) -> T:
-    """What a function returns that would hold up the loop; raises what it raises."""
+    """What a function returns that would hold up the loop; raises what it raises, as `RuntimeError` what asyncio
+    cannot hand on."""
     pool = ThreadPoolExecutor(1, "aside")
     try:
-        return await asyncio.get_running_loop().run_in_executor(pool, function)
+        return await asyncio.get_running_loop().run_in_executor(pool, _bearable, function)
     finally:
         pool.shutdown(wait=False)
 
@@ -26,3 +27,15 @@ async def kept(function: Callable[[], T]) -> T:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
         return await working
+
+
+def _bearable(function: Callable[[], T]) -> T:
+    """A future never ends with StopIteration, and a loop ends with SystemExit and its like."""
+    try:
+        return function()
+    except StopIteration as error:
+        raise RuntimeError("StopIteration") from error
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(type(error).__name__) from error

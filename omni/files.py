@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from omni import mp4, png
 from omni.errors import InvalidParameters, OutputFailed
+from settings import working_folder
 
 FOLDER = "generated_images"
 MAX_NAME_BYTES = 200
@@ -36,8 +37,11 @@ class OutputFolder:
     def path(self) -> str:
         """The folder's absolute path; it need not exist yet."""
         if self._path is not None:
-            return os.path.abspath(self._path)
-        here = os.path.abspath(FOLDER)
+            return working_folder.absolute(self._path)
+        try:
+            here = working_folder.absolute(FOLDER)
+        except FileNotFoundError:
+            return os.path.join(os.path.expanduser("~"), FOLDER)
         parent = here if os.path.isdir(here) else os.path.dirname(here)
         return here if os.access(parent, os.W_OK) else os.path.join(os.path.expanduser("~"), FOLDER)
 

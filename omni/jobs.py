@@ -7,6 +7,7 @@ Other threads start jobs, look at them, wait for them and cancel them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
@@ -187,7 +188,9 @@ class Jobs:
             except OmniError as error:
                 item.error = str(error)
                 item.move(State.FAILED)
-            except Exception as error:
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # asyncio would hand on what wants to end the process, and end the loop
                 error_id = secrets.token_hex(4)
                 logger.error("error %s in job %s", error_id, job.id, exc_info=error)
                 item.error = f"Internal error {error_id}; details are in the server's log."
@@ -216,7 +219,17 @@ class Jobs:
 
 
 def _run_to_its_end(loop: asyncio.AbstractEventLoop) -> None:
+    while not _stopped(loop):
+        continue
+    loop.close()
+
+
+def _stopped(loop: asyncio.AbstractEventLoop) -> bool:
+    """Runs the loop; False where something threw it out that wants to end the process, and others still need it."""
     try:
         loop.run_forever()
-    finally:
-        loop.close()
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            logger.exception("something broke off the loop of the jobs, which goes on")
+        return False
+    return True

@@ -6,13 +6,14 @@ setting is mended. Empty values count as not set, since some hosts pass them for
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from settings import working_folder
 from settings.engine import DEMO_MODEL, MAX_IDLE_TIMEOUT_S, ROOT, EngineSettings, SamplingSettings, SessionSettings
-from settings.kinds import Setting
+from settings.kinds import FILE, FOLDER, NAMED_FOLDERS, Kind, Setting
 from settings.media import MediaSettings
 from settings.omni import OmniSettings
 from settings.server import LOG_LEVELS, TOOL_FAMILIES, TRANSPORTS, HttpSettings, ServerSettings
@@ -70,11 +71,16 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
+PATHS: tuple[Kind, ...] = (FILE, FOLDER)
+"""Kinds whose values are paths."""
+
+
 class Settings(msgspec.Struct, frozen=True):
     """All sections, and a sentence for each value that could not be used.
 
     `more_providers` are those of `VLLM_CONFIG_FILE`; `from_env_file` has the variables that `VLLM_ENV_FILE` adds, for
-    the libraries that read the environment themselves.
+    the libraries that read the environment themselves, and `library_paths` their variables with relative paths, made
+    absolute.
     """
 
     server: ServerSettings
@@ -87,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True):
     providers: ProviderSettings
     more_providers: "tuple[RemoteProvider, ...]" = ()
     from_env_file: dict[str, str] = {}
+    library_paths: dict[str, str] = {}
     problems: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -132,6 +139,8 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
 
         added = added_variables(values, problems)
         values |= added
+    library_paths = working_folder.library_paths(values)
+    values |= library_paths
     if not values.get("HUGGING_FACE_HUB_TOKEN") and values.get("HF_TOKEN"):
         values["HUGGING_FACE_HUB_TOKEN"] = values["HF_TOKEN"]
     if not values.get("HF_HUB_CACHE", "").strip():
@@ -144,7 +153,24 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
         more_providers = read_config_file(path, values, problems)
     if sections["http"].transport != "stdio" and sections["media"].allowed_dirs is None:
         sections["media"] = msgspec.structs.replace(sections["media"], allowed_dirs=())
-    return Settings(**sections, more_providers=more_providers, from_env_file=added, problems=tuple(problems))
+    return Settings(
+        **sections,
+        more_providers=more_providers,
+        from_env_file=added,
+        library_paths=library_paths,
+        problems=tuple(problems),
+    )
+
+
+def settle(environment: MutableMapping[str, str], overrides: Mapping[str, str]) -> Settings:
+    """Reads the settings of this process, lets libraries find theirs, and leaves the working folder.
+
+    From then on relative paths count from where the process was by `working_folder.absolute` alone.
+    """
+    settings = read(environment, overrides)
+    environment.update(settings.from_env_file | settings.library_paths)
+    working_folder.leave()
+    return settings
 
 
 def _hf_hub_cache(values: Mapping[str, str]) -> str:
@@ -163,11 +189,40 @@ def _section_values(cls: type[Any], values: Mapping[str, str], problems: list[st
         if not text:
             continue
         try:
-            found[name] = entry.kind.parse(text)
+            found[name] = _with_absolute_paths(entry, entry.kind.parse(text))
+        except FileNotFoundError as error:
+            problems.append(f"The setting {entry.variable} is a relative path, and {error}; give an absolute path.")
         except (ValueError, OverflowError):
             shown = "not shown" if entry.kind.secret else _quoted(text)
             problems.append(f"The setting {entry.variable} is {shown}; allowed: {entry.kind.allowed}.")
     return found
+
+
+def _with_absolute_paths(entry: Setting, value: Any) -> Any:
+    """The value with paths that count from the working folder; one that is not sure to be a path, such as a model's
+    name, counts from there if something is there.
+
+    Raises: `FileNotFoundError` where that folder is gone.
+    """
+    if entry.kind in PATHS:
+        return working_folder.absolute(value)
+    if entry.kind == NAMED_FOLDERS:
+        return {name: working_folder.absolute(folder) for name, folder in value.items()}
+    if entry.variable == "VLLM_MODEL_NAME":
+        path = working_folder.absolute_or_none(value)
+        return path if path is not None and os.path.isdir(path) else value
+    if entry.variable == "VLLM_EXTRA_ENGINE_ARGS":
+        return {name: _path_or(item) if isinstance(item, str) else item for name, item in value.items()}
+    return value
+
+
+def _path_or(word: str) -> str:
+    """The absolute path of what is there under a relative one: a file, or below a folder anything. A bare word that
+    is a folder's name too is rather a word."""
+    path = working_folder.absolute_or_none(word)
+    if path is not None and (os.path.isfile(path) or (os.sep in word and os.path.exists(path))):
+        return path
+    return word
 
 
 def _quoted(text: str) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from settings.kinds import NAMES, POSITIVE, TEXT, TOKENS, Setting, choice, number, some_of, whole
+from settings.kinds import FILE, NAMES, POSITIVE, TEXT, TOKENS, Setting, auto_or, choice, number, some_of, whole
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 TRANSPORTS = ("stdio", "http", "sse")
@@ -16,7 +16,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
 
     log_level: Annotated[str, Setting("VLLM_LOG_LEVEL", choice(*LOG_LEVELS), "How much goes to the log.")] = "INFO"
     log_file: Annotated[
-        str, Setting("VLLM_LOG_FILE", TEXT, "A file that gets the log instead of stderr.", "stderr")
+        str, Setting("VLLM_LOG_FILE", FILE, "A file that gets the log instead of stderr.", "stderr")
     ] = ""
     call_timeout_s: Annotated[
         float,
@@ -39,6 +39,16 @@ class ServerSettings(msgspec.Struct, frozen=True):
             "VLLM_MAX_LINE_BYTES", whole(1_024, 1 << 30), "Longest message read from stdin or over HTTP.", "64 MiB"
         ),
     ] = 64 << 20
+    max_held_bytes: Annotated[
+        int | None,
+        Setting(
+            "VLLM_MAX_HELD_BYTES",
+            auto_or(whole(16 << 20, 1 << 44)),
+            "Bytes for decoded images, waiting calls and unfinished HTTP bodies together, for the last two a quarter; "
+            "beyond them a call is told that all is busy.",
+            "a quarter of the memory, at most 4 GiB",
+        ),
+    ] = None
     max_result_bytes: Annotated[
         int,
         Setting("VLLM_MAX_RESULT_BYTES", whole(10_000, 10_000_000), "Longest tool result; Claude Desktop takes 1 MiB."),

@@ -14,15 +14,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GROUND_FLOOR = ("mcp_protocol", "engine", "media", "omni")
-OURS = {"vllm_server", "settings", "client_configs", "command_line", "checkup", "handlers", *GROUND_FLOOR}
+OURS = {"vllm_server", "settings", "sandbox", "client_configs", "command_line", "checkup", "handlers", *GROUND_FLOOR}
 HEAVY = {"vllm", "torch", "transformers", "PIL", "httpx", "httpcore", "requests", "pydantic", "numpy", "pynvml", "av"}
 
 FORBIDDEN = {
     "settings": (OURS | HEAVY) - {"settings"},
-    "mcp_protocol": (OURS | HEAVY) - {"mcp_protocol"},
-    "engine": OURS - {"engine", "settings"},
-    "omni": (OURS - {"omni", "media", "settings"}) | (HEAVY - {"PIL", "httpx"}),
-    "media": (OURS - {"media", "settings"}) | (HEAVY - {"PIL", "httpx", "httpcore", "numpy", "av"}),
+    "sandbox": (OURS | HEAVY) - {"sandbox", "settings"},
+    "mcp_protocol": (OURS | HEAVY) - {"mcp_protocol", "sandbox"},
+    "engine": OURS - {"engine", "sandbox", "settings"},
+    "omni": (OURS - {"omni", "media", "sandbox", "settings"}) | (HEAVY - {"PIL", "httpx"}),
+    "media": (OURS - {"media", "sandbox", "settings"}) | (HEAVY - {"PIL", "httpx", "httpcore", "numpy", "av"}),
     "handlers": {"vllm_server", "client_configs", "command_line", "checkup"} | HEAVY,
     "checkup": {"vllm_server", "client_configs"} | HEAVY,
 }
@@ -84,7 +85,7 @@ def test_only_settings_reads_the_environment_and_the_command_line() -> None:
     """The entry point hands both over; the engine's own processes know each other by a variable and arguments."""
     readers = {
         source.relative_to(ROOT).as_posix()
-        for room in (*GROUND_FLOOR, "handlers", "checkup", "settings")
+        for room in (*GROUND_FLOOR, "handlers", "checkup", "sandbox", "settings")
         for source in sources(room)
         for node in ast.walk(ast.parse(source.read_text("utf-8")))
         if isinstance(node, ast.Attribute)
@@ -93,7 +94,7 @@ def test_only_settings_reads_the_environment_and_the_command_line() -> None:
     assert readers <= {"settings/__init__.py", "engine/guard.py", "engine/processes.py"}
 
 
-@pytest.mark.parametrize("room", [*GROUND_FLOOR, "handlers", "checkup"])
+@pytest.mark.parametrize("room", [*GROUND_FLOOR, "handlers", "checkup", "sandbox"])
 def test_every_package_says_what_it_is_for(room: str) -> None:
     assert ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text("utf-8")))
 

@@ -62,7 +62,7 @@ class FakeLLM:
     of every first token. The tokens are the letters, from 0 for "a" on, and from 26 on for "A".
     """
 
-    refusals: dict[str, list[Exception]] = field(default_factory=dict)
+    refusals: dict[str, list[BaseException]] = field(default_factory=dict)
     give_up: list[str] = field(default_factory=list)
     on_step: Any = None
     opinions: dict[int, float] = field(default_factory=dict)

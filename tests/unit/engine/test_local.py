@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from engine import sleep
 from engine.errors import EngineDied, EngineUnavailable, OffloadUnsupported, OutOfMemory
 from engine.interface import Completion, Control, Conversation, EngineState, Sampling
 from engine.local import LocalEngine
@@ -288,3 +289,36 @@ def test_those_who_need_the_model_at_the_same_time_load_it_once(monkeypatch: pyt
         gate.set()
         assert [future.result(WAIT_S)[0].text for future in asked] == ["reply"] * 4
     assert (len(n_loads), told) == (1, ["loading weights"] * 4 + ["over"] * 4)
+
+
+@pytest.mark.parametrize("n_callers", [1, 2])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_whatever_a_library_throws_in_a_load_the_load_has_failed_and_may_be_tried_again(
+    kind: type[BaseException], n_callers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(engine: LocalEngine, on_phase: Any, started: float) -> None:
+        raise kind("/a/path")
+
+    monkeypatch.setattr(LocalEngine, "_load", load)
+    engine = LocalEngine(EngineSettings(), n_callers=n_callers)
+    for _ in range(2):
+        with pytest.raises(
+            EngineUnavailable, match=rf"^Failed to initialize vLLM: a library gave up \({kind.__name__}"
+        ):
+            engine.load()
+        assert engine.status().state is EngineState.FAILED
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_whatever_a_library_throws_when_the_model_is_moved_the_engine_is_dropped(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, _ = loaded(monkeypatch)
+
+    def throw(llm: Any) -> None:
+        raise kind
+
+    monkeypatch.setattr(sleep, "fall_asleep", throw)
+    with pytest.raises(EngineDied):
+        engine.offload()
+    assert engine.status().state is EngineState.FAILED

@@ -1,13 +1,14 @@
 """What vLLM's chat gets to see of our messages."""
 
 import json
+import time
 
 import pytest
 from PIL import Image
 
 from engine.errors import InvalidGeneration
 from engine.interface import ImagePart, Message, TextPart, ToolCall
-from engine.rendering import LEAST_SIDE, MOST_ELONGATED, Renderer, TokenBreaker, digestible
+from engine.rendering import LEAST_SIDE, MOST_ELONGATED, Renderer, TokenBreaker, digestible, merged
 
 SPECIAL = ("<image>", "<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|image_1|>", "\n")
 JOINER = "\u2060"
@@ -127,3 +128,29 @@ def test_tiny_and_long_pictures_become_fit(size: tuple[int, int]) -> None:
     assert short >= LEAST_SIDE
     assert long <= MOST_ELONGATED * short
     assert short * long <= 40 * 8000
+
+
+def test_many_texts_of_a_message_are_joined_in_time_that_grows_with_their_number() -> None:
+    def seconds(n_parts: int) -> float:
+        parts = [TextPart("x" * 100)] * n_parts
+        started_s = time.perf_counter()
+        (text,) = merged(parts)
+        assert len(str(text)) == 101 * n_parts - 1
+        return time.perf_counter() - started_s
+
+    few_s = min(seconds(5_000) for _ in range(3))
+    assert seconds(500_000) < 100 * 20 * few_s
+
+
+def test_texts_are_joined_between_images_and_stay_in_order() -> None:
+    image_part = picture()
+    content: list[TextPart | ImagePart] = [
+        TextPart("a"),
+        TextPart("b"),
+        image_part,
+        image_part,
+        TextPart(""),
+        TextPart("c"),
+    ]
+    assert merged(content) == ["a\nb", image_part, image_part, "\nc"]
+    assert merged([]) == []

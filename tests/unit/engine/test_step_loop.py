@@ -43,9 +43,12 @@ def _vllm_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm.sampling_params", SimpleNamespace(RequestOutputKind=OutputKind))
 
 
-def loop(llm: FakeLLM, plain_template: str | None = None, plain_stop: tuple[str, ...] = ()) -> StepLoop:
+def loop(
+    llm: FakeLLM, plain_template: str | None = None, plain_stop: tuple[str, ...] = (), own_thread: bool = False
+) -> StepLoop:
     renderer = Renderer("model", supports_images=False, max_images=0, break_tokens=TokenBreaker(()))
-    return StepLoop(llm, renderer, Adapters({}), OutputParsers(llm), plain_template, plain_stop)
+    parsers = OutputParsers(llm)
+    return StepLoop(llm, renderer, Adapters({}), parsers, plain_template, plain_stop, own_thread=own_thread)
 
 
 def ask(text: str, max_tokens: int = 3, stop: tuple[str, ...] = ()) -> Conversation:
@@ -344,3 +347,58 @@ def test_a_deadline_reads_what_there_is() -> None:
     (completion,) = parsing_loop(llm)[0].run([ask("x", 50)], control)
     assert (completion.text, completion.reasoning, completion.completion_tokens) == ("BC", "a", 3)
     assert completion.finish_reason is FinishReason.TIMEOUT
+
+
+class PanicException(BaseException):
+    """What the bindings of Rust raise when that panics."""
+
+
+BEYOND_EXCEPTION = [PanicException, SystemExit, KeyboardInterrupt, GeneratorExit]
+
+
+@pytest.mark.parametrize("own_thread", [False, True])
+@pytest.mark.parametrize("kind", BEYOND_EXCEPTION)
+def test_whatever_a_library_throws_in_a_step_the_engine_is_broken_for_all(
+    kind: type[BaseException], own_thread: bool
+) -> None:
+    llm = FakeLLM()
+
+    def throw(step: int) -> None:
+        if step == 2:
+            raise kind
+
+    llm.on_step = throw
+    steps = loop(llm, own_thread=own_thread)
+    with pytest.raises(EngineBroken) as caught:
+        steps.run([ask("x", 50)], Control())
+    assert isinstance(caught.value.__cause__, kind)
+    assert isinstance(steps.broken, kind)
+    with pytest.raises(EngineBroken):
+        steps.run([ask("y")], Control())
+    steps.steps.end()
+
+
+@pytest.mark.parametrize("kind", BEYOND_EXCEPTION)
+def test_whatever_a_library_throws_when_a_request_is_added_the_engine_may_be_broken(kind: type[BaseException]) -> None:
+    llm = FakeLLM(refusals={"bad": [kind()]})
+    steps = loop(llm)
+    with pytest.raises(EngineBroken):
+        steps.run([ask("good"), ask("bad")], Control())
+    assert not llm.running
+    assert isinstance(steps.broken, kind)
+
+
+@pytest.mark.parametrize("kind", BEYOND_EXCEPTION)
+def test_an_engine_that_cannot_be_told_to_stop_is_broken_where_that_may_have_changed_it(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = FakeLLM()
+
+    def abort(ids: list[str], internal: bool) -> None:
+        raise kind
+
+    monkeypatch.setattr(llm, "abort_request", abort)
+    steps = loop(llm)
+    with pytest.raises(GenerationCancelled):
+        steps.run([ask("x", 50)], Control(cancelled=after(2, llm)))
+    assert isinstance(steps.broken, kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -68,6 +69,24 @@ class BigArguments(msgspec.Struct, forbid_unknown_fields=True):
     n_preview: int = 0
 
 
+class ThrowArguments(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `throw`: the name of what it raises."""
+
+    kind: str
+
+
+class Panic(BaseException):
+    """What bindings of other languages raise past every `except Exception`; it cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+THROWN: dict[str, type[BaseException]] = {
+    kind.__name__: kind for kind in (SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError, StopIteration, Panic)
+}
+
+
 class Gates:
     """What the tools of the tests wait for and tell."""
 
@@ -116,6 +135,10 @@ def _crash(arguments: NoArguments, call: Call, gates: Gates) -> list[Json]:
     raise RuntimeError("secret at 0x7f00")
 
 
+def _throw(arguments: ThrowArguments, call: Call, gates: Gates) -> list[Json]:
+    raise THROWN[arguments.kind]
+
+
 def _unencodable(arguments: NoArguments, call: Call, gates: Gates) -> list[Json]:
     return [{"type": "text", "text": object()}]
 
@@ -135,10 +158,16 @@ TOOLS = (
     _tool("load", _load),
     _tool("tell", _tell),
     _tool("crash", _crash),
+    _tool("throw", _throw, ThrowArguments),
     _tool("unencodable", _unencodable),
     _tool("big", _big, BigArguments),
     _tool("limited", _wait, LimitedArguments),
 )
+
+
+def _explain(error: BaseException) -> str:
+    str(error)  # the real one looks at it too
+    return "Something went wrong."
 
 
 class Host:
@@ -153,7 +182,7 @@ class Host:
 
     def _toolbox(self) -> Toolbox:
         self.n_toolbox_loads += 1
-        return Toolbox(TOOLS, self.gates, lambda error: "Something went wrong.")
+        return Toolbox(TOOLS, self.gates, _explain)
 
     def line(self, line: bytes | LineTooLong) -> None:
         """Gives the server one line."""

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from mcp_protocol.coercion import HOST_ARGUMENTS, number_of, object_of
+from mcp_protocol.coercion import HOST_ARGUMENTS, arguments_of, number_of
 from mcp_protocol.tools import ArgumentError, validated
+from sandbox.budget import ByteBudget, OverBudget
 
 
 class Circle(msgspec.Struct, tag="circle", tag_field="kind", forbid_unknown_fields=True):
@@ -201,6 +202,27 @@ def test_number_is_read_from_text_too(value: Any, number: float | None) -> None:
     assert number_of(value) == number
 
 
-@pytest.mark.parametrize(("value", "read"), [('{"a": 1}', {"a": 1}), ({"a": 1}, {"a": 1}), ("[1]", "[1]"), ("{", "{")])
-def test_object_is_read_from_text_too(value: Any, read: Any) -> None:
-    assert object_of(value) == read
+@pytest.mark.parametrize(
+    ("value", "read"), [(' {"a": 1}', {"a": 1}), ({"a": 1}, {"a": 1}), ("[1]", "[1]"), ("{", "{"), (None, None)]
+)
+def test_all_arguments_may_be_one_text(value: Any, read: Any) -> None:
+    assert arguments_of(value) == read
+
+
+def test_long_text_of_arguments_stays_bytes_until_its_turn() -> None:
+    text = json.dumps({"a": "x" * 10_000})
+    raw = arguments_of(text)
+    assert isinstance(raw, msgspec.Raw)
+    assert bytes(raw) == text.encode()
+
+
+def test_objects_made_of_a_text_count_in_the_budget() -> None:
+    held: list[int] = []
+    text = json.dumps([{"kind": "circle", "radius": 1}] * 3)
+    validated({"shapes": text}, Order, held.append)
+    assert sum(held) > 3 * len(text)
+    with pytest.raises(OverBudget):
+        validated({"shapes": text}, Order, ByteBudget(10).hold().add)
+    held.clear()
+    validated({"count": "3", "note": text}, Order, held.append)
+    assert held == []

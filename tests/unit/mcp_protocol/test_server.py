@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from mcp_protocol.jsonrpc import INTERNAL_ERROR
 from mcp_protocol.stdio import LineTooLong
 from mcp_protocol.work_queue import Task
 from tests.mcp_results import LEGACY, MODERN, REVISIONS, Json, check_result, envelope, text_of
 from tests.unit.mcp_protocol.conftest import MakeHost
-from tests.unit.mcp_protocol.host import NO_ID, WAIT_S, Host, modern
+from tests.unit.mcp_protocol.host import NO_ID, THROWN, WAIT_S, Host, modern
 
 ONE_OF_EACH: list[tuple[str, Json]] = [
     ("ping", {}),
@@ -289,6 +290,39 @@ def test_defect_of_a_tool_is_an_error_without_its_details(host: Host, tool: str)
     assert "0x7f00" not in text_of(answer)
     assert "Traceback" not in text_of(answer)
     host.drain()
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+@pytest.mark.parametrize("kind", THROWN)
+def test_nothing_that_a_tool_raises_ends_the_worker(kind: str, n_workers: int, make_host: MakeHost) -> None:
+    host = make_host(max_concurrent=n_workers)
+    for number in range(4):
+        answer = host.request("tools/call", {"name": "throw", "arguments": {"kind": kind}}, number)
+        assert answer["result"]["isError"]
+    answer = host.request("tools/call", {"name": "echo", "arguments": {"text": "still here"}}, "next")
+    assert answer["result"]["content"][0]["text"] == "still here"
+
+
+@pytest.mark.parametrize("kind", THROWN.values())
+def test_nothing_that_a_task_raises_ends_the_worker(kind: type[BaseException], host: Host) -> None:
+    def throw(enter_phase: object) -> None:
+        raise kind
+
+    host.server.queue.put(Task("preload", throw))
+    host.drain()
+
+
+@pytest.mark.parametrize("kind", THROWN.values())
+def test_nothing_that_loading_the_tools_raises_ends_the_server(
+    kind: type[BaseException], host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def throw() -> None:
+        raise kind
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host.server, "_load_toolbox", throw)
+        assert host.request("tools/list")["error"]["code"] == INTERNAL_ERROR
+    assert "result" in host.request("tools/list")
 
 
 def test_defect_in_loading_the_tools_is_an_internal_error_and_the_server_lives(

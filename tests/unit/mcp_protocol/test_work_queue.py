@@ -533,3 +533,34 @@ def test_call_that_gets_no_thread_of_its_own_waits_for_another(monkeypatch: pyte
     bench.gate.set()
     bench.wait_idle(2)
     assert sorted(bench.done) == [1, 2]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError])
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_worker_outlives_whatever_its_own_parts_raise(kind: type[BaseException], n_workers: int) -> None:
+    done = threading.Event()
+
+    def run_call(call: Call) -> None:
+        if call.request_id == "last":
+            done.set()
+            return
+        raise kind
+
+    queue = WorkQueue(run_call, lambda task: None, lambda: None, n_workers=n_workers)
+    for request_id in (1, 2, 3, "last"):
+        queue.put(Call(request_id, "note", {}, Revision("2025-11-25")))
+    assert done.wait(WAIT_S)
+
+
+def test_worker_goes_on_after_a_defect_in_what_is_asked_between_calls() -> None:
+    asked = iter([RuntimeError, SystemExit])
+    done = threading.Event()
+
+    def due_s() -> float | None:
+        for kind in asked:
+            raise kind
+        return None
+
+    queue = WorkQueue(lambda call: done.set(), lambda task: None, lambda: None, IdleTask(Task("rest", print), due_s))
+    queue.put(Call(1, "note", {}, Revision("2025-11-25")))
+    assert done.wait(WAIT_S)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from omni import job as job_module
+from omni.aside import aside
 from omni.errors import JobCancelled, ServerRefused, TooManyJobs, UnknownJob
 from omni.job import TRANSITIONS, Item, Job, State
 from omni.jobs import MAX_KEPT_JOBS, MAX_OPEN_JOBS, Jobs
@@ -269,3 +270,52 @@ def test_states_have_a_table() -> None:
     with pytest.raises(RuntimeError, match="from queued to succeeded"):
         item.move(State.SUCCEEDED)
     assert job_module.__doc__
+
+
+class PanicException(BaseException):
+    """What the bindings of Rust raise when that panics."""
+
+
+BEYOND_EXCEPTION = [PanicException, SystemExit, KeyboardInterrupt, GeneratorExit]
+
+
+@pytest.mark.parametrize("kind", [*BEYOND_EXCEPTION, StopIteration])
+@pytest.mark.parametrize("is_aside", [False, True])
+def test_whatever_an_item_raises_it_has_failed_and_all_others_go_on(
+    kind: type[BaseException], is_aside: bool, jobs: Jobs
+) -> None:
+    def throw() -> None:
+        raise kind("/a/path")
+
+    async def work(job: Job, item: Item) -> str:
+        if item.index == 1:
+            if is_aside:
+                await aside(throw)
+            throw()
+        return item.label
+
+    job = start(jobs, work, "abc")
+    assert job.wait(WAIT_S)
+    assert [item.state for item in job.items] == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED]
+    assert str(job.items[1].error).startswith("Internal error ")
+    assert "/a/path" not in str(job.items[1].error)
+    assert job.state is State.SUCCEEDED
+    again = start(jobs, lambda job, item: asyncio.sleep(0, "done"), "z")
+    assert again.wait(WAIT_S)
+    assert again.items[0].result == "done"
+
+
+@pytest.mark.parametrize("kind", BEYOND_EXCEPTION)
+def test_whatever_a_short_question_raises_reaches_whoever_asked_and_the_loop_goes_on(
+    kind: type[BaseException], jobs: Jobs
+) -> None:
+    async def throw() -> None:
+        raise kind
+
+    async def nested() -> None:
+        await asyncio.gather(throw(), asyncio.sleep(WAIT_S))
+
+    for question in (throw, nested):
+        with pytest.raises(kind):
+            jobs.ask(question())
+        assert jobs.ask(asyncio.sleep(0, "still here")) == "still here"

@@ -1,0 +1,77 @@
+"""The folder that the server was started in: relative paths count from it, though the server leaves it.
+
+A host may start the server in a folder that is deleted later, such as a git worktree. Native libraries end the process
+where there is no working folder (Intel's MKL calls `exit(2)` when it is loaded), and processes cannot be started there.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+
+LIBRARY_PATHS = (
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_XET_CACHE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TORCH_HOME",
+    "TRITON_CACHE_DIR",
+    "VLLM_CACHE_ROOT",
+    "VLLM_CONFIG_ROOT",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+)
+"""Variables in which libraries look for a path; they would count it from the folder that we go to."""
+
+_left: str | None = None
+"""The folder, once it has been left; "" where it was gone already."""
+
+
+def leave() -> None:
+    """Remembers the folder, and goes to one that nobody deletes."""
+    global _left
+    if _left is None:
+        _left = _here()
+        sys.path[:] = [os.path.join(_left, path) if _left and not os.path.isabs(path) else path for path in sys.path]
+    with contextlib.suppress(OSError):
+        os.chdir(os.path.abspath(os.sep))
+
+
+def absolute(path: str) -> str:
+    """The path, counted from the folder that the server was started in; one that begins with "~" stays as it is.
+
+    Raises: `FileNotFoundError` for a relative path where that folder was gone at the start.
+    """
+    if os.path.isabs(path) or path.startswith("~"):
+        return path
+    start = _here() if _left is None else _left
+    if not start:
+        raise FileNotFoundError("the folder that the server was started in is gone")
+    return os.path.normpath(os.path.join(start, path))
+
+
+def library_paths(environment: Mapping[str, str]) -> dict[str, str]:
+    """Those variables of libraries that hold relative paths, with absolute ones."""
+    made = {name: absolute_or_none(environment.get(name, "")) for name in LIBRARY_PATHS}
+    folders = environment.get("PYTHONPATH", "").split(os.pathsep)
+    if any(folder and not os.path.isabs(folder) for folder in folders):
+        made["PYTHONPATH"] = os.pathsep.join(absolute_or_none(folder) or folder for folder in folders)
+    return {name: path for name, path in made.items() if path and path != environment[name]}
+
+
+def absolute_or_none(path: str) -> str | None:
+    """See `absolute`; None for no path, and for one that counts from nowhere."""
+    try:
+        return absolute(path) if path.strip() else None
+    except FileNotFoundError:
+        return None
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
