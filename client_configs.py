@@ -6,6 +6,7 @@ from typing import Any
 
 TEMPLATES = {
     "claude-desktop": "examples/clients/claude-desktop.json",
+    "claude-desktop-windows": "examples/clients/claude-desktop-windows.json",
     "claude-code": "examples/clients/claude-code.json",
     "vscode": "examples/clients/vscode.json",
     "cursor": "examples/clients/cursor.json",

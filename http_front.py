@@ -39,6 +39,7 @@ class HttpFront:
             tokens=http.tokens,
             allowed_hosts=http.allowed_hosts,
             allowed_origins=http.allowed_origins,
+            proxies=http.proxies,
             sse=http.transport == "sse",
             max_body_bytes=settings.server.max_line_bytes,
             max_sessions=http.max_sessions,
@@ -67,6 +68,7 @@ class HttpFront:
             healthy=lambda: not self._settings.problems,
             metrics=self._metrics,
             samples=samples,
+            budget=services.message_budget,
         )
         service.start()
         server.start()

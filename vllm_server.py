@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from mcp_protocol.stdio import Wire
     from settings import Settings
 
-ROOT = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.realpath(__file__))
 
 
 def main() -> None:
     """Serves MCP until stdin ends, nobody reads stdout, or a signal comes, which alone ends HTTP; see README.md."""
     for number in (signal.SIGTERM, signal.SIGINT):  # until the loop has its own handlers, a signal just ends the start
         signal.signal(number, lambda *_: os._exit(0))
+    sys.path.insert(0, ROOT)  # with -P, -I or PYTHONSAFEPATH, Python leaves the program's folder out
     _require_msgspec()
     from command_line import parse
 
@@ -57,10 +58,10 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
 
         front = HttpFront(settings)
     problems = (*settings.problems, *filter(None, [log.configure(settings.server.log_level, settings.server.log_file)]))
-    for problem in problems:
-        log.log("ERROR", problem)
-    services = Services(settings)
+    for level, text in (*(("ERROR", text) for text in problems), *(("WARNING", text) for text in settings.warnings)):
+        log.log(level, text)
     loop = MainLoop(wire if front is None else None, settings.server.max_line_bytes)
+    services = Services(settings, loop.ending_fd)
     server = Server(
         ServerInfo(SERVER_NAME, SERVER_TITLE, SERVER_VERSION, SERVER_DESCRIPTION, SERVER_INSTRUCTIONS),
         services.toolbox,
@@ -86,8 +87,8 @@ def _require_msgspec() -> None:
     try:
         import msgspec  # noqa: F401
     except ImportError:
-        python = os.path.join(ROOT, ".venv", "bin", "python")
-        if os.path.exists(python) and sys.prefix != os.path.join(ROOT, ".venv"):
+        python = os.path.join(venv := os.path.join(ROOT, ".venv"), "bin", "python")
+        if os.path.exists(python) and sys.prefix != venv:
             os.execv(python, [python, *sys.argv])
         sys.exit(
             f"vllm_server.py: msgspec is not installed for {sys.executable}. Run {ROOT}/scripts/demo once: it makes "

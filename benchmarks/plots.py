@@ -23,7 +23,8 @@ PLOT_HEIGHT = 260
 N_TICKS = 5
 COLOURS = 64
 """Colours of a file: enough for smoothed letters, and a fifth of the bytes."""
-OUR_NAME = "vllm_server.py"
+OTHER_NAMES = ("raw ", "bare ", "mcp ", "fastmcp ")
+"""How the rows of what this server is compared with begin; all others are this server's, whatever it is asked to do."""
 
 
 class Kind(enum.StrEnum):
@@ -103,7 +104,8 @@ def _bars(plot: Plot, table: Table, rows: list[list[Cell]], heading: str) -> Ima
     right = WIDTH - MARGIN - max(_width(text) for text in behind) - GAP
     top = MARGIN + TITLE_SIZE + 2 * GAP
     bottom = top + len(rows) * (BAR + GAP)
-    legend = ["blue: this server; grey: what it is compared with"]
+    is_ours = [_is_ours(labels, number) for number in range(len(labels))]
+    legend = ["blue: this server" + ("" if all(is_ours) else "; grey: what it is compared with")]
     if plot.ratio is not None:
         legend.append(f"behind each bar: its value, and {_plain(plot.ratio)}")
     height = bottom + (3 + len(legend)) * (TEXT_SIZE + 6) + MARGIN
@@ -115,8 +117,7 @@ def _bars(plot: Plot, table: Table, rows: list[list[Cell]], heading: str) -> Ima
         _text(pen, (x, bottom + 4), _figure(tick), anchor="ma")
     for number, (label, value, text) in enumerate(zip(labels, values, behind, strict=True)):
         y = top + number * (BAR + GAP)
-        ours = _is_ours(labels, number)
-        pen.rectangle((left, y, max(scale.at(value), left + 1), y + BAR), fill=OURS if ours else OTHERS)
+        pen.rectangle((left, y, max(scale.at(value), left + 1), y + BAR), fill=OURS if is_ours[number] else OTHERS)
         _text(pen, (left - GAP, y + BAR / 2), label, anchor="rm")
         _text(pen, (scale.at(value) + 6, y + BAR / 2), text, anchor="lm")
     pen.line((left, top - GAP / 2, left, bottom), fill=INK)
@@ -131,7 +132,7 @@ def _is_ours(labels: list[str], number: int) -> bool:
     """Whether a row is this server's; one that begins with dots goes on with the row before it."""
     while labels[number].startswith("...") and number > 0:
         number -= 1
-    return labels[number].startswith(OUR_NAME)
+    return not labels[number].startswith(OTHER_NAMES)
 
 
 # Lines

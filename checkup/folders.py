@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from typing import TYPE_CHECKING
 
 from checkup.findings import Finding, gigabytes, off, ok, problem, warning
 from engine.errors import StoreDamaged, StoreNewer, StoreUnavailable
+from omni import files
 
 if TYPE_CHECKING:
     from handlers.services import Services
@@ -33,12 +33,12 @@ def output_folder(services: Services) -> list[Finding]:
     if not services.settings.server.offers("images", "video"):
         return [off("output folder", "Not needed: VLLM_TOOLSETS offers neither images nor video.")]
     path = services.output_folder.path
-    reason = why_not_written(path)
+    shown, reason = files.shown_path(path), why_not_written(path)
     if reason is not None:
-        return [problem("output folder", f"{path}: {reason}. Mend that, or set OMNI_OUTPUT_DIR to another folder.")]
+        return [problem("output folder", f"{shown}: {reason}. Mend that, or set OMNI_OUTPUT_DIR to another folder.")]
     free_bytes = shutil.disk_usage(nearest_folder(path)).free
     made = "" if os.path.isdir(path) else ", made when first needed"
-    text = f"{path}{made}; {gigabytes(free_bytes)} are free there"
+    text = f"{shown}{made}; {gigabytes(free_bytes)} are free there"
     if free_bytes < LEAST_FREE_BYTES:
         return [warning("output folder", f"{text}. Make room, or set OMNI_OUTPUT_DIR to another folder.")]
     return [ok("output folder", f"{text}.")]
@@ -108,9 +108,6 @@ def why_not_written(folder: str) -> str | None:
     """Why a folder cannot be written, or made; `None` where it can. What is written to find out is gone at once."""
     place = nearest_folder(folder)
     if not os.path.isdir(place):
-        return f"{place} is a file"
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            return None
-    except OSError as error:
-        return f"{place} cannot be written ({error.strerror})"
+        return f"{files.shown_path(place)} is a file"
+    reason = files.why_not_written(place)
+    return f"{files.shown_path(place)} cannot be written: {reason}" if reason is not None else None

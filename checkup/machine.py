@@ -33,10 +33,14 @@ def server(services: Services) -> list[Finding]:
 
 def settings(services: Services) -> list[Finding]:
     """The values that cannot be used; the server takes the default in their place, and every call says so."""
-    problems = services.settings.problems
-    if not problems:
+    problems, warnings = services.settings.problems, services.settings.warnings
+    if not problems and not warnings:
         return [ok("settings", "All values can be used.")]
-    return [problem("settings", f"{text} Mend it; until then every tool call is refused.") for text in problems]
+    refused = "Mend it; until then every tool call is refused."
+    return [
+        *(problem("settings", f"{text} {refused}") for text in problems),
+        *(warning("settings", text) for text in warnings),
+    ]
 
 
 def python(services: Services) -> list[Finding]:

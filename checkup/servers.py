@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checkup.findings import Finding, off, ok, problem, warning
-from omni.errors import OmniError, ServerUnreachable
+from omni.errors import KeyRefused, OmniError, ServerFailed, ServerRefused, ServerUnreachable
 from settings import OmniSettings
 
 if TYPE_CHECKING:
@@ -33,15 +33,28 @@ def images(services: Services) -> list[Finding]:
     if not services.settings.server.offers("images"):
         return [off("images", "Not offered: VLLM_TOOLSETS leaves images out.")]
     client, ask = services.image_maker.client, services.jobs.ask
+    served, untold = None, ""
     try:
-        latency_ms = ask(client.latency_ms())
-        served, version = ask(client.served_model()), ask(client.version())
-    except ServerUnreachable:
+        health = ask(client.health())
+        try:
+            served = ask(client.served_model())
+        except KeyRefused:
+            raise
+        except (ServerRefused, ServerFailed) as error:
+            untold = str(error)
+        version = ask(client.version())
+    except ServerUnreachable as error:
+        if error.why:
+            return [problem("images", error.why)]
         return [_nobody(client.url, is_set=client.url != DEFAULT_URL)]
     except OmniError as error:
         return [problem("images", f"{client.url}: {error}")]
+    if served is None and not health.is_well:
+        return [problem("images", f"{client.url}: {untold}")]
+    if served is None:
+        return [warning("images", f"{client.url} is well, and does not tell its model. {untold}")]
     kind = f"vLLM-Omni {version}" if version else "a vLLM-Omni server"
-    text = f"{client.url} is {kind} with {served.shown}; it answers in {latency_ms:.0f} ms"
+    text = f"{client.url} is {kind} with {served.shown}; it answers in {health.latency_ms:.0f} ms"
     try:
         _, is_known = services.image_maker.profiles.find(served.id, served.root)
     except OmniError:  # told in the row of the profiles

@@ -59,6 +59,9 @@ def prepare_environment(settings: EngineSettings, log_level: str, environment: M
         del environment[name]  # vLLM would take "" for a number
     for name in _NOT_FOR_VLLM:
         environment.pop(name, None)
+    # vLLM asks lscpu about the cores, and hosts may start a server without a PATH, or with one of their own programs.
+    folders = filter(None, environment.get("PATH", "").split(os.pathsep))
+    environment["PATH"] = os.pathsep.join(dict.fromkeys([*folders, *os.defpath.split(os.pathsep)]))
     environment["VLLM_LOGGING_STREAM"] = "ext://sys.stderr"
     environment["VLLM_NO_USAGE_STATS"] = environment["DO_NOT_TRACK"] = "1"
     environment.setdefault("VLLM_LOGGING_LEVEL", log_level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from engine.interface import Completion, Control, Conversation, Engine, EngineStatus, OnPhase
 
@@ -27,6 +28,10 @@ class CountedEngine:
     def load(self, on_phase: OnPhase | None = None) -> float:
         """See `Engine`."""
         return self._engine.load(on_phase)
+
+    def vet(self, schema: dict[str, Any], control: Control) -> None:
+        """See `Engine`."""
+        self._engine.vet(schema, control)
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """See `Engine`."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.interface import ToolCall
+from engine.schema_tree import REFERENCES, SchemaTree
 
 REQUIRED = "required"
 MOST_CALLS = 16
@@ -82,17 +83,24 @@ def _parameters(tool: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", **parameters}
 
 
-def _placed(node: Any, number: int) -> Any:
-    """A schema whose references to itself hold where it is put among the definitions."""
-    if isinstance(node, list):
-        return [_placed(item, number) for item in node]
-    if not isinstance(node, dict):
-        return node
-    placed = {key: _placed(value, number) for key, value in node.items()}
-    reference = node.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#"):
-        placed["$ref"] = f"#/$defs/tool{number}{reference[1:]}"
-    return placed
+def _placed(parameters: dict[str, Any], number: int) -> Any:
+    """A schema whose references to itself hold where it is put among the definitions; data in it stay as they are."""
+    schemas = {id(node) for node in SchemaTree(parameters).nodes}
+
+    def place(node: Any) -> Any:
+        if isinstance(node, list):
+            return [place(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        placed = {key: place(value) for key, value in node.items()}
+        if id(node) in schemas:
+            for name in REFERENCES & node.keys():
+                reference = node[name]
+                if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+                    placed[name] = f"#/$defs/tool{number}{reference[1:]}"
+        return placed
+
+    return place(parameters)
 
 
 def _refuse(constant: str) -> None:

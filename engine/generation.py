@@ -40,6 +40,8 @@ class Answer:
 
     def completion(self, text: str, finish_reason: FinishReason, cached_tokens: int | None) -> Completion:
         """The finished completion."""
+        if finish_reason is not FinishReason.STOP:
+            text = self.reader.whole(text)
         output = self.reader.read(text, self.token_ids, self.accepted.prompt_token_ids)
         return Completion(
             text=output.text,

@@ -1,7 +1,9 @@
 """Finds and kills the processes that belong to one server: from the server itself, or after its death.
 
-Run as `python -I -S guard.py <server's process id> <mark> <folder>`, it waits for the server's end, kills what the
-server left behind, removes the folder of its sockets, and ends. It knows its prey by the mark alone, which every child
+Run as `python -I -S guard.py <server's process id> <mark> <folder> <descriptor>`, it waits for the server's end, kills
+what the server left behind, removes the folder of its sockets, and ends. A byte in the pipe of that descriptor (-1 for
+none) tells that the server is to end; the server reads it as soon as it has Python's lock. One that does not end in
+time, because a library keeps the lock, is killed. It knows its prey by the mark alone, which every child
 of the server carries: in its environment, or, when it was forked without an exec, as the name of an inherited
 descriptor. Standard library only.
 """
@@ -17,6 +19,8 @@ import time
 # Cleans up shared memory when its server is gone and ends by itself; killed early, it would leave the memory behind.
 TRACKER = b"multiprocessing.resource_tracker"
 TRACKER_GRACE_S = 0.5
+KILL_S = 1.65
+"""How long the server may take to end: clients wait 2 s, and it ends by itself after 1.6 s once it has the lock."""
 
 
 def marked_processes(mark: str) -> list[int]:
@@ -71,7 +75,7 @@ def is_tracker(pid: int) -> bool:
         return False
 
 
-def _wait_for_end(pid: int) -> None:
+def _wait_for_end(pid: int, ending_fd: int) -> None:
     if os.getppid() != pid:  # already gone
         return
     try:
@@ -80,7 +84,12 @@ def _wait_for_end(pid: int) -> None:
         while os.getppid() == pid:
             time.sleep(0.2)
         return
-    select.select([descriptor], [], [])
+    watched = [descriptor] if ending_fd < 0 else [descriptor, ending_fd]
+    if descriptor in select.select(watched, [], [])[0]:
+        return
+    if not select.select([descriptor], [], [], KILL_S)[0]:
+        os.kill(pid, signal.SIGKILL)
+        select.select([descriptor], [], [])
 
 
 def remove_folder(folder: str) -> None:
@@ -91,9 +100,9 @@ def remove_folder(folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def main(pid: int, mark: str, folder: str) -> None:
+def main(pid: int, mark: str, folder: str, ending_fd: int) -> None:
     """Waits for the server's end and clears away what it left behind."""
-    _wait_for_end(pid)
+    _wait_for_end(pid, ending_fd)
     kill_marked(mark, spare_trackers=True)
     if marked_processes(mark):
         time.sleep(TRACKER_GRACE_S)
@@ -102,4 +111,4 @@ def main(pid: int, mark: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]))

@@ -125,12 +125,16 @@ class Conversation:
 
 
 class FinishReason(enum.StrEnum):
-    """Why a completion ended: OpenAI's words, and `timeout` for a deadline of ours."""
+    """Why a completion ended: OpenAI's words, and `timeout` for a deadline of ours.
+
+    `content_filter` only comes from servers elsewhere: what their filter let through of an answer is the text.
+    """
 
     STOP = "stop"
     LENGTH = "length"
     TOOL_CALLS = "tool_calls"
     TIMEOUT = "timeout"
+    CONTENT_FILTER = "content_filter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,7 @@ class Completion:
     `first_token_ms` counts from the moment `generate` was called on a loaded engine.
     `reasoning` and `tool_calls` were taken out of `text` by the model's parsers. `choice_probabilities` has one figure
     for each word of `Conversation.choice`, 1 together; `None` where there was no choice, or no time to make it.
+    `remarks` are sentences about what a server elsewhere did not take or send as it was asked.
     """
 
     text: str = ""
@@ -164,6 +169,7 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None = None
     choice_probabilities: tuple[float, ...] | None = None
     error: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 class EngineState(enum.StrEnum):
@@ -251,6 +257,14 @@ class Engine(Protocol):
         """Makes the model ready, from disk or from the host's memory; returns the seconds it took (0.0: it was ready).
 
         Raises: `EngineUnavailable`, `OutOfMemory`.
+        """
+
+    def vet(self, schema: dict[str, Any], control: Control) -> None:
+        """Refuses a JSON Schema that the engine could not be made to follow; loads nothing.
+
+        Of the control, it asks whether the call is cancelled and when its time is up.
+
+        Raises: `InvalidGeneration`, `GenerationFailed`, `GenerationCancelled`.
         """
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:

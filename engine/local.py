@@ -17,23 +17,25 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
-from engine import adapters, arguments, failures, memory, model_facts, parsers, sleep
+from engine import adapters, arguments, failures, memory, model_facts, parsers, quiet, sleep
 from engine.adapters import Adapters
 from engine.errors import EngineError, EngineUnavailable, OffloadUnsupported
 from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
 from engine.lifecycle import Lifecycle
 from engine.loading import SharedLoad, on_passing_thread
 from engine.processes import ChildProcesses
-from engine.rendering import PLAIN_STOP, Renderer, plain_template
+from engine.rendering import PLAIN_STOPS, Renderer, plain_template
+from engine.schema_vetting import SchemaVetting
 from engine.shared_steps import EngineBroken
 from engine.step_loop import StepLoop
 from engine.stepped_llm import stepped_llm_class
 from engine.turns import SharedUse
+from sandbox.pool import Sandbox
 from settings import EngineSettings
 
 log = logging.getLogger("engine")
 
-# How long `close` waits for other threads to leave the engine, and vLLM for its processes.
+# How long `close` waits for other threads to leave the engine, and a release for vLLM's processes.
 CLOSE_WAIT_S = 0.2
 SHUTDOWN_WAIT_S = 0.5
 
@@ -48,10 +50,20 @@ class LocalEngine:
         settings: the model and how to run it.
         log_level: how much vLLM writes to stderr, unless the environment says it already.
         n_callers: how many threads generate at a time.
+        ending_fd: a pipe in which a byte lies when the process is to end, -1 for none; see `engine.guard`.
+        sandbox: where schemas are tried; by default one of its own.
     """
 
-    def __init__(self, settings: EngineSettings, log_level: str = "INFO", n_callers: int = 1) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        log_level: str = "INFO",
+        n_callers: int = 1,
+        ending_fd: int = -1,
+        sandbox: Sandbox | None = None,
+    ) -> None:
         self._settings = settings
+        self._vetting = SchemaVetting(sandbox or Sandbox())
         self._log_level = log_level
         self._n_callers = n_callers
         self._lifecycle = Lifecycle(
@@ -59,7 +71,7 @@ class LocalEngine:
                 EngineState.UNLOADED, arguments.shown_name(settings), quantization=settings.quantization or None
             )
         )
-        self._children = ChildProcesses()
+        self._children = ChildProcesses(ending_fd)
         self._use = SharedUse()
         self._shared_load = SharedLoad()
         self._closed = False
@@ -78,6 +90,10 @@ class LocalEngine:
         if self._closed:
             raise EngineUnavailable("The server is shutting down.")
         return 0.0 if self._is_ready else self._shared_load.run(self._make_ready, on_phase)
+
+    def vet(self, schema: dict[str, Any], control: Control) -> None:
+        """Tries a schema in a child; see `Engine.vet`."""
+        self._vetting.check(schema, control)
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations as one batch; see `Engine.generate`."""
@@ -124,21 +140,19 @@ class LocalEngine:
         return [os.getpid(), *self._children.ids()]
 
     def close(self) -> None:
-        """Ends the engine and every process it started.
+        """Ends every process that the engine started; the caller is expected to end this one, and with it the engine.
 
-        While other threads are inside vLLM, it only kills the processes: their engine then breaks or hangs, and the
-        caller is expected to end this process. The guard stays for what is started meanwhile.
+        Shutting vLLM down in order would take seconds: it collects garbage, which holds Python's lock. While other
+        threads are inside vLLM, the guard stays for what is started meanwhile.
         """
         self._closed = True
+        self._children.kill()
         if self._use.acquire(CLOSE_WAIT_S):
             try:
-                self._shut_down()
                 self._children.kill()
                 self._children.end_guard()
             finally:
                 self._use.release()
-        else:
-            self._children.kill()
 
     @property
     def _is_ready(self) -> bool:
@@ -164,6 +178,8 @@ class LocalEngine:
                 else:
                     self._load(on_phase, started)
             except BaseException as error:
+                if self._closed:  # its processes were killed; tidying up would hold up the end
+                    raise EngineUnavailable("The server is shutting down.") from None
                 failure = failures.load_failure(error, self._settings)
                 failures.forget_frames(error)
                 self._forget()
@@ -171,7 +187,7 @@ class LocalEngine:
                 memory.give_back_memory()
                 self._has_failed = True
                 self._lifecycle.move(EngineState.FAILED, error=str(failure))
-                raise failure from None
+                raise failure from None  # also for a library's panic or exit: the thread goes on
             self._n_loads += 1
 
     def _failure(self, number: int, cause: BaseException) -> EngineError:
@@ -214,6 +230,7 @@ class LocalEngine:
         self._children.watch()
         on_phase("importing vLLM")
         arguments.prepare_environment(self._settings, self._log_level, os.environ)
+        quiet.expect_warnings(os.environ)
         try:
             llm_class = stepped_llm_class()
             import vllm
@@ -223,6 +240,7 @@ class LocalEngine:
             from vllm.platforms import current_platform
         except Exception as error:
             raise failures.import_failure(error) from None
+        quiet.quieten_transformers()
         if self._has_failed:  # vLLM goes on without its compiled part that found no memory, and never tries it again
             current_platform.import_kernels()
         names = {field.name for field in dataclasses.fields(EngineArgs)} | {*inspect.signature(vllm.LLM).parameters}
@@ -279,15 +297,21 @@ class LocalEngine:
             max_images=self._settings.max_images_per_prompt,
             break_tokens=model_facts.token_breaker(self._llm, self._settings.max_images_per_prompt),
         )
-        output_parsers = parsers.OutputParsers(self._llm, self._settings.tool_parser, self._settings.reasoning_parser)
+        output_parsers = parsers.OutputParsers(
+            self._llm,
+            self._settings.tool_parser,
+            self._settings.reasoning_parser,
+            writes_lines=not has_chat_template,
+        )
         plain: tuple[str | None, tuple[str, ...]] = (None, ())
         if not has_chat_template:
-            plain = (plain_template(model_facts.begins_with_bos(self._llm)), (PLAIN_STOP,))
+            plain = (plain_template(model_facts.begins_with_bos(self._llm)), PLAIN_STOPS)
         return StepLoop(self._llm, renderer, known_adapters, output_parsers, *plain, own_thread=self._n_callers > 1)
 
     def _drop(self, state: EngineState, error: str | None = None) -> None:
-        self._shut_down()
-        memory.give_back_memory()
+        if not self._closed:  # the end of the process gives everything back, and sooner
+            self._shut_down()
+            memory.give_back_memory()
         self._lifecycle.move(state, error=error)
 
     def _shut_down(self) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from engine import forced_calls, structured
+from engine import forced_calls
 from engine.choice import MOST_ALTERNATIVES, spellings
 from engine.errors import InvalidGeneration
 from engine.interface import Conversation, Sampling
 from engine.openai_messages import OpenAIMessages, break_special_tokens, unchanged
 from engine.parsers import AUTO, NONE, thinking_kwargs
 from engine.rendering import check_messages
+from engine.schemas import closed
+from http_client.addresses import host_of
 
 OPENAI_HOST = "api.openai.com"
 BYTES_PER_TOKEN = 2_048
@@ -124,8 +125,11 @@ class OpenAIRequests:
         return min(max_tokens, self._endpoint.max_model_len or max_tokens)
 
     def _max_tokens_name(self) -> str:
-        """OpenAI's newer models take only the new name, most other servers only the old one."""
-        return "max_completion_tokens" if urlsplit(self._endpoint.url).hostname == OPENAI_HOST else "max_tokens"
+        """OpenAI's newer models take only the new name, most other servers only the old one. A server that refuses the
+        one is asked with the other; this is only the first guess."""
+        host = host_of(self._endpoint.url)
+        is_openai = host == OPENAI_HOST or host.endswith(f".{OPENAI_HOST}")  # eu.api.openai.com and its like
+        return "max_completion_tokens" if is_openai else "max_tokens"
 
 
 _DEFAULTS = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
@@ -133,7 +137,7 @@ _DEFAULTS = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequen
 
 def forced_schema(conversation: Conversation) -> dict[str, Any]:
     """The form of the calls that a conversation must be answered with."""
-    return structured.closed(forced_calls.schema_of(conversation.tools, conversation.tool_choice))
+    return closed(forced_calls.schema_of(conversation.tools, conversation.tool_choice))
 
 
 def max_answer_bytes(conversation: Conversation) -> int:

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine import forced_calls, structured
+from engine import forced_calls
 from engine.errors import EngineUnavailable, InvalidGeneration
 from engine.interface import Conversation, ToolCall
+from engine.rendering import without_half_label
+from engine.schema_bounds import bounded
+from engine.schema_tree import SchemaTree
+from engine.schemas import COUNTS, MAX_COUNT, closed, counted
 from settings import EngineSettings
 
 log = logging.getLogger("engine")
@@ -34,7 +38,12 @@ class Output:
 
 
 class PlainReader:
-    """Reads the output of a request that needs no parser: all of it is the answer."""
+    """Reads the output of a request that needs no parser: all of it is the answer.
+
+    `uses_engine`: whether it works with the engine's tokenizer, which one thread may use at a time.
+    """
+
+    uses_engine = False
 
     def constrain(self, params: Any) -> None:
         """Sets what the parsers need in vLLM's sampling parameters."""
@@ -47,6 +56,34 @@ class PlainReader:
         """The whole output, taken apart."""
         return Output(text)
 
+    def whole(self, text: str) -> str:
+        """What of an output that was cut off is to be read."""
+        return text
+
+
+class LineReader(PlainReader):
+    """Reads a line of `role: content` behind its label: the space between the two is no part of the answer, and neither
+    is the label of a next line, of which half may have been written where the answer is cut off."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._n_told = 0
+
+    def new_answer_text(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> str:
+        """The new text, but for the spaces before the answer and what may become a label."""
+        self._text = (self._text + text).lstrip(" ") if not self._n_told else self._text + text
+        certain = without_half_label(self._text)
+        new, self._n_told = certain[self._n_told :], max(self._n_told, len(certain))
+        return new
+
+    def read(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> Output:
+        """The whole answer."""
+        return Output(text.lstrip(" "))
+
+    def whole(self, text: str) -> str:
+        """The text without half a label at its end."""
+        return without_half_label(text)
+
 
 class OutputParsers:
     """The parsers of one loaded model.
@@ -54,11 +91,20 @@ class OutputParsers:
     Arguments:
         llm: the loaded `vllm.LLM`.
         tool_parser, reasoning_parser: vLLM's names for them; `None` where the model has none.
+        writes_lines: whether the model has no chat template and goes on with a line of `role: content`.
     Raises: `EngineUnavailable` when a parser does not fit the model's tokenizer.
     """
 
-    def __init__(self, llm: Any, tool_parser: str | None = None, reasoning_parser: str | None = None) -> None:
+    def __init__(
+        self,
+        llm: Any,
+        tool_parser: str | None = None,
+        reasoning_parser: str | None = None,
+        *,
+        writes_lines: bool = False,
+    ) -> None:
         self._llm = llm
+        self._writes_lines = writes_lines
         self._tool_parser = tool_parser
         self._reasoning_parser = reasoning_parser
         for variable, name, with_tools in (
@@ -104,7 +150,7 @@ class OutputParsers:
 
     def _reader(self, conversation: Conversation, with_tools: bool) -> PlainReader:
         if not with_tools and self._reasoning_parser is None:
-            return PlainReader()
+            return LineReader() if self._writes_lines else PlainReader()
         return ParsingReader(self, conversation, with_tools)
 
     def _try(self, variable: str, name: str, with_tools: bool) -> None:
@@ -126,9 +172,11 @@ class ForcedReader(PlainReader):
     Arguments: the conversation to be answered; the reader for what comes before the calls.
     """
 
+    uses_engine = True
+
     def __init__(self, conversation: Conversation, before: PlainReader) -> None:
         self._choice = conversation.tool_choice
-        self._schema = structured.closed(forced_calls.schema_of(conversation.tools, self._choice))
+        self._schema = bounded(closed(forced_calls.schema_of(conversation.tools, self._choice)))
         self._before = before
 
     def constrain(self, params: Any) -> None:
@@ -154,6 +202,8 @@ class ParsingReader(PlainReader):
 
     Arguments: the parsers; the conversation to be answered; whether its tools may be called.
     """
+
+    uses_engine = True
 
     def __init__(self, parsers: OutputParsers, conversation: Conversation, with_tools: bool) -> None:
         self._parsers = parsers
@@ -184,7 +234,7 @@ class ParsingReader(PlainReader):
             delta = self._stream.parse_delta(
                 text, list(token_ids), self._request, list(prompt_token_ids), finished=False
             )
-        except Exception:
+        except BaseException:  # some are compiled, and panic
             log.warning("A parser failed on a part of an output; the rest comes at its end.", exc_info=True)
             self._streaming = False
             return ""
@@ -203,7 +253,7 @@ class ParsingReader(PlainReader):
             if not tool_calls and (found or not (content or reasoning)):
                 # Calls that cannot be made, or that a parser threw away because it could not read them.
                 reasoning, content, _ = self._parse(text, token_ids, prompt_token_ids, with_tools=False)
-        except Exception:
+        except BaseException:
             log.warning("A parser failed; its output is answered as it is.", exc_info=True)
             return Output(text)
         return Output(content or "", reasoning or None, tool_calls)
@@ -267,13 +317,13 @@ def check_parameters(parameters: dict[str, Any], where: str) -> None:
     if len(json.dumps(parameters)) > MOST_SCHEMA_CHARACTERS:
         raise InvalidGeneration(f"{where}: longer than {MOST_SCHEMA_CHARACTERS} characters.")
     total = 0.0
-    for node in _nodes(parameters):
+    for node in SchemaTree(parameters).nodes:
         reference = node.get("$ref")
         if isinstance(reference, str) and not reference.startswith("#"):
             raise InvalidGeneration(f"{where}: $ref may point only into the same schema (#/$defs/...).")
-        total += structured.counted(node)
-    if total > structured.MAX_COUNT:
-        raise InvalidGeneration(f"{where}: {', '.join(structured.COUNTS)} add up to more than {structured.MAX_COUNT}.")
+        total += counted(node)
+    if total > MAX_COUNT:
+        raise InvalidGeneration(f"{where}: {', '.join(COUNTS)} add up to more than {MAX_COUNT}.")
 
 
 def thinking_kwargs(conversation: Conversation) -> dict[str, bool]:
@@ -323,13 +373,3 @@ def _usable(found: Iterable[Any], offered: set[str]) -> tuple[ToolCall, ...]:
     if all(call.name in offered and forced_calls.is_arguments(call.arguments) for call in calls):
         return calls
     return ()
-
-
-def _nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """All objects in a JSON value."""
-    left = [value]
-    while left:
-        node = left.pop()
-        if isinstance(node, dict):
-            yield node
-        left += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()

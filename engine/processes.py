@@ -22,9 +22,13 @@ MAX_FOLDER_LENGTH = 70
 
 
 class ChildProcesses:
-    """Everything that this process starts from `watch` on, and the guard that outlives it to kill the rest."""
+    """Everything that this process starts from `watch` on, and the guard that outlives it to kill the rest.
 
-    def __init__(self) -> None:
+    Arguments: the reading end of a pipe in which a byte lies when this process is to end, -1 for none; see `guard`.
+    """
+
+    def __init__(self, ending_fd: int = -1) -> None:
+        self._ending_fd = ending_fd
         self._mark = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._guard: subprocess.Popen[bytes] | None = None
         self._sockets = ""
@@ -45,12 +49,22 @@ class ChildProcesses:
         os.memfd_create(self._mark)
         self._make_folder()
         self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), self._mark, self._sockets],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                guard.__file__,
+                str(os.getpid()),
+                self._mark,
+                self._sockets,
+                str(self._ending_fd),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
             env={},
+            pass_fds=[self._ending_fd] if self._ending_fd >= 0 else [],
             start_new_session=True,
         )
 

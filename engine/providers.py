@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from typing import Any
-from urllib.parse import urlsplit
 
 from engine.errors import EngineError, EngineUnavailable, GenerationCancelled, InvalidGeneration
 from engine.interface import Completion, Control, Conversation
@@ -18,8 +17,10 @@ from engine.loop_thread import LoopThread
 from engine.model_server import Body, Listing, ModelServer
 from engine.offers import KnownModel, MediaPart
 from engine.openai_requests import OPENAI_HOST, OpenAIRequests
-from engine.remote_failures import server_of
+from engine.remote_failures import DASHSCOPE_HOSTS, NoListing, server_of
 from engine.remote_generation import Asked, RemoteGeneration
+from http_client.addresses import host_of
+from http_client.outgoing import Outgoing
 from settings.providers import RemoteProvider
 
 KEEP_LISTING_S = 300.0
@@ -30,24 +31,23 @@ MOST_MEDIA_BYTES = 48 << 20
 """Of sound and film in one request; in base64 a third more, and services take less."""
 MOST_NAME_CHARACTERS = 256
 """Of a model; what is longer is no name."""
-DASHSCOPE_HOSTS = ".aliyuncs.com"
 OTHER_MODEL = "list_available_providers names those of all providers."
 
 
 class Provider:
     """One service. Any thread may use it.
 
-    Arguments: what the settings say of it; the loop that its connections live on; how many generations there may be at
-    a time.
+    Arguments: what the settings say of it; the way to it; the loop that its connections live on; how many generations
+    there may be at a time.
     """
 
-    def __init__(self, facts: RemoteProvider, loop: LoopThread, n_callers: int = 1) -> None:
+    def __init__(self, facts: RemoteProvider, outgoing: Outgoing, loop: LoopThread, n_callers: int = 1) -> None:
         self.facts = facts
         server = server_of(
             facts.base_url, facts.api_key, address_setting=facts.address_setting, key_setting=facts.key_setting
         )
         self.url = server.url
-        self._server = ModelServer(server, loop, facts.silence_s, facts.ask_timeout_s, n_callers)
+        self._server = ModelServer(server, outgoing, loop, facts.silence_s, facts.ask_timeout_s, n_callers)
         self._known: tuple[float, Listing] | None = None
 
     @property
@@ -58,7 +58,7 @@ class Provider:
     @property
     def host(self) -> str:
         """Where it is."""
-        return urlsplit(self.url).hostname or ""
+        return host_of(self.url)
 
     def known(self) -> Listing | None:
         """What it told of its models, if that was not long ago."""
@@ -73,6 +73,13 @@ class Provider:
         if self.facts.missing is not None:
             raise EngineUnavailable(self.not_configured())
         return self._server.submit(self._ask())
+
+    def without_list(self, problem: NoListing) -> Listing:
+        """What to go on with where a model is named and the service does not tell its models; remembered, since asking
+        in vain may take seconds."""
+        listing = Listing(None, problem=str(problem))
+        self._known = (time.monotonic(), listing)
+        return listing
 
     def not_configured(self) -> str:
         """What it needs to be used."""
@@ -96,7 +103,7 @@ class Provider:
 
     def takes(self, model: KnownModel, modality: str) -> bool | None:
         """Whether a model here takes text, image, audio or video; `None`: not known."""
-        if modality == "video" and self.host == OPENAI_HOST:
+        if modality == "video" and (self.host == OPENAI_HOST or self.host.endswith(f".{OPENAI_HOST}")):
             return False  # its API has no such part
         return model.takes(modality)
 
@@ -172,9 +179,10 @@ class Provider:
 class Providers:
     """All remote providers in their order, on one loop. Any thread may use them."""
 
-    def __init__(self, facts: Iterable[RemoteProvider], n_callers: int = 1) -> None:
+    def __init__(self, facts: Iterable[RemoteProvider], outgoing: Outgoing | None = None, n_callers: int = 1) -> None:
         self._loop = LoopThread("providers")
-        self.all = tuple(Provider(each, self._loop, n_callers) for each in facts)
+        way = outgoing or Outgoing()
+        self.all = tuple(Provider(each, way, self._loop, n_callers) for each in facts)
 
     def named(self, name: str) -> Provider | None:
         """The provider of that name."""

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from engine import structured
 from engine.arguments import is_bundled
 from engine.errors import EngineError, EngineUnavailable, OffloadUnsupported
 from engine.interface import Completion, Control, Conversation, EngineState, EngineStatus, OnPhase
@@ -22,15 +21,24 @@ from engine.loading import SharedLoad
 from engine.loop_thread import LoopThread
 from engine.model_server import SILENCE_S, Listing, ModelServer
 from engine.openai_requests import Endpoint, OpenAIRequests
-from engine.remote_failures import server_of
+from engine.remote_failures import NoListing, server_of
 from engine.remote_generation import Asked, RemoteGeneration
+from engine.remote_json import checked_json
+from http_client.outgoing import Outgoing
 from settings import EngineSettings
 
 log = logging.getLogger("engine")
 
 DEVICE = "remote"
 MOST_LISTED = 500
-OTHER_MODEL = "Set VLLM_MODEL_NAME to one of them, or leave it empty for the first."
+OTHER_MODEL = (
+    "Set VLLM_MODEL_NAME to one of them, or leave it empty for the first. If the server takes that name though it does "
+    "not list it, set VLLM_UNLISTED_MODELS=1."
+)
+OTHER_LORA = (
+    "That is the name in lora, which must be one of the adapters that the server was started with (--lora-modules): "
+    "give one of those, or leave lora out."
+)
 
 
 class RemoteEngine:
@@ -40,11 +48,18 @@ class RemoteEngine:
 
     Arguments:
         settings: the server's address and key, and the model's name there.
+        outgoing: the way to it.
         silence_s: seconds without a piece of an answer until it is given up.
         n_callers: how many generations there may be at a time.
     """
 
-    def __init__(self, settings: EngineSettings, silence_s: float = SILENCE_S, n_callers: int = 1) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        outgoing: Outgoing | None = None,
+        silence_s: float = SILENCE_S,
+        n_callers: int = 1,
+    ) -> None:
         server = server_of(settings.base_url or "", settings.remote_api_key)
         self._settings = settings
         self._name = None if is_bundled(settings) else settings.model_name
@@ -58,7 +73,7 @@ class RemoteEngine:
             )
         )
         self._loop = LoopThread("remote engine")
-        self._models = ModelServer(server, self._loop, silence_s, n_callers=n_callers)
+        self._models = ModelServer(server, outgoing or Outgoing(), self._loop, silence_s, n_callers=n_callers)
         self._requests: OpenAIRequests | None = None
         self._shared_load = SharedLoad()
         self._moving = threading.Lock()
@@ -74,6 +89,9 @@ class RemoteEngine:
     def load(self, on_phase: OnPhase | None = None) -> float:
         """Finds out which models the server has; see `Engine.load`."""
         return 0.0 if self._requests is not None else self._shared_load.run(self._ask_for_models, on_phase)
+
+    def vet(self, schema: dict[str, Any], control: Control) -> None:
+        """Takes every schema: the server that has to follow it refuses what it cannot."""
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations side by side; see `Engine.generate`."""
@@ -98,7 +116,7 @@ class RemoteEngine:
         finally:
             if generation.unavailable is not None and not self._loop.is_closed:
                 self._forget(requests, EngineState.FAILED, str(generation.unavailable))
-        return structured.checked(generation.conversations, completions)
+        return checked_json(generation.conversations, completions)
 
     def offload(self) -> None:
         """Refuses: there is nothing here to move."""
@@ -142,10 +160,16 @@ class RemoteEngine:
     def _found(self) -> tuple[Endpoint, dict[str, Any]]:
         """The server's model to use, and what the status tells of it."""
         url, name = self._models.server.url, self._name
-        listing: Listing = self._models.submit(self._models.listing()).result()
+        try:
+            listing: Listing = self._models.submit(self._models.listing()).result()
+        except NoListing as error:
+            if name is None:
+                raise
+            log.warning("the models of %s are not known: %s", url, error)
+            listing = Listing(None)
         if name is None:
             name = self._first(listing)
-        if listing.ids and listing.model(name) is None:
+        if listing.ids and listing.model(name) is None and not self._settings.unlisted_models:
             raise EngineUnavailable(self._models.no_such_model(name, listing.ids, OTHER_MODEL))
         endpoint = listing.endpoint(url, name)
         facts = {
@@ -169,9 +193,10 @@ class RemoteEngine:
 
     def _asked(self, conversation: Conversation, requests: OpenAIRequests, deadline_s: float | None) -> Asked:
         async def not_found(refusal: EngineError) -> EngineError:
-            name = conversation.lora or self._lifecycle.status.model_name
-            error = await self._models.gone(name, refusal, OTHER_MODEL)
-            return error if conversation.lora else EngineUnavailable(str(error))
+            if conversation.lora:
+                return await self._models.gone(conversation.lora, refusal, OTHER_LORA)
+            error = await self._models.gone(self._lifecycle.status.model_name, refusal, OTHER_MODEL)
+            return EngineUnavailable(str(error))
 
         return self._models.asked(requests, conversation, deadline_s, not_found)
 

@@ -1,37 +1,69 @@
-"""What a server's refusals mean: from HTTP statuses and servers' words to our errors, with texts that are safe to show.
-
-A server's words are passed on only as one short line of plain text, and never with the key in it.
-"""
+"""What a server's refusals and failures mean for a generation, with texts that are safe to show."""
 
 from __future__ import annotations
 
-import email.utils
 import re
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from engine.errors import EngineError, EngineUnavailable, GenerationFailed, InvalidGeneration, PromptTooLong, ServerBusy
-from engine.key_filter import LEAST_KEY_CHARACTERS, KeyFilter
+from engine.key_filter import KeyFilter
+from http_client.addresses import api_of, host_of, root_of
+from http_client.refusals import Blame, Refusal, refusal
+from http_client.words import plain
 
-MAX_SHOWN_CHARACTERS = 300
+DASHSCOPE_HOSTS = ".aliyuncs.com"
 
-_VERSION_SEGMENT = re.compile(r"/v\d[^/]*(?:/|$)")
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
-_PATH = re.compile(r"(?<![\w.:/])(?:/[\w.+@-]+){2,}/?")
-_PARAMETER = re.compile(r"\s*\(parameter=.*\)\s*$", re.DOTALL)
-_KEY = re.compile(r"\b(?:sk|hf)[-_][A-Za-z0-9*_-]{6,}")
-
-_TOO_LONG = re.compile(r"context[ _]length|maximum model length|context window|reduce the length", re.IGNORECASE)
-_NO_ROOM = re.compile(r"max_tokens must be at least 1, got 0\b")
-"""What vLLM (0.32) says of a prompt that fills the context to its last token: it counts what is left for the answer."""
 _CONTEXT = re.compile(r"(?:context length (?:is|of)(?: only)?|maximum context length \(|model length of)\s*(\d+)")
 _PROMPT = re.compile(
     r"prompt contains (\d+) (?:input )?tokens|messages resulted in (\d+)|passed (\d+) input tokens"
     r"|\((\d+) in the messages|Input length \((\d+)\)|prompt \(length (\d+)\)"
 )
+
+
+class NotFound(InvalidGeneration):
+    """The server does not have the model, or not the address.
+
+    Attributes: `refusal`, what it said.
+    """
+
+    def __init__(self, message: str, refusal: Refusal | None = None) -> None:
+        super().__init__(message)
+        self.refusal = refusal
+
+
+class NoListing(EngineUnavailable):
+    """The server is there, but did not tell its models; whoever knows a model's name can do without.
+
+    Attributes: `is_absent`, whether it has no such list at all.
+    """
+
+    def __init__(self, message: str, *, is_absent: bool = False) -> None:
+        super().__init__(message)
+        self.is_absent = is_absent
+
+
+class Declined(InvalidGeneration):
+    """The server refuses the request as it is.
+
+    Attributes: `refusal`, what it said, from which may be learned what to leave out.
+    """
+
+    def __init__(self, message: str, refusal: Refusal) -> None:
+        super().__init__(message)
+        self.refusal: Refusal | None = refusal
+
+
+class Broken(GenerationFailed):
+    """The server failed at the request, some of them at a field that they do not know.
+
+    Attributes: `refusal`, what it said.
+    """
+
+    def __init__(self, message: str, refusal: Refusal) -> None:
+        super().__init__(message)
+        self.refusal: Refusal | None = refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +81,7 @@ class RemoteServer:
     @property
     def api_url(self) -> str:
         """Where the paths of the API begin."""
-        return self.url if _VERSION_SEGMENT.search(self.url.partition("//")[2]) else f"{self.url}/v1"
+        return api_of(self.url)
 
     def without_key(self, text: str) -> str:
         """The text, which may come from the server, without its key."""
@@ -57,25 +89,12 @@ class RemoteServer:
 
     def plain(self, text: str) -> str:
         """What the server said, fit for a message: one line, shortened, without keys, memory addresses and paths."""
-        text = self.without_key(text)
-        if self.key is not None and len(self.key) >= LEAST_KEY_CHARACTERS:  # as some services show it: sk-ab***yz
-            text = re.sub(re.escape(self.key[:2]) + r"[\w.-]*\*{2,}[\w.*-]*", "…", text)
-        line = " ".join("".join(c if c.isprintable() else " " for c in _PARAMETER.sub("", text)).split())
-        for pattern in (_KEY, _ADDRESS, _PATH):
-            line = pattern.sub("…", line)
-        return line if len(line) <= MAX_SHOWN_CHARACTERS else line[: MAX_SHOWN_CHARACTERS - 1] + "…"
+        return plain(text, (self.key,))
 
     def unreachable(self) -> EngineUnavailable:
         """Nobody answers there."""
         return EngineUnavailable(
             f"Cannot connect to the model server at {self.url}. Start it, or set {self.address_setting} to where it is."
-        )
-
-    def untrusted(self) -> EngineUnavailable:
-        """It cannot prove who it is."""
-        return EngineUnavailable(
-            f"The certificate of the model server at {self.url} cannot be verified. Give it one of a known authority, "
-            "or on a network of your own use http."
         )
 
     def lost(self) -> GenerationFailed:
@@ -90,6 +109,21 @@ class RemoteServer:
         return GenerationFailed(
             f"The model server at {self.url} sent nothing of an answer for {seconds:g} s, so it was given up. Try "
             "again, with a shorter prompt or a smaller max_tokens if it only has much to do."
+        )
+
+    def empty(self) -> GenerationFailed:
+        """An answer came, and there was nothing in it."""
+        return GenerationFailed(
+            f"The model server at {self.url} gave an empty answer: no text, no reason. Try again, or another "
+            f"model. Check {self.address_setting} if it stays so."
+        )
+
+    def unreadable(self, said: str = "") -> GenerationFailed:
+        """What came is no answer in any form that is known; `said` is how it begins, where nothing else came."""
+        words = f" It begins: “{self.plain(said)[:200]}”." if said.strip() else ""
+        return GenerationFailed(
+            f"The server at {self.url} sent a piece of an answer that is not what an OpenAI-compatible server sends. "
+            f"Check {self.address_setting}, and whether something between here and the server changes answers.{words}"
         )
 
     def unsendable_key(self) -> EngineUnavailable:
@@ -110,75 +144,75 @@ class RemoteServer:
             f"{self.address_setting}: the address up to, with or without, /v1."
         )
 
-    def failure(self, status: int, data: bytes, max_model_len: int | None = None) -> EngineError:
-        """What an error's body says, by its status and its words; 404 is a model that is not there.
+    def refusal(self, status: int, headers: Mapping[str, str] | None, body: bytes | Any) -> Refusal:
+        """What an error's body says, the key left out."""
+        return refusal(status, headers, body, (self.key,))
 
-        Arguments: `max_model_len`, where it is known and the server does not tell it.
-        """
-        said = message_of(data)
-        words = f": {self.plain(said).rstrip('.')}." if said else ", and gave no reason."
-        if status == 401 or (status == 403 and not said):
-            return EngineUnavailable(
-                f"The model server at {self.url} "
-                + (
-                    f"does not take the key (HTTP {status}). Set {self.key_setting} to one that it knows."
-                    if self.key
-                    else f"asks for a key (HTTP {status}). Set {self.key_setting}."
-                )
+    def failure(self, said: Refusal) -> EngineError:
+        """What a refusal means for whoever asked."""
+        status, words, blame = said.status, said.words, said.blame
+        if blame is Blame.KEY:
+            return self._key_refused(said)
+        if blame is Blame.FUNDS and (status != 429 or said.retry_after_s is None):
+            return GenerationFailed(
+                f"The model server at {self.url} wants to be paid first (HTTP {status}){words} Look after the account "
+                f"of the key in {self.key_setting}."
             )
-        if status in (400, 413, 422) and (_TOO_LONG.search(said) or _NO_ROOM.search(said)):
-            return self._too_long(said, words, max_model_len)
-        if status == 413:
+        if blame is Blame.CONTENT_POLICY:
             return InvalidGeneration(
-                f"The request is too large for the model server (HTTP 413){words} Send fewer or smaller pictures."
+                f"The model server's content policy refuses this request (HTTP {status}){words} Ask in other words, or "
+                "with another picture."
             )
-        if status == 429:
-            return ServerBusy(f"The model server has too many requests (HTTP 429){words} Try again later.", None)
-        if status == 503:
-            return ServerBusy(f"The model server is not ready (HTTP 503){words} Try again later.", None)
-        if status < 500:
-            return InvalidGeneration(f"The model server refuses this request (HTTP {status}){words}")
-        return GenerationFailed(f"The model server failed (HTTP {status}){words} Try again.")
+        if blame is Blame.CONTEXT:
+            return self._too_long(said)
+        if blame is Blame.TOO_LARGE:
+            return InvalidGeneration(
+                f"The request is too large for the model server (HTTP {status}){words} Send fewer or smaller pictures."
+            )
+        if blame is Blame.PROXY:
+            return EngineUnavailable(
+                f"The proxy of VLLM_PROXY_URL asks for a user and a password (HTTP {status}){words} Write them into "
+                "it: http://user:password@host:port."
+            )
+        if blame in (Blame.RATE, Blame.BUSY, Blame.FUNDS):
+            return self._busy(said)
+        if status == 404 or blame in (Blame.MODEL, Blame.ADDRESS):
+            return NotFound(f"The model server refuses this request (HTTP {status}){words}", said)
+        if blame in (Blame.SERVER, Blame.MEMORY):
+            return Broken(f"The model server failed (HTTP {status}){words} Try again.", said)
+        return Declined(f"The model server refuses this request (HTTP {status}){words}", said)
 
-    def _too_long(self, said: str, words: str, max_model_len: int | None) -> EngineError:
-        context, prompt = _CONTEXT.search(said), _PROMPT.search(said)
-        limit = int(context[1]) if context else max_model_len
-        if limit is None:
-            return InvalidGeneration(f"The prompt is too long for the model{words}")
-        return PromptTooLong(next(int(found) for found in prompt.groups() if found) if prompt else None, limit)
+    def _key_refused(self, said: Refusal) -> EngineUnavailable:
+        words = f" It says: {said.reason.rstrip('.')}." if said.reason else ""
+        if not self.key:
+            return EngineUnavailable(
+                f"The model server at {self.url} asks for a key (HTTP {said.status}). Set {self.key_setting}.{words}"
+            )
+        region = " A key holds in its own region only." if host_of(self.url).endswith(DASHSCOPE_HOSTS) else ""
+        return EngineUnavailable(
+            f"The model server at {self.url} does not take the key (HTTP {said.status}). Set {self.key_setting} to one "
+            f"that it knows, or {self.address_setting} to the server that the key is for.{region}{words}"
+        )
+
+    def _busy(self, said: Refusal) -> ServerBusy:
+        wait_s = said.retry_after_s
+        if said.status == 503:
+            text = f"The model server is not ready (HTTP 503){said.words} Try again later."
+        elif said.blame is Blame.BUSY:
+            text = f"The model server failed (HTTP {said.status}){said.words} Try again."
+        else:
+            text = f"The model server has too many requests (HTTP {said.status}){said.words} Try again later."
+        return ServerBusy(f"{text} It asks to wait {wait_s:.0f} s." if wait_s else text, wait_s)
+
+    def _too_long(self, said: Refusal) -> EngineError:
+        context, prompt = _CONTEXT.search(said.said), _PROMPT.search(said.said)
+        if context is None:
+            return InvalidGeneration(f"The prompt is too long for the model{said.words}")
+        return PromptTooLong(
+            next(int(found) for found in prompt.groups() if found) if prompt else None, int(context[1])
+        )
 
 
 def server_of(base_url: str, key: str | None, **settings: str) -> RemoteServer:
     """The server at an address as people write it, with or without `/v1`."""
-    return RemoteServer(base_url.rstrip("/").removesuffix("/v1"), (key or "").strip() or None, **settings)
-
-
-def message_of(data: bytes) -> str:
-    """The sentence in an error's body: OpenAI's and vLLM's `error.message`, FastAPI's `detail`; "" for all else."""
-    try:
-        body = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    error = body.get("error", body) if isinstance(body, dict) else {}
-    found = (error.get("message") or error.get("detail")) if isinstance(error, dict) else error
-    return found if isinstance(found, str) else ""
-
-
-def status_of(error: Any) -> int:
-    """The status that an error in the middle of a stream stands for: its `code`, else 500."""
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and 400 <= code < 600 else 500
-
-
-def retry_after_s(header: str | None) -> float | None:
-    """The seconds that a `Retry-After` asks to wait, given as such or as a date; `None` for anything else."""
-    if header is None:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return max(0.0, seconds) if seconds < float("inf") else None
+    return RemoteServer(root_of(base_url), (key or "").strip() or None, **settings)

@@ -133,7 +133,7 @@ class RemoteGeneration:
         except EngineError as error:
             self._running.pop(index, None)
             running.future.cancel()
-            self._fail(index, error)
+            self._fail(index, running.answer.kept(error))
 
     def _take_chunk(self, index: int, running: _Running, chunk: Chunk) -> None:
         text = running.answer.take(chunk)

@@ -21,7 +21,8 @@ SPACE = " "
 LEAST_SIDE = 32
 MOST_ELONGATED = 50
 
-PLAIN_STOP = "\nuser:"
+# A base model goes on with the next turn, its own or another's, in the spelling of the prompt or of its training.
+PLAIN_STOPS = tuple(f"\n{written}:" for role in sorted(ROLES) for written in (role, role.capitalize(), role.upper()))
 _PLAIN_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{ message['role'] + ': ' + message['content'] + '\\n' }}"
@@ -36,6 +37,13 @@ def plain_template(with_bos: bool) -> str:
     Arguments: `with_bos`, whether the model's prompts begin with its beginning-of-sequence token.
     """
     return ("{{ bos_token }}" if with_bos else "") + _PLAIN_TEMPLATE
+
+
+def without_half_label(text: str) -> str:
+    """The text without a last line that is the beginning of a role's label and nothing more."""
+    begin = text.rfind("\n")
+    is_half = begin >= 0 and any(stop.startswith(text[begin:]) for stop in PLAIN_STOPS)
+    return text[:begin] if is_half else text
 
 
 class TokenBreaker:

@@ -156,7 +156,7 @@ def _make(path: str) -> None:
     """
     folder, name = os.path.split(path)
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _make_folders(folder)
         if not _is_missing(path):
             if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would hang
                 raise StoreAbsent(f"VLLM_SESSION_DB names {name}, which is no regular file.")
@@ -170,6 +170,17 @@ def _make(path: str) -> None:
         raise StoreAbsent(
             f"The session file {name} cannot be made ({error.strerror}): check VLLM_SESSION_DB."
         ) from error
+
+
+def _make_folders(folder: str) -> None:
+    """Makes a folder and all that are missing above it for their owner alone; `os.makedirs` sees to the last only."""
+    missing = []
+    while folder and not os.path.isdir(folder) and folder not in missing:
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for each in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(each, 0o700)
 
 
 def _is_missing(path: str) -> bool:

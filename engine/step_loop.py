@@ -215,7 +215,7 @@ class StepLoop:
 
     def reading(self, reader: PlainReader) -> AbstractContextManager[None]:
         """To be held while a reader works: vLLM's parsers use the engine's tokenizer."""
-        return nullcontext() if type(reader) is PlainReader else self.steps.engine_lock
+        return self.steps.engine_lock if reader.uses_engine else nullcontext()
 
     def _rest(self, answer: Answer, has_begun: bool) -> Rest:
         """What there is of an unfinished answer; all of its text when nobody has got any."""

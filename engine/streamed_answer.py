@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from engine import forced_calls
 from engine.choice import probabilities_of_texts
-from engine.errors import GenerationFailed
-from engine.event_stream import CallPiece, Choice, Chunk, TokenEntry, TokenUsage
+from engine.errors import EngineError, GenerationFailed
+from engine.event_stream import CallPiece, Choice, Chunk, Delta, FunctionPiece, TokenEntry, TokenUsage, has_word
 from engine.interface import Completion, Conversation, FinishReason, TokenLogprob, ToolCall
 from engine.key_filter import KeyFilter
 
@@ -16,20 +16,34 @@ IMPOSSIBLE = -9999.0
 """vLLM's figure for a token that cannot be; JSON has no infinity."""
 MOST_CALLS = 128
 
-_FINISHED = {
-    "stop": FinishReason.STOP,
-    "repetition": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "tool_calls": FinishReason.TOOL_CALLS,
-    "function_call": FinishReason.TOOL_CALLS,
-}
+_LENGTH = {
+    "length", "max_tokens", "max_length", "max_output_tokens", "max_completion_tokens", "max_new_tokens",
+    "model_length", "token_limit", "context_length", "model_context_window_exceeded",
+}  # fmt: skip
+_CALLS = {"tool_calls", "function_call", "tool_use", "tool_call", "function_calls"}
+_FILTERED = {
+    "content_filter", "content_filtered", "filtered", "safety", "image_safety", "recitation", "blocklist",
+    "prohibited_content", "spii", "refusal", "sensitive", "moderation", "guardrail_intervened", "policy_violation",
+}  # fmt: skip
+_FAILED = {
+    "abort", "aborted", "error", "failed", "cancelled", "canceled", "network_error", "server_error", "engine_error",
+    "internal_error", "insufficient_system_resource",
+}  # fmt: skip
+"""What servers call an end that is none. Every other word is one of their own for an answer that is complete."""
+_NOTHING = FunctionPiece()
+MOST_KEPT_CHARACTERS = 20_000
 
 
 @dataclass(slots=True)
 class _Call:
+    index: int | None = None
     id: str = ""
     name: str = ""
     arguments: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self.name) and forced_calls.is_arguments(self.arguments)
 
 
 @dataclass(slots=True)
@@ -50,6 +64,9 @@ class StreamedAnswer:
     usage: TokenUsage | None = None
     finish_reason: FinishReason | None = None
     n_events: int = 0
+    is_filtered: bool = False
+    remarks: list[str] = field(default_factory=list)
+    """What the caller should know of how the answer was asked for."""
 
     @property
     def completion_tokens(self) -> int:
@@ -61,7 +78,7 @@ class StreamedAnswer:
 
         Raises: `GenerationFailed` for an end that is none.
         """
-        if chunk.usage is not None:
+        if chunk.usage is not None and (self.usage is None or chunk.usage.completion_tokens or not chunk.choices):
             self.usage = chunk.usage
         if not chunk.choices:
             return None
@@ -69,7 +86,7 @@ class StreamedAnswer:
         text, has_more = self._take_delta(choice)
         if choice.logprobs is not None:
             self.logprobs += choice.logprobs.content or ()
-        if choice.finish_reason:
+        if choice.finish_reason is not None and has_word(choice.finish_reason):
             self._finish(choice.finish_reason)
         if not text and not has_more:
             return None
@@ -80,7 +97,10 @@ class StreamedAnswer:
         """The finished completion.
 
         Arguments: `finish_reason`, where the answer did not end by itself.
+        Raises: `GenerationFailed` where a filter left nothing of it.
         """
+        if self.is_filtered and finish_reason is None and not self.text and not self.calls:
+            raise GenerationFailed("The server's content filter withheld the answer. Ask in other words.")
         text, tool_calls = self._calls(self.keys.whole("".join(self.text)))
         ended = finish_reason or self.finish_reason or FinishReason.STOP
         if ended is FinishReason.TOOL_CALLS and not tool_calls:
@@ -99,13 +119,24 @@ class StreamedAnswer:
             reasoning=self.keys.whole("".join(self.reasoning)) or None,
             tool_calls=tool_calls,
             logprobs=self._logprobs(),
+            remarks=tuple(self.remarks),
         )
         return self._decided(completion) if self.conversation.choice else completion
+
+    def kept(self, error: EngineError) -> EngineError:
+        """An error in the middle of the answer, with what had come of it: a model's work is not thrown away."""
+        text = self.keys.whole("".join(self.text)).strip()
+        if not text or not isinstance(error, GenerationFailed):
+            return error
+        more = " …" if len(text) > MOST_KEPT_CHARACTERS else ""
+        return GenerationFailed(f"{error} What had come of the answer until then: {text[:MOST_KEPT_CHARACTERS]}{more}")
 
     def _take_delta(self, choice: Choice) -> tuple[str, bool]:
         delta = choice.delta
         if delta is None:
             return "", False
+        if choice.is_whole:
+            delta = self._new_of(delta)
         text = (delta.content or "") + (delta.refusal or "")
         reasoning = delta.reasoning or delta.reasoning_content or ""
         if text:
@@ -116,26 +147,62 @@ class StreamedAnswer:
             self._take_piece(piece)
         return text, bool(reasoning or delta.tool_calls)
 
+    def _new_of(self, whole: Delta) -> Delta:
+        """What a whole answer has beyond the pieces of it that have come."""
+        told, thought = "".join(self.text), "".join(self.reasoning)
+        text, reasoning = (whole.content or "") + (whole.refusal or ""), whole.reasoning or ""
+        return Delta(
+            content=text.removeprefix(told) if text.startswith(told) else None,
+            reasoning=reasoning.removeprefix(thought) if reasoning.startswith(thought) else None,
+            tool_calls=None if self.calls else whole.tool_calls,
+        )
+
     def _take_piece(self, piece: CallPiece) -> None:
-        """Adds to the call of that number; a server that gives none begins one with each name."""
-        begins = piece.function is not None and piece.function.name is not None
-        number = piece.index if piece.index is not None else len(self.calls) - (0 if begins else 1)
-        if not 0 <= number <= min(len(self.calls), MOST_CALLS - 1):
-            raise GenerationFailed("The server sent the pieces of a tool call in no order that makes sense. Try again.")
-        if number == len(self.calls):
-            self.calls.append(_Call())
-        call = self.calls[number]
+        """Adds to the call that the piece is of, or begins one."""
+        call = self._call_of(piece)
+        if call is None and not piece.id and (piece.function is None or piece.function == _NOTHING):
+            return
+        if call is None:
+            if len(self.calls) == MOST_CALLS:
+                raise GenerationFailed(f"The server sent more than {MOST_CALLS} tool calls. Try again.")
+            call = _Call(piece.index)
+            self.calls.append(call)
         call.id = call.id or piece.id or ""
         if piece.function is not None:
             call.name = call.name or piece.function.name or ""
             call.arguments += piece.function.arguments or ""
 
+    def _call_of(self, piece: CallPiece) -> _Call | None:
+        """The call that a piece goes on with, `None` for a new one: by its id, else by its number, else the last one.
+
+        Some servers give every call the same number, or none, and some a new id to every piece; a new call has a name.
+        """
+        name = piece.function.name if piece.function is not None else None
+        known = next((call for call in self.calls if piece.id and call.id == piece.id), None)
+        if known is not None:
+            return known
+        numbered = [call for call in self.calls if piece.index is not None and call.index == piece.index]
+        last = numbered[-1] if numbered else None
+        if last is None and self.calls and (piece.index is None or not (name or piece.id)):
+            last = self.calls[-1]
+        if last is None or not name:
+            return last
+        if piece.id and last.id:
+            return None
+        return last if not last.name or (last.name == name and not last.is_complete) else None
+
     def _finish(self, reason: str) -> None:
-        if reason == "content_filter":
-            raise GenerationFailed("The server's content filter withheld the answer. Ask in other words.")
-        if reason not in _FINISHED:
+        word = reason.strip().lower().rpartition(".")[2].replace("-", "_").replace(" ", "_")
+        word = word.removeprefix("finish_reason_")
+        if word in _FAILED:
             raise GenerationFailed("The server gave this request up. Send it again.")
-        self.finish_reason = _FINISHED[reason]
+        if word in _FILTERED:
+            self.is_filtered = True
+            self.finish_reason = FinishReason.CONTENT_FILTER
+        elif word in _LENGTH:
+            self.finish_reason = FinishReason.LENGTH
+        else:
+            self.finish_reason = FinishReason.TOOL_CALLS if word in _CALLS else FinishReason.STOP
 
     def _calls(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
         """The answer's text and its calls; calls that nobody could make are text."""

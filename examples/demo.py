@@ -22,9 +22,11 @@ import demo_images
 import demo_video
 from PIL import Image, ImageDraw
 from stdio_client import StdioClient, ToolFailed
-from terminal import ms_since, preview
+from terminal import ms_since, preview, why_no_picture
 
 SERVER = Path(__file__).resolve().parent.parent / "vllm_server.py"
+DEMO_MODEL = "demo-vlm"
+LIMITS = "The bundled model knows only drawings of circles, squares and triangles; of other pictures it says anything."
 
 
 def main() -> int:
@@ -40,29 +42,32 @@ def main() -> int:
     )
     parser.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE", help="a picture file of yours")
     pictures = [path.expanduser().resolve() for path in parser.parse_args().pictures]
-    missing = [str(path) for path in pictures if not path.is_file()]
-    if missing:
-        parser.error(f"no such file: {', '.join(missing)}")
+    for path in pictures:
+        if problem := why_no_picture(path):
+            parser.error(problem)
     try:
         with tempfile.TemporaryDirectory() as folder:
             log_file = os.environ.get("VLLM_LOG_FILE", str(Path(folder) / "server.log"))
-            _converse([_drawn_picture(Path(folder) / "drawn.png"), *pictures], log_file)
+            _converse(_drawn_picture(Path(folder) / "drawn.png"), pictures, log_file)
     except ToolFailed as error:
         print(f"\nThe server says: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _converse(pictures: list[Path], log_file: str) -> None:
+def _converse(drawn: Path, given: list[Path], log_file: str) -> None:
     started_s = time.monotonic()
     env = {**os.environ, "VLLM_LOG_FILE": log_file}  # libraries that vLLM loads print warnings between the lines
     with StdioClient([sys.executable, str(SERVER)], env) as client:
         server = client.initialize()["serverInfo"]
         print(f"{server['name']} {server['version']} answered initialize after {ms_since(started_s)} ms.\n")
-        for picture in pictures:
+        is_bundled = client.call_tool("model_info", {})["structuredContent"]["model_name"] == DEMO_MODEL
+        for picture in (drawn, *given):
             print(preview(picture))
             show = {"type": "image", "path": str(picture)}
             _ask(client, [{"type": "text", "text": "What is in this image?"}, show], picture.name)
+            if is_bundled and picture in given:
+                print(f"  note   {LIMITS}\n")
         _ask(client, "My name is Ada.", session_id="demo")
         _ask(client, "What is my name?", session_id="demo")
         information = client.call_tool("model_info", {})["structuredContent"]

@@ -25,15 +25,13 @@ from typing import Any
 from omni_process import OmniFailed, omni_url
 from PIL import Image, ImageDraw
 from stdio_client import StdioClient, ToolFailed
-from terminal import ms_since, preview
+from terminal import ms_since, preview, why_no_picture
 
 SERVER = Path(__file__).resolve().parent.parent / "vllm_server.py"
 RATE = 16_000
 VOWELS = ((730, 1_090, 2_440), (270, 2_290, 3_010), (300, 870, 2_240), (530, 1_840, 2_480))
 """The lowest three formants in Hz of a, i, u and e, as a man speaks them (Peterson and Barney, 1952)."""
 TINY_NAMES = "tiny-"
-TINY: dict[str, Any] = {"width": 128, "height": 128, "num_inference_steps": 4}
-"""What a CPU makes in seconds; real models are asked for nothing, and do what suits them."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,6 +40,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("picture", nargs="?", type=Path, help="who talks (default: a drawn face)")
     parser.add_argument("audio", nargs="?", type=Path, help="the voice (default: four vowels)")
     given = parser.parse_args(arguments)
+    if given.picture and (problem := why_no_picture(given.picture.expanduser())):
+        parser.error(problem)
+    if given.audio and not given.audio.expanduser().is_file():
+        parser.error(f"there is no file {given.audio}")
     try:
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -53,17 +55,11 @@ def main(arguments: Sequence[str]) -> int:
             environment = {**os.environ, "OMNI_VIDEO_URL": url, "VLLM_LOG_FILE": log_file}
             with StdioClient([sys.executable, str(SERVER)], environment) as client:
                 client.initialize()
-                sizes = TINY if _is_tiny(client, url) else {}
-                _show(client, {"image_path": str(picture), "audio_path": str(audio), **sizes}, Path(folder))
+                _show(client, {"image_path": str(picture), "audio_path": str(audio)}, Path(folder))
     except (ToolFailed, OmniFailed) as error:
         print(f"\nThe server says: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _is_tiny(client: StdioClient, url: str) -> bool:
-    servers = client.call_tool("list_available_models", {})["structuredContent"]["models"]["video"]
-    return any((server["name"] or "").startswith(TINY_NAMES) for server in servers if server["server_url"] == url)
 
 
 def _show(client: StdioClient, arguments: dict[str, Any], folder: Path) -> None:

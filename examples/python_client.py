@@ -1,23 +1,31 @@
 """Uses the server through the official Python SDK (`pip install mcp`, version 2).
 
-python examples/python_client.py PICTURE ["a question"]
+python examples/python_client.py [PICTURE ["a question"]]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import base64
+import struct
 import sys
+import zlib
 from pathlib import Path
 
-from mcp import Client, StdioServerParameters
+try:
+    from mcp import Client, StdioServerParameters
+    from mcp.types import TextContent
+except ImportError:
+    sys.exit("python_client.py: the official SDK is missing for this Python. Run: pip install 'mcp>=2'")
 
 SERVER = Path(__file__).resolve().parent.parent / "vllm_server.py"
 
 
-async def main(picture: str, question: str) -> None:
-    """Asks one question about one picture and prints the answer as it comes."""
+async def ask(image: dict[str, str], question: str) -> int:
+    """Asks one question about one image and prints the answer as it comes; returns the exit status."""
     server = StdioServerParameters(command=sys.executable, args=[str(SERVER)])
-    parts = [{"type": "text", "text": question}, {"type": "image", "path": str(Path(picture).resolve())}]
+    parts = [{"type": "image", **image}, {"type": "text", "text": question}]
     arguments = {"messages": [{"role": "user", "content": parts}], "temperature": 0}
 
     async def show(progress: float, total: float | None, message: str | None) -> None:
@@ -27,8 +35,40 @@ async def main(picture: str, question: str) -> None:
     async with Client(server) as client:
         result = await client.call_tool("chat_completion", arguments, progress_callback=show)
     print()
+    if result.is_error:
+        text = next((block.text for block in result.content if isinstance(block, TextContent)), "no reason given")
+        print(f"The server says: {text}", file=sys.stderr)
+        return 1
     print(result.structured_content)
+    return 0
+
+
+def main() -> int:
+    """Reads the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Asks the server's model about a picture.")
+    parser.add_argument("picture", nargs="?", type=Path, metavar="PICTURE", help="a picture file (default: a drawing)")
+    parser.add_argument("question", nargs="?", default="What is in this image?", help="default: %(default)s")
+    given = parser.parse_args()
+    if given.picture is None:
+        image = {"data": base64.b64encode(drawing()).decode(), "mimeType": "image/png"}
+    elif given.picture.is_file():
+        image = {"path": str(given.picture.resolve())}
+    else:
+        parser.error(f"there is no file {given.picture}")
+    return asyncio.run(ask(image, given.question))
+
+
+def drawing(side: int = 256) -> bytes:
+    """A red square on a blue background, as a PNG file."""
+    inside = range(side // 4, side - side // 4)
+    rows = ((b"\xff\0\0" if x in inside and y in inside else b"\0\0\xff" for x in range(side)) for y in range(side))
+    pixels = b"".join(b"\0" + b"".join(row) for row in rows)
+    header = struct.pack(">2I5B", side, side, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "What is in this image?"))
+    sys.exit(main())

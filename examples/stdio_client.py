@@ -1,13 +1,20 @@
-"""The smallest useful MCP client: a server as a child process, one JSON line a message. Standard library only."""
+"""The smallest useful MCP client: a server as a child process, one JSON line a message. Standard library only.
+
+python examples/stdio_client.py                     the tools of the server beside it
+python examples/stdio_client.py "What is your name?"  and an answer of its model, piece by piece
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
+SERVER = Path(__file__).resolve().parent.parent / "vllm_server.py"
 
 
 class ToolFailed(Exception):
@@ -83,3 +90,31 @@ class StdioClient:
             raise ToolFailed("the server ended without an answer")
         message: Json = json.loads(line)
         return message
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Shows what the server has, and asks its model where there is a question; returns the exit status."""
+    try:
+        with StdioClient([sys.executable, str(SERVER)]) as client:
+            server = client.initialize()["serverInfo"]
+            print(f"{server['name']} {server['version']} has these tools:")
+            for tool in client.request("tools/list", {})["tools"]:
+                print(f"  {tool['name']}: {tool['title']}")
+            if arguments:
+                print(f"\n> {' '.join(arguments)}")
+                messages = [{"role": "user", "content": " ".join(arguments)}]
+                client.call_tool("chat_completion", {"messages": messages}, _show_piece)
+                print()
+    except ToolFailed as error:
+        print(f"\nThe server says: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _show_piece(progress: Json) -> None:
+    if progress["progress"] >= 1:  # below 1, the message is a phase of loading the model
+        print(progress["message"], end="", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,8 @@ from typing import Any
 from PIL import Image
 
 PREVIEW_COLUMNS = 24
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""Those that the server takes."""
 
 
 def preview(path: Path) -> str:
@@ -25,6 +27,17 @@ def preview(path: Path) -> str:
         for y in range(0, rows, 2)
     ]
     return "\n".join(f"  {row}\x1b[0m" for row in cells)
+
+
+def why_no_picture(path: Path) -> str | None:
+    """Why a file is no picture that the server reads; None where it may be one."""
+    if not path.is_file():
+        return f"there is no file {path}"
+    try:
+        with Image.open(path, formats=FORMATS):
+            return None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return f"{path} is no picture that can be read ({', '.join(FORMATS)})"
 
 
 def ms_since(since_s: float) -> int:

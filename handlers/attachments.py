@@ -14,7 +14,7 @@ from engine.errors import GenerationCancelled
 from engine.interface import ImagePart
 from engine.offers import MediaPart
 from handlers.held_images import images_of
-from handlers.pictures import is_fetched, pictures_of
+from handlers.pictures import is_fetched, limits_of, pictures_of
 from media.errors import MediaError
 from media.paths import path_of_file_url
 from media.recognition import FileFacts, recognised
@@ -86,7 +86,7 @@ def read_attachments(
     others: list[tuple[str, str, FileFacts]] = []
     for i, path in enumerate(file_paths):
         source = f"file_paths[{i}]"
-        facts = _read(found, source, lambda path=path: _recognised(path, services))  # type: ignore[misc]
+        facts = _read(found, source, lambda path=path: _recognised(path, call, services))  # type: ignore[misc]
         if facts is None:
             continue
         if facts[1].kind == "image":
@@ -97,7 +97,7 @@ def read_attachments(
     for source, path, facts_of_file in others:
         if call.cancelled():
             raise GenerationCancelled
-        _read_other(found, source, path, facts_of_file, services)
+        _read_other(found, source, path, facts_of_file, call, services)
     found.listed.sort(key=lambda each: (each.source.startswith("file"), len(each.source), each.source))
     return found
 
@@ -108,13 +108,13 @@ def text_tokens(text: str) -> int:
     return math.ceil(n_ascii / 4) + len(text) - n_ascii
 
 
-def _recognised(path: str, services: Services) -> tuple[str, FileFacts]:
+def _recognised(path: str, call: Call, services: Services) -> tuple[str, FileFacts]:
     if is_fetched(path) or path[:5].casefold() == "data:":
         raise MediaError("Only files on this machine are given here; image_urls takes URLs of pictures.")
     if path[:5].casefold() == "file:":
         path = path_of_file_url(path)
     media = services.settings.media
-    return path, recognised(path, media.allowed_dirs, media.max_video_bytes)
+    return path, recognised(path, media.allowed_dirs, media.max_video_bytes, services.decoder, limits_of(call))
 
 
 def _read_pictures(
@@ -135,16 +135,17 @@ def _read_pictures(
             )
 
 
-def _read_other(found: Attachments, source: str, path: str, facts: FileFacts, services: Services) -> None:
+def _read_other(found: Attachments, source: str, path: str, facts: FileFacts, call: Call, services: Services) -> None:
+    limits = limits_of(call)
     if facts.kind == "audio":
-        audio = _read(found, source, lambda: services.audio.read(path))
+        audio = _read(found, source, lambda: services.audio.read(path, limits))
         if audio is not None:
             found.media.append(MediaPart("audio", audio.wav, "audio/wav"))
             tokens = math.ceil(audio.duration_s * AUDIO_TOKENS_PER_S)
             seconds = round(audio.duration_s, 3)
             found.listed.append(Attachment(source, "audio", facts.n_bytes, duration_s=seconds, estimated_tokens=tokens))
     elif facts.kind == "video":
-        film = _read(found, source, lambda: services.videos.read_file(path))
+        film = _read(found, source, lambda: services.videos.read_file(path, limits))
         if film is not None:
             clip, data, mime_type = film
             found.media.append(MediaPart("video", data, mime_type))

@@ -291,8 +291,8 @@ TOOLS = (
         description=(
             "Makes 1 to 20 pictures, one from each prompt, all of the same size, and saves them as PNG files. One that "
             "fails does not fail the others. Returns one entry per prompt in the order given, with its file's path and "
-            "seed, and one picture that shows them all; status 'running' with a batch_id when it takes longer than "
-            "wait_s or the call may: job_status tells more then, cancel_batch stops it."
+            "seed, and one picture that shows them all, each below its index; status 'running' with a batch_id when it "
+            "takes longer than wait_s or the call may: job_status tells more then, cancel_batch stops it."
         ),
         arguments=images.BatchGenerateArguments,
         handler=images.batch_generate,

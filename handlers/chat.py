@@ -11,15 +11,15 @@ import msgspec
 from msgspec import Meta
 
 from engine.errors import GenerationCancelled, InvalidGeneration, PromptTooLong
-from engine.interface import Completion, Control, Conversation, Message, TextPart
+from engine.interface import Completion, Control, Conversation, ImagePart, Message, TextPart
 from handlers.answers import AnswerArguments, request_of
 from handlers.costs import Stopwatch, Timings, Usage, usage_of
 from handlers.functions import check_tool_messages, shown_calls
 from handlers.held_images import images_of
 from handlers.logprobs import Logprobs, logprobs_of
-from handlers.messages import ChatMessage, TextContent, engine_messages, parts_of, reference_of
+from handlers.messages import ChatMessage, ReadPictures, TextContent, engine_messages, parts_of, reference_of
 from handlers.model import control_of, load
-from handlers.pictures import NOT_IN_TIME, SideBySide, is_fetched, pictures_here, pictures_in_order
+from handlers.pictures import NOT_IN_TIME, PictureSource, SideBySide, is_fetched, pictures_here, pictures_in_order
 from handlers.progress import TextProgress, TokenProgress
 from mcp_protocol.tools import ArgumentError
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from engine.sessions import Plan
     from handlers.services import Services
     from mcp_protocol.call import Call
-    from media.image import ImageReader
 
 SessionId = Annotated[str, Meta(min_length=1, max_length=256, description="Any name; the same name continues.")]
 ForkId = Annotated[
@@ -98,7 +97,7 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
     """Answers one conversation; with a session, continues it and remembers the turn when it succeeded."""
     _check_fork(arguments)
     watch = Stopwatch(call)
-    request = request_of(arguments, services.settings)
+    request = request_of(arguments, call, services)
     max_images = services.settings.engine.max_images_per_prompt
     images = images_of(call, services)
     new_messages = engine_messages(
@@ -150,7 +149,7 @@ def text_of(result: ChatResult) -> str:
 def chat_completion_batch(arguments: BatchArguments, call: Call, services: Services) -> BatchResult:
     """Answers many conversations in one engine batch; one that is refused does not fail the others."""
     watch = Stopwatch(call)
-    request = request_of(arguments, services.settings)
+    request = request_of(arguments, call, services)
     read: list[Conversation | str] = []
     runnable: list[Conversation] = []
     completions: list[Completion] = []
@@ -224,9 +223,12 @@ def _conversations(
     max_images = services.settings.engine.max_images_per_prompt
     images = images_of(call, services)
 
+    def read_pictures(sources: Sequence[PictureSource]) -> AbstractContextManager[Iterable[ImagePart | str]]:
+        return nullcontext(pictures_here(sources, images, call))
+
     def read(index: int) -> Conversation | str:
         where = f"arguments.conversations[{index}]"
-        return _conversation(conversations[index], request, images, max_images, where)
+        return _conversation(conversations[index], request, read_pictures, max_images, where)
 
     parts = [part for messages in conversations for message in messages for part in parts_of(message)]
     if all(isinstance(part, TextContent) for part in parts):
@@ -236,11 +238,11 @@ def _conversations(
 
 
 def _conversation(
-    messages: list[ChatMessage], request: Conversation, images: ImageReader, max_images: int, where: str
+    messages: list[ChatMessage], request: Conversation, read_pictures: ReadPictures, max_images: int, where: str
 ) -> Conversation | str:
     """One conversation of a batch, or why it cannot be read."""
     try:
-        read = engine_messages(messages, lambda sources: nullcontext(pictures_here(sources, images)), max_images, where)
+        read = engine_messages(messages, read_pictures, max_images, where)
         check_tool_messages(read, where)
     except (ArgumentError, InvalidGeneration) as error:
         return str(error)

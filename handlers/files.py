@@ -145,7 +145,7 @@ def written_files(services: Services) -> Iterator[Resource]:
         for entry in entries:
             path = os.path.join(root.folder, entry.name)
             if not entry.is_folder and media_type(path) is not None and _is_ours(root, path):
-                uri = "file://" + quote(path)
+                uri = "file://" + quote(os.fsencode(path))
                 yield Resource(uri, entry.name, None, root.description, media_type(path), entry.n_bytes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -14,7 +14,7 @@ from engine.errors import InvalidGeneration
 from engine.forced_calls import MOST_NESTED, REQUIRED, is_arguments, schema_of
 from engine.interface import Conversation, Message, ToolCall
 from engine.parsers import AUTO, NONE, check_parameters
-from engine.structured import usable_schema
+from engine.schemas import usable_schema
 from handlers.sampling import SamplingArguments
 from mcp_protocol.tools import ArgumentError
 
@@ -92,8 +92,15 @@ class FunctionArguments(SamplingArguments, kw_only=True, frozen=True):
     ) = None
 
 
-def with_functions(request: Conversation, arguments: FunctionArguments, settings: EngineSettings) -> Conversation:
+def with_functions(
+    request: Conversation,
+    arguments: FunctionArguments,
+    settings: EngineSettings,
+    vet: Callable[[dict[str, Any]], None],
+) -> Conversation:
     """The request with what the model may or must call, and whether it thinks first.
+
+    Arguments: the request; what was asked for; the model; `vet` refuses a schema that the engine cannot follow.
 
     Raises: `ArgumentError` and `InvalidGeneration`, which name the argument.
     """
@@ -113,7 +120,7 @@ def with_functions(request: Conversation, arguments: FunctionArguments, settings
     if tools and choice not in (AUTO, NONE):
         if request.response_format is not None:
             raise ArgumentError("arguments.response_format: does not go with a forced tool_choice: a call is no answer")
-        _check_forced(tools, str(choice))
+        _check_forced(tools, str(choice), vet)
     return dataclasses.replace(request, tools=tools, tool_choice=str(choice), enable_thinking=arguments.enable_thinking)
 
 
@@ -161,10 +168,10 @@ def shown_calls(calls: Sequence[ToolCall]) -> list[dict[str, Any]] | None:
     ] or None
 
 
-def _check_forced(tools: Sequence[dict[str, Any]], choice: str) -> None:
+def _check_forced(tools: Sequence[dict[str, Any]], choice: str, vet: Callable[[dict[str, Any]], None]) -> None:
     """Refuses a call that the engine could not be made to write."""
     try:
-        usable_schema(schema_of(tools, choice))
+        vet(usable_schema(schema_of(tools, choice)))
     except InvalidGeneration as error:
         raise ArgumentError(f"arguments.tools: a call cannot be forced with these parameters: {error}") from None
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 from handlers.capacity import GB_PER_IMAGE, capacity
 from handlers.images import Side, Steps, model_of
 from handlers.model import NoArguments
-from omni.errors import OmniError, ServerUnreachable
+from omni.errors import KeyRefused, OmniError, ServerFailed, ServerRefused, ServerUnreachable
 from omni.parameters import Wishes
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ def list_presets(arguments: NoArguments, call: Call, services: Services) -> Pres
         notes=(
             f"Width and height may be any multiples of {profile.resolution_multiple}, with at most "
             f"{profile.max_pixels} pixels in all; the model is at its best near its default resolution."
+            + ("" if profile.supported_aspect_ratios else " Any other aspect_ratio is computed likewise.")
         ),
     )
 
@@ -175,13 +176,19 @@ def server_health(arguments: NoArguments, call: Call, services: Services) -> Ser
     client, ask = services.image_maker.client, services.jobs.ask
     latency_ms = model_name = version = message = None
     try:
-        latency_ms = ask(client.latency_ms(), call.cancelled)
-        model_name = ask(client.served_model(), call.cancelled).shown
+        health = ask(client.health(), call.cancelled)
+        latency_ms = health.latency_ms
+        try:
+            model_name = ask(client.served_model(), call.cancelled).shown
+        except KeyRefused:
+            raise
+        except (ServerRefused, ServerFailed) as error:
+            message = f"It does not tell its model. {error}"
         version = ask(client.version(), call.cancelled)
-        status = "healthy"
-    except ServerUnreachable:
+        status = "healthy" if health.is_well or model_name is not None else "unhealthy"
+    except ServerUnreachable as error:
         status = "unreachable"
-        message = (
+        message = error.why or (
             f"Nobody answers at {client.url}. Start a vLLM-Omni server there (`vllm serve MODEL --omni`, or without a "
             "GPU scripts/omni-cpu), or set OMNI_URL to the address of one."
         )
@@ -226,7 +233,7 @@ def estimate_generation(arguments: EstimateArguments, call: Call, services: Serv
 
 
 def _ratios(model: KnownModel) -> dict[str, str]:
-    return {ratio: _shown(size) for ratio, size in model.profile.supported_aspect_ratios.items()}
+    return {ratio: _shown(size) for ratio, size in model.profile.aspect_ratios.items()}
 
 
 def _shown(size: tuple[int, int]) -> str:

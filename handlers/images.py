@@ -33,6 +33,7 @@ Seed = Annotated[int, Meta(ge=0, le=MAX_SEED)]
 NegativePrompt = Annotated[
     str, Meta(max_length=20_000, description="What to avoid; ignored, with a note, where the model cannot.")
 ]
+SIZE = "Pixels; left out: the model's own size, and for an edit that of the first of image_paths."
 Ratio = Annotated[
     str,
     Meta(max_length=20, description="For example 16:9; wins over width and height. list_presets names the model's."),
@@ -43,8 +44,8 @@ class ImageWishes(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
     """What both tools that make pictures take."""
 
     negative_prompt: NegativePrompt | None = None
-    width: Annotated[Side, Meta(description="Pixels; left out: the model's own size.")] | None = None
-    height: Annotated[Side, Meta(description="Pixels; left out: the model's own size.")] | None = None
+    width: Annotated[Side, Meta(description=SIZE)] | None = None
+    height: Annotated[Side, Meta(description=SIZE)] | None = None
     aspect_ratio: Ratio | None = None
     num_inference_steps: Steps | None = None
     guidance_scale: Guidance | None = None

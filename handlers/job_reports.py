@@ -16,6 +16,7 @@ from handlers.files import media_type
 from mcp_protocol.tools import image_block, link_block, text_block
 from media.errors import MediaError
 from omni.errors import JobFailed
+from omni.files import shown_path
 from omni.job import State
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def image_report(job: Job, call: Call, services: Services, preview: str) -> list
         return [_nothing(job, item)]
     facts = {
         "status": "success",
-        "file_path": made.file_path,
+        "file_path": _told(made.file_path),
         "generation_time_seconds": made.generation_time_s,
         "parameters_used": made.parameters,
         "job_id": job.id,
@@ -94,9 +95,10 @@ def batch_report(job: Job, call: Call, services: Services, preview: str) -> list
     }
     if job.state is State.FAILED:
         raise JobFailed(_json(facts))
-    made = [item.result for item in job.items if item.result is not None]
+    done = [item for item in job.items if item.result is not None]
+    made, numbers = [item.result for item in done], [item.index for item in done]
     notes = plan.notes + [f"Image {item.index}: {note}" for item in job.items for note in _notes(item)]
-    return _with_pictures(facts, notes, made, call, services, preview)
+    return _with_pictures(facts, notes, made, call, services, preview, numbers)
 
 
 def video_report(job: Job, call: Call, services: Services, preview: str) -> list[Json]:
@@ -109,7 +111,7 @@ def video_report(job: Job, call: Call, services: Services, preview: str) -> list
     plan, facts = order.plan, made.facts
     told = {
         "status": "success",
-        "output_path": made.file_path,
+        "output_path": _told(made.file_path),
         "model_used": plan.model_type,
         "message": _VIDEO_MESSAGES[order.from_clip],
         "method": order.method,
@@ -150,7 +152,7 @@ def _batch_entry(item: Item, plan: Plan) -> dict[str, Any]:
     made: MadeImage | None = item.result
     entry = {"index": item.index, "prompt": item.label, "seed": plan.images[item.index].seed}
     if made is not None:
-        return {**entry, "file_path": made.file_path, "generation_time_seconds": made.generation_time_s}
+        return {**entry, "file_path": _told(made.file_path), "generation_time_seconds": made.generation_time_s}
     return {**entry, "error": item.error or "Cancelled before it was done."}
 
 
@@ -168,10 +170,11 @@ def _with_pictures(
     call: Call,
     services: Services,
     preview: str,
+    numbers: Sequence[int] = (0,),
 ) -> list[Json]:
-    """The facts with what else is to be said, a picture of the pictures, and a link to each file."""
+    """The facts with what else is to be said, a picture of the pictures with their numbers, and a link to each file."""
     more = list(notes)
-    shown = _preview([image.file_path for image in made], preview, services.settings.server.max_result_bytes, more)
+    shown = _preview([image.file_path for image in made], numbers, preview, services, more)
     blocks = [_json_block({**facts, "notes": more} if more else facts)]
     if shown is not None:
         blocks.append(image_block(shown.data, shown.mime_type))
@@ -180,24 +183,28 @@ def _with_pictures(
     return blocks
 
 
-def _preview(paths: Sequence[str], kind: str, max_result_bytes: int, notes: list[str]) -> Preview | None:
+def _preview(
+    paths: Sequence[str], numbers: Sequence[int], kind: str, services: Services, notes: list[str]
+) -> Preview | None:
     """What to show of some files within a result; a note is added where it is not what was asked for."""
     from omni import pictures
 
     if kind == "none" or not paths:
         return None
+    decoder = services.decoder
     try:
         files = [_read(path) for path in paths]
         if paths[0].endswith(".mp4"):
-            return pictures.video_preview(files[0])
+            return pictures.video_preview(files[0], decoder)
         if len(files) > 1:
-            return pictures.contact_sheet(files)
+            return pictures.contact_sheet(files, numbers, decoder)
         if kind == "full":
-            shown = pictures.full_preview(files[0], int((max_result_bytes - BESIDE_PREVIEW_BYTES) / BASE64_GROWTH))
+            max_bytes = int((services.settings.server.max_result_bytes - BESIDE_PREVIEW_BYTES) / BASE64_GROWTH)
+            shown = pictures.full_preview(files[0], max_bytes, decoder)
             if shown is not None:
                 return shown
             notes.append("The picture is too large for a result at its own size; the preview is reduced.")
-        return pictures.small_preview(files[0])
+        return pictures.small_preview(files[0], decoder)
     except (OSError, MediaError):
         notes.append("There is no preview: the file was moved or changed since it was made.")
         return None
@@ -208,10 +215,19 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
+def _told(path: str) -> str:
+    """A path as results tell it: one that is not UTF-8 as the URL of its file, which calls take in its place."""
+    return path if shown_path(path) == path else _uri(path)
+
+
+def _uri(path: str) -> str:
+    return "file://" + quote(os.fsencode(path))
+
+
 def _link(path: str, n_bytes: int, prompt: str) -> Json:
     description = prompt if len(prompt) <= 200 else prompt[:199] + "…"
     mime_type = media_type(path) or "application/octet-stream"
-    return link_block("file://" + quote(path), os.path.basename(path), mime_type, n_bytes, description)
+    return link_block(_uri(path), os.path.basename(path), mime_type, n_bytes, description)
 
 
 def _ids(job: Job) -> dict[str, str]:
@@ -219,7 +235,7 @@ def _ids(job: Job) -> dict[str, str]:
 
 
 def _files(job: Job) -> list[str]:
-    return [item.result.file_path for item in job.items if item.result is not None]
+    return [_told(item.result.file_path) for item in job.items if item.result is not None]
 
 
 def _notes(item: Item) -> list[str]:

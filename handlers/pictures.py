@@ -14,6 +14,7 @@ import msgspec
 from engine.errors import GenerationCancelled
 from engine.interface import ImagePart
 from engine.memory import free_memory_bytes
+from media.call_limits import CallLimits
 from media.errors import MediaError, MediaTooLarge
 from media.image import decoders
 
@@ -91,7 +92,7 @@ def pictures_of(sources: Sequence[PictureSource], images: ImageReader, call: Cal
     budget = _Budget()
 
     def read(number: int) -> ImagePart | str:
-        return _read(sources[number], images, budget)
+        return _read(sources[number], images, budget, call)
 
     return SideBySide(read, len(sources), call, NOT_IN_TIME, fetches=any(map(is_fetched, sources)))
 
@@ -108,13 +109,13 @@ def pictures_in_order(
     for the network; without any to fetch, read one after another by whoever takes them."""
     if any(map(is_fetched, sources)):
         return pictures_of(sources, images, call)
-    return nullcontext(pictures_here(sources, images))
+    return nullcontext(pictures_here(sources, images, call))
 
 
-def pictures_here(sources: Sequence[PictureSource], images: ImageReader) -> Iterator[ImagePart | str]:
+def pictures_here(sources: Sequence[PictureSource], images: ImageReader, call: Call) -> Iterator[ImagePart | str]:
     """Each source's picture, or why there is none, read by the thread that takes them."""
     budget = _Budget()
-    return (_read(source, images, budget) for source in sources)
+    return (_read(source, images, budget, call) for source in sources)
 
 
 def read_picture(source: PictureSource, images: ImageReader, call: Call) -> ImagePart | str:
@@ -143,12 +144,17 @@ class _Budget:
             self._left -= n_bytes
 
 
-def _read(source: PictureSource, images: ImageReader, budget: _Budget) -> ImagePart | str:
+def limits_of(call: Call) -> CallLimits:
+    """What ends reading for a call."""
+    return CallLimits(call.cancelled, call.deadline_s)
+
+
+def _read(source: PictureSource, images: ImageReader, budget: _Budget, call: Call) -> ImagePart | str:
     try:
         decoded = (
-            images.read_base64(source.data, source.mime_type)
+            images.read_base64(source.data, source.mime_type, limits=limits_of(call))
             if isinstance(source, PictureData)
-            else images.read(source)
+            else images.read(source, limits=limits_of(call))
         )
         budget.take(decoded.n_bytes)
     except MediaError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from engine.errors import EngineError
 from engine.interface import EngineState
 from engine.offers import KnownModel
+from engine.remote_failures import NoListing
 from settings.providers import LOCAL
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ def _of(provider: Provider, model: str | None, call: Call, services: Services) -
     if found is not None:
         return found
     told = _asked([provider], call, services)[provider.name]
+    if isinstance(told, NoListing) and (model or provider.facts.default_model or provider.facts.models):
+        told = provider.without_list(told)
     if isinstance(told, EngineError):
         raise told
     found = _chosen(provider, told, model)
@@ -130,7 +133,11 @@ def _of(provider: Provider, model: str | None, call: Call, services: Services) -
     names = ", ".join(each.id for each in known[:MOST_NAMES]) or "none"
     more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
     if model is not None:
-        raise NoSuchChoice(f"The provider {provider.name} has no model {model[:100]!r}; it has {names}{more}.")
+        raise NoSuchChoice(
+            f"The provider {provider.name} has no model {model[:100]!r}; it has {names}{more}. If it takes that name "
+            "though it does not list it, set VLLM_UNLISTED_MODELS=1, or name it among the models of the file in "
+            "VLLM_CONFIG_FILE."
+        )
     raise NoSuchChoice(f"Name a model: the provider {provider.name} has {names}{more}.")
 
 
@@ -143,7 +150,8 @@ def _chosen(provider: Provider, listing: Listing, model: str | None) -> Choice |
     if model is None:
         return None
     entry = next((each for each in known if each.id == model), None)
-    if entry is None and listing.models is None and not provider.facts.models:
+    is_untold = listing.models is None and not provider.facts.models
+    if entry is None and (is_untold or provider.facts.unlisted_models):
         entry = KnownModel(model)  # a service that does not tell its models may have any
     return None if entry is None else Choice(provider.name, entry, provider, listing)
 
@@ -170,7 +178,8 @@ def _found(model: str, call: Call, services: Services) -> Choice:
         " ".join(
             [
                 f"No provider has a model {model[:100]!r}; asked: {', '.join(local + asked) or 'none'}.",
-                "list_available_providers names all models.",
+                "list_available_providers names all models. With provider, a model is asked for that the provider does "
+                "not list, if VLLM_UNLISTED_MODELS=1 allows it.",
                 *failures,
                 *missing,
             ]
@@ -192,4 +201,9 @@ def _having(
 
 
 def _asked(providers: list[Provider], call: Call, services: Services) -> dict[str, Listing | EngineError]:
-    return services.providers.ask(providers, call.cancelled, call.deadline_s)
+    told = services.providers.ask(providers, call.cancelled, call.deadline_s)
+    for provider in providers:
+        result = told[provider.name]
+        if isinstance(result, NoListing) and provider.facts.models:  # the settings tell them
+            told[provider.name] = provider.without_list(result)
+    return told

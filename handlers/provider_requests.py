@@ -76,6 +76,9 @@ def findings_of(choice: Choice, attached: Attachments, services: Services) -> tu
             errors.append(f"The model {choice.model.id} of {choice.name} takes no {kind}. Choose another model.")
         elif takes is None and choice.provider is not None:
             warnings.append(f"{choice.model.id} of {choice.name}: {UNKNOWN_MODALITIES.format(kind)}.")
+    problem = choice.listing.problem if choice.listing is not None else None
+    if problem is not None:
+        warnings.append(f"{choice.name} did not tell its models, so nothing is known of {choice.model.id}: {problem}")
     if choice.also:
         warnings.append(
             f"{choice.model.id} is also at {', '.join(choice.also)}; {choice.name} comes first. provider chooses."

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from engine.errors import EngineError, GenerationCancelled
 from engine.interface import Completion, FinishReason
+from engine.remote_failures import NoListing
 from handlers.attachments import Attachment, read_attachments
 from handlers.costs import Stopwatch, Timings, Usage, usage_of
 from handlers.model import control_of, load
@@ -150,6 +151,9 @@ def _remote_info(provider: Provider, told: Listing | EngineError | None) -> Prov
         problem = provider.not_configured()
     elif isinstance(told, EngineError):
         problem = str(told)
+        if isinstance(told, NoListing) and provider.facts.models:
+            models = provider.models(provider.without_list(told))
+            total = len(models)
     elif told.models is None and not provider.facts.models:
         problem = "It does not tell its models: name one."
     else:
@@ -173,11 +177,15 @@ def _usage(completion: Completion) -> Usage | None:
 
 
 def _remarks(completion: Completion) -> list[str]:
-    remarks = []
+    remarks = list(completion.remarks)
     if not completion.prompt_tokens and completion.finish_reason is not FinishReason.TIMEOUT:
         remarks.append("The provider did not tell how many tokens it counted.")
     if completion.finish_reason is FinishReason.LENGTH and not completion.text:
         remarks.append("max_tokens ended the answer before any text of it came: a model that reasons needs more.")
+    elif not completion.text and completion.finish_reason is FinishReason.STOP:
+        remarks.append("The answer is empty.")
+    if completion.finish_reason is FinishReason.CONTENT_FILTER:
+        remarks.append("The provider's content filter cut the answer off.")
     return remarks
 
 

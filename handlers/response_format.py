@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Meta
 
 from engine.errors import InvalidGeneration
 from engine.interface import ResponseFormat
-from engine.structured import usable_schema
+from engine.schemas import usable_schema
 from mcp_protocol.tools import ArgumentError
 
 if TYPE_CHECKING:
@@ -46,15 +47,20 @@ ResponseFormatArgument = Annotated[
     Meta(
         description="json_object or json_schema: the answer is JSON, without spaces and line ends between its parts. "
         "With finish_reason 'length' or 'timeout' it is cut off: allow more tokens, and bound strings (maxLength) and "
-        "arrays (maxItems). Objects get no properties but those that the schema lists."
+        "arrays (maxItems). Objects get no properties but those that the schema lists; numbers are written out, "
+        "with at most 19 digits before the point and 9 behind it."
     ),
 ]
 
 
 def response_format_of(
-    asked: TextFormat | JsonObjectFormat | JsonSchemaFormat | None, sampling: SamplingArguments
+    asked: TextFormat | JsonObjectFormat | JsonSchemaFormat | None,
+    sampling: SamplingArguments,
+    vet: Callable[[dict[str, Any]], None],
 ) -> ResponseFormat | None:
     """The engine's format for a call, `None` for free text.
+
+    Arguments: what was asked for; how to sample; `vet` refuses a schema that the engine cannot follow.
 
     Raises: `ArgumentError` for a schema that the engine cannot follow, and for sampling that would break the JSON.
     """
@@ -64,9 +70,11 @@ def response_format_of(
     if isinstance(asked, JsonObjectFormat):
         return ResponseFormat()
     try:
-        return ResponseFormat(usable_schema(asked.json_schema.schema))
+        schema = usable_schema(asked.json_schema.schema)
+        vet(schema)
     except InvalidGeneration as error:
         raise ArgumentError(f"{WHERE}.json_schema.schema: {error}") from None
+    return ResponseFormat(schema)
 
 
 def _refuse_what_breaks_json(sampling: SamplingArguments) -> None:

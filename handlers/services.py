@@ -18,16 +18,18 @@ if TYPE_CHECKING:
     from engine.providers import Providers
     from engine.sessions import SessionStore
     from handlers.files import ResourceRoot
+    from http_client.outgoing import Outgoing
     from mcp_protocol.catalogues import Catalogues
     from mcp_protocol.tools import Toolbox
-    from media.audio import AudioReader
+    from media.decoder import Decoder
     from media.image import ImageReader
+    from media.recordings import AudioReader, VideoReader
     from media.text import TextReader
-    from media.video import VideoReader
     from omni.files import OutputFolder
     from omni.generate import ImageMaker
     from omni.jobs import Jobs
     from omni.video import VideoMaker
+    from sandbox.pool import Sandbox
     from settings import Settings
 
 T = TypeVar("T")
@@ -72,16 +74,26 @@ class Services:
 
     Any worker thread may use them; the main thread may ask the engine for its status, and see of the sessions what was
     published. `budget` bounds the bytes that all of them hold for callers, `message_budget` those of messages.
+
+    Arguments: the settings; a pipe in which a byte lies when the process is to end, -1 for none.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ending_fd: int = -1) -> None:
         self.settings = settings
+        self._ending_fd = ending_fd
         self.budget = ByteBudget(settings.server.max_held_bytes or default_bytes())
         self.message_budget = self.budget.part(MESSAGE_SHARE)
         self.lock = threading.RLock()
         self._publishing = threading.Lock()
         self.published_sessions: tuple[PublishedSession, ...] = ()
         self.published_store_problem: str | None = None
+
+    @made_once
+    def outgoing(self) -> Outgoing:
+        """Whom requests to other servers trust, and by which way they go."""
+        from http_client.outgoing import Outgoing
+
+        return Outgoing(self.settings.network)
 
     @made_once
     def engine(self) -> Engine:
@@ -97,11 +109,17 @@ class Services:
         if self.settings.engine.base_url is not None:
             from engine.remote import RemoteEngine
 
-            return RemoteEngine(self.settings.engine, n_callers=self.settings.server.max_concurrent)
+            return RemoteEngine(self.settings.engine, self.outgoing, n_callers=self.settings.server.max_concurrent)
         from engine.local import LocalEngine
 
         server = self.settings.server
-        return LocalEngine(self.settings.engine, log_level=server.log_level, n_callers=server.max_concurrent)
+        return LocalEngine(
+            self.settings.engine,
+            log_level=server.log_level,
+            n_callers=server.max_concurrent,
+            ending_fd=self._ending_fd,
+            sandbox=self.sandbox,
+        )
 
     @made_once
     def sessions(self) -> SessionStore:
@@ -125,7 +143,7 @@ class Services:
         settings = self.settings
         bundled = is_bundled(settings.engine)
         found = remote_providers(settings.engine, bundled, settings.providers, settings.more_providers)
-        return Providers(found, n_callers=settings.server.max_concurrent)
+        return Providers(found, self.outgoing, n_callers=settings.server.max_concurrent)
 
     @made_once
     def jobs(self) -> Jobs:
@@ -142,8 +160,8 @@ class Services:
         from omni.profiles import ProfileBook
 
         settings = self.settings.omni
-        client = OmniClient(settings.url, settings.timeout_s, settings.api_key)
-        return ImageMaker(client, ProfileBook(settings.profiles), self.output_folder, self.jobs)
+        client = OmniClient(settings.url, settings.timeout_s, settings.api_key, self.outgoing)
+        return ImageMaker(client, ProfileBook(settings.profiles), self.output_folder, self.jobs, self.decoder)
 
     @made_once
     def video_maker(self) -> VideoMaker:
@@ -153,16 +171,20 @@ class Services:
 
         settings = self.settings.omni
         servers = VideoServers(
-            settings.video_url or settings.url, settings.video_models, settings.video_timeout_s, settings.api_key
+            settings.video_url or settings.url,
+            settings.video_models,
+            settings.video_timeout_s,
+            settings.api_key,
+            self.outgoing,
         )
-        return VideoMaker(servers, self.output_folder, self.jobs, settings.video_timeout_s)
+        return VideoMaker(servers, self.output_folder, self.jobs, settings.video_timeout_s, self.decoder)
 
     @made_once
     def output_folder(self) -> OutputFolder:
         """Where generated files go."""
         from omni.files import OutputFolder
 
-        return OutputFolder(self.settings.omni.output_dir)
+        return OutputFolder(self.settings.omni.output_dir, int(self.settings.omni.file_mode, 8))
 
     @made_once
     def resource_roots(self) -> list[ResourceRoot]:
@@ -173,25 +195,39 @@ class Services:
         return [ResourceRoot(self.output_folder.path, "Generated by this server.", is_ours)]
 
     @made_once
+    def sandbox(self) -> Sandbox:
+        """The children that work on bytes from outside; none is started before the first of them is needed."""
+        from sandbox.pool import Sandbox
+
+        return Sandbox()
+
+    @made_once
+    def decoder(self) -> Decoder:
+        """Makes pictures, sound and film of bytes from outside."""
+        from media.decoder import Decoder
+
+        return Decoder(self.sandbox)
+
+    @made_once
     def images(self) -> ImageReader:
         """Reads pictures from wherever a caller may name them."""
         from media.image import ImageReader
 
-        return ImageReader(self.settings.media)
+        return ImageReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
     @made_once
     def audio(self) -> AudioReader:
         """Reads sound likewise."""
-        from media.audio import AudioReader
+        from media.recordings import AudioReader
 
-        return AudioReader(self.settings.media)
+        return AudioReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
     @made_once
     def videos(self) -> VideoReader:
         """Reads clips likewise."""
-        from media.video import VideoReader
+        from media.recordings import VideoReader
 
-        return VideoReader(self.settings.media)
+        return VideoReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
     @made_once
     def texts(self) -> TextReader:
@@ -246,16 +282,22 @@ class Services:
     def give_back_memory(self, enter_phase: Callable[[str | None], None]) -> None:
         """Offloads or releases the model because nobody uses it."""
         self._forget_pictures()
+        self._rest_sandbox()
         self.idle_timeout.give_back(self.engine)
 
     def release_model(self) -> None:
-        """Drops the model, and the pictures that were kept in case it is asked about them again."""
+        """Drops the model, the pictures that were kept in case it is asked about them again, and idle children."""
         self._forget_pictures()
+        self._rest_sandbox()
         self.engine.release()
 
     def _forget_pictures(self) -> None:
         if "images" in self.__dict__:
             self.images.forget()
+
+    def _rest_sandbox(self) -> None:
+        if "sandbox" in self.__dict__:
+            self.sandbox.rest()
 
     def engine_state(self) -> EngineState:
         """Where the model is; safe from any thread."""
@@ -284,6 +326,8 @@ class Services:
         any of them was ever made."""
         if "jobs" in self.__dict__:
             self.jobs.close()
+        if "sandbox" in self.__dict__:
+            self.sandbox.close()
         if "engine" in self.__dict__:
             self.engine.close()
         if "providers" in self.__dict__:

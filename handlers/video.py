@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from handlers.images import Guidance, Ratio, Seed, Steps
 from handlers.jobs import PreviewKind, Wait, report, wait_for
-from handlers.pictures import SideBySide
+from handlers.pictures import SideBySide, limits_of
 from mcp_protocol.tools import ArgumentError
 from media.errors import MediaError
 from omni.video_parameters import VideoWishes
@@ -119,7 +119,7 @@ def process_image_to_video(arguments: ImageToVideoArguments, call: Call, service
     """Makes a picture talk."""
 
     def picture() -> Image:
-        return services.images.read(arguments.image_path).image
+        return services.images.read(arguments.image_path, limits=limits_of(call)).image
 
     return _process(arguments, arguments.model_type, picture, "image_path", call, services)
 
@@ -128,7 +128,7 @@ def process_video_to_video(arguments: VideoToVideoArguments, call: Call, service
     """Makes the first frame of a clip talk."""
 
     def picture() -> Image:
-        return services.videos.read(arguments.video_path).first_frame
+        return services.videos.read(arguments.video_path, limits_of(call)).first_frame
 
     return _process(arguments, arguments.model_type, picture, "video_path", call, services)
 
@@ -156,7 +156,7 @@ def _read(
 ) -> tuple[Image, DecodedAudio]:
     """Picture and voice, read side by side; raises `ArgumentError` for the first that cannot be."""
 
-    readers = (read_picture, lambda: services.audio.read(audio_path))
+    readers = (read_picture, lambda: services.audio.read(audio_path, limits_of(call)))
 
     def read(number: int) -> Any:
         try:

@@ -47,10 +47,14 @@ NOWHERE = Outlet()
 
 
 class Connection:
-    """What is known of one client; `outlet` takes what is said to it without a request."""
+    """What is known of one client; `outlet` takes what is said to it without a request.
 
-    def __init__(self, outlet: Outlet = NOWHERE) -> None:
+    `owner` is the number of its token, 0 where there are none: what is counted for one owner takes nothing from others.
+    """
+
+    def __init__(self, outlet: Outlet = NOWHERE, owner: int = 0) -> None:
         self.outlet = outlet
+        self.owner = owner
         self.settled_version = WITHOUT_HANDSHAKE
         self.initialized = False
         self.log_level: str | None = None

@@ -90,6 +90,7 @@ def configure_logging() -> None:
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
+    handler.setLevel(_threshold)  # the engine lowers the level of some records after their logger has let them pass
     logging.basicConfig(level=_threshold, handlers=[handler])
 
 

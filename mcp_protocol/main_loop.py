@@ -10,21 +10,18 @@ import contextlib
 import os
 import select
 import signal
-import threading
 import time
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from mcp_protocol import log
+from mcp_protocol import exit_limit, log
 from mcp_protocol.connection import NOWHERE, Connection
 from mcp_protocol.server import Server
 from mcp_protocol.stdio import LineSplitter, ReaderGone, Wire
 
 STOP_WORK_S = 0.8
 """What a running call gets to end after a signal; clients kill a server 2 s after it."""
-EXIT_S = 1.7
-"""When the process ends after a signal, whatever still hangs."""
 
 _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
@@ -32,7 +29,8 @@ _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 class MainLoop:
     """Runs a server on its wire until the input ends, nobody reads any more, or a signal comes.
 
-    Without a wire the messages come by another way, and only a signal ends it.
+    Without a wire the messages come by another way, and only a signal ends it. When a byte lies in `ending_fd`, a pipe,
+    the process is to end, also where this thread has not got Python's lock yet to see it.
     """
 
     def __init__(self, wire: Wire | None = None, max_line_bytes: int = 64 << 20) -> None:
@@ -41,8 +39,10 @@ class MainLoop:
         self._splitter = LineSplitter(max_line_bytes)
         self._stop_requested = False
         self._input_ended = False
+        self._is_armed = False
         self._wake_read_fd, self._wake_write_fd = os.pipe()
-        for fd in (self._wake_read_fd, self._wake_write_fd):
+        self.ending_fd, self._signals_fd = os.pipe()
+        for fd in (self._wake_read_fd, self._wake_write_fd, self.ending_fd, self._signals_fd):
             os.set_blocking(fd, False)
 
     def wake(self) -> None:
@@ -70,13 +70,14 @@ class MainLoop:
             server.end_subscriptions()
         except ReaderGone:
             log.log("INFO", "nobody reads stdout any more")
-        except Exception:
+        except BaseException:  # SystemExit too, which would wait for all threads
             log.log_failure("the main loop")
             status = 1
+        self._arm(status)
         log.log("INFO", "shutting down")
         try:
             close()
-        except Exception:
+        except BaseException:
             log.log_failure("closing the engine")
         log.flush(0.2)
         os._exit(status)
@@ -84,12 +85,13 @@ class MainLoop:
     def _serve(self, server: Server) -> None:
         poll = select.poll()
         poll.register(self._wake_read_fd, select.POLLIN)
+        poll.register(self.ending_fd, select.POLLIN)
         if self._wire is not None:
             poll.register(self._wire.in_fd, select.POLLIN)
             poll.register(self._wire.out_fd, 0)
         while not self._stop_requested and not (self._input_ended and server.queue.drained):
             for fd, event in poll.poll(_poll_ms(server.queue.next_deadline_s())):
-                if fd == self._wake_read_fd:
+                if fd in (self._wake_read_fd, self.ending_fd):
                     os.read(fd, 4096)
                 elif self._wire is not None and fd == self._wire.out_fd and event & _BROKEN:
                     raise ReaderGone
@@ -112,7 +114,7 @@ class MainLoop:
         self._input_ended = not data
 
     def _watch_signals(self) -> None:
-        signal.set_wakeup_fd(self._wake_write_fd, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._signals_fd, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
@@ -120,12 +122,15 @@ class MainLoop:
         if self._stop_requested:
             os._exit(0)
         self._stop_requested = True
-        threading.Thread(target=_exit_later, name="exit", daemon=True).start()
+        self._arm(0)
 
-
-def _exit_later() -> None:
-    time.sleep(EXIT_S)
-    os._exit(0)
+    def _arm(self, status: int) -> None:
+        """Begins the time that the rest of the end may take, once."""
+        if not self._is_armed:
+            self._is_armed = True
+            exit_limit.arm(status)
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._signals_fd, b"\0")
 
 
 def _poll_ms(deadline_s: float | None) -> float | None:

@@ -162,6 +162,8 @@ class Server:
     def _answer(self, request: Request, connection: Connection, outlet: Outlet) -> None:
         try:
             revision = versions.revision_of(request.params, connection.settled_version)
+            if not revision.modern and not connection.initialized and request.method in versions.MODERN_ONLY:
+                raise versions.missing_envelope()
             exchange = Exchange(connection, outlet, revision)
             result = self._method(request.method, revision)(request, exchange)
         except ProtocolError as error:

@@ -1,12 +1,15 @@
 """Who wants to be told of what: legacy `resources/subscribe`, and modern streams of `subscriptions/listen`.
 
 Nobody is told anything unasked: some hosts take every line for the answer to their last request. Changes are found by
-comparing versions whenever the worker has done something, so nothing that changes needs to know who listens.
+comparing versions whenever the worker has done something, so nothing that changes needs to know who listens. Calls pay
+for that look only where it is cheap; after dear ones the next are had in the background, with a rest between them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,13 +20,20 @@ from mcp_protocol.connection import Connection, Exchange, Outlet
 from mcp_protocol.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, Json, ProtocolError, notification_message
 from mcp_protocol.log import log_failure
 from mcp_protocol.resources import ResourceNotFound
+from mcp_protocol.stdio import ReaderGone
 
 MAX_SUBSCRIPTIONS = 1_000
-"""Resources that are watched for one client; each is looked at after every call."""
+"""Resources that are watched for all clients of one owner together."""
 MAX_LISTENS = 100
-"""Streams that one client may have open."""
-MAX_ALL_LISTENS = 1_000
-"""Streams that all clients may have open, however many each opens."""
+"""Streams that all clients of one owner may have open."""
+FEW = 16
+"""Resources that an ordinary client watches, of which each call may bear a dearer look."""
+CHEAP_CPU_S, CHEAP_CPU_OF_FEW_S, CHEAP_S = 0.0005, 0.005, 0.05
+"""What a look may cost the call before it: the processor's time, that for a few resources, and the time in all."""
+REST = 19
+"""How many times as long as the look the rest is: looks then take a twentieth of the time."""
+MAX_REST_S = 10.0
+SOON_S = 0.01
 META_SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 
 _UPDATED = "notifications/resources/updated"
@@ -62,6 +72,10 @@ class Subscriptions:
         self._legacy: dict[Connection, set[str]] = {}
         self._listens: dict[Any, _Listen] = {}
         self._seen: dict[Any, object] = {}
+        self._look_lock = threading.Lock()
+        self._was_dear = self._is_dear = False
+        self._rest_s = SOON_S
+        self._later: threading.Timer | None = None
 
     def subscribe(self, uri: str, connection: Connection) -> None:
         """Tells a legacy client of changes of one resource, from now on.
@@ -71,8 +85,9 @@ class Subscriptions:
         version = self._version(uri)
         with self._lock:
             uris = self._legacy.setdefault(connection, set())
-            if uri not in uris and len(uris) >= MAX_SUBSCRIPTIONS:
-                raise ProtocolError(INVALID_PARAMS, f"Invalid params: at most {MAX_SUBSCRIPTIONS} subscriptions")
+            if uri not in uris and self._room(connection.owner) == 0:
+                text = f"Invalid params: at most {MAX_SUBSCRIPTIONS} subscriptions, all clients of a token together"
+                raise ProtocolError(INVALID_PARAMS, text)
             uris.add(uri)
             self._seen.setdefault(uri, version)
 
@@ -94,6 +109,8 @@ class Subscriptions:
         Raises: `ProtocolError`.
         """
         uris = _wanted_uris(wanted)
+        with self._lock:
+            uris = uris[: self._room(exchange.connection.owner)]
         watched: dict[Any, object] = {uri: version for uri in uris for version in self._versions(uri)}
         honoured: Json = {"resourceSubscriptions": list(watched)} if uris else {}
         if wanted.get("resourcesListChanged") is True:
@@ -134,13 +151,34 @@ class Subscriptions:
         return [(listen.request_id, listen.outlet) for listen in open_listens]
 
     def look(self) -> None:
-        """Looks for changes and tells those who asked for them."""
+        """Looks for changes and tells those who asked for them: now, or soon and beside the calls where it is dear."""
         if not self._seen:
             return
+        if self._is_dear or not self._look_lock.acquire(blocking=False):
+            self._look_later()
+            return
+        try:
+            self._look_now()
+        finally:
+            self._look_lock.release()
+
+    def _look_now(self) -> None:
+        since_s, cpu_since_s = time.monotonic(), time.thread_time()
         with self._lock:
-            now = {key: version for key in self._seen for version in self._versions(key)}
-            changed = {key for key, version in now.items() if version != self._seen[key]}
-            self._seen |= now
+            keys = list(self._seen)
+        self._tell({key: version for key in keys for version in self._versions(key)})
+        took_s, cpu_s = time.monotonic() - since_s, time.thread_time() - cpu_since_s
+        was_dear, is_dear = self._was_dear, took_s > CHEAP_S or cpu_s > _cheap_cpu_s(len(keys))
+        self._was_dear = is_dear
+        self._is_dear = was_dear and is_dear  # the first may have had modules to load
+        self._rest_s = min(REST * took_s, MAX_REST_S) if self._is_dear else SOON_S
+
+    def _tell(self, now: dict[Any, object]) -> None:
+        with self._lock:
+            changed = {key for key, version in now.items() if key in self._seen and version != self._seen[key]}
+            self._seen |= {key: now[key] for key in changed}
+            if not changed:
+                return
             for connection, uris in self._legacy.items():
                 for uri in sorted(uris & changed):
                     connection.outlet.send(notification_message(_UPDATED, {"uri": uri}))
@@ -149,13 +187,33 @@ class Subscriptions:
                     if key in changed:
                         listen.outlet.send(_message(key, listen))
 
+    def _look_later(self) -> None:
+        with self._lock:
+            if self._later is None:
+                self._later = threading.Timer(self._rest_s, self._look_beside)
+                self._later.daemon = True
+                self._later.start()
+
+    def _look_beside(self) -> None:
+        with self._lock:
+            self._later = None
+        with self._look_lock, contextlib.suppress(ReaderGone):  # the main loop sees that by itself
+            self._look_now()
+
+    def _room(self, owner: int) -> int:
+        """How many resources more may be watched for an owner."""
+        n_legacy = sum(len(uris) for connection, uris in self._legacy.items() if connection.owner == owner)
+        n_listens = sum(len(listen.watched) for listen in self._listens.values() if listen.connection.owner == owner)
+        return max(0, MAX_SUBSCRIPTIONS - n_legacy - n_listens)
+
     def _opened(self, listen: _Listen) -> _Listen:
         if listen.request_id is None or listen.key in self._listens:
             text = "Invalid Request: subscriptions/listen needs an id of its own"
             raise ProtocolError(INVALID_REQUEST, text)
-        n_own = sum(other.connection is listen.connection for other in self._listens.values())
-        if n_own >= MAX_LISTENS or len(self._listens) >= MAX_ALL_LISTENS:
-            raise ProtocolError(INVALID_PARAMS, f"Invalid params: at most {MAX_LISTENS} streams; cancel one")
+        n_own = sum(other.connection.owner == listen.connection.owner for other in self._listens.values())
+        if n_own >= MAX_LISTENS:
+            text = f"Invalid params: at most {MAX_LISTENS} streams, all clients of a token together; cancel one"
+            raise ProtocolError(INVALID_PARAMS, text)
         self._listens[listen.key] = listen
         return listen
 
@@ -175,6 +233,10 @@ class Subscriptions:
     def _forget_unwatched(self) -> None:
         watched = set().union(*self._legacy.values(), *(listen.watched for listen in self._listens.values()))
         self._seen = {key: version for key, version in self._seen.items() if key in watched}
+
+
+def _cheap_cpu_s(n_watched: int) -> float:
+    return CHEAP_CPU_OF_FEW_S if n_watched <= FEW else CHEAP_CPU_S
 
 
 def _listen_key(request_id: Any, connection: Connection) -> Any:

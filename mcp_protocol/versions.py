@@ -22,6 +22,9 @@ WITHOUT_HANDSHAKE = "2024-11-05"
 BATCHES = "2025-03-26"
 """The one revision in which a line may hold several messages."""
 
+MODERN_ONLY = ("server/discover", "subscriptions/listen")
+"""Methods that no legacy revision has: a request for one that has no envelope forgot it."""
+
 META_VERSION = "io.modelcontextprotocol/protocolVersion"
 META_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 META_LOG_LEVEL = "io.modelcontextprotocol/logLevel"
@@ -96,7 +99,7 @@ def revision_of(params: Json, settled: str) -> Revision:
     meta = meta_of(params)
     if META_VERSION not in meta:
         if META_CAPABILITIES in meta:
-            raise ProtocolError(INVALID_PARAMS, f"Invalid params: _meta lacks {META_VERSION}")
+            raise missing_envelope()
         return Revision(settled)
     version = meta[META_VERSION]
     if version not in MODERN:
@@ -105,6 +108,11 @@ def revision_of(params: Json, settled: str) -> Revision:
     if not isinstance(meta.get(META_CAPABILITIES), dict):
         raise ProtocolError(INVALID_PARAMS, f"Invalid params: _meta lacks {META_CAPABILITIES}")
     return Revision(version)
+
+
+def missing_envelope() -> ProtocolError:
+    """The error for a request of the modern era without its envelope."""
+    return ProtocolError(INVALID_PARAMS, f"Invalid params: _meta lacks {META_VERSION}")
 
 
 def settle(requested: Any) -> str:

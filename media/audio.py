@@ -23,15 +23,12 @@ from media.containers import (
 from media.errors import MediaTooLarge, MediaUnreadable
 from media.kinds import AUDIO
 from media.layout import missing_share
-from media.source import MediaSource
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.audio.resampler import AudioResampler
     from av.audio.stream import AudioStream
     from av.container import InputContainer
-
-    from settings import MediaSettings
 
 SAMPLE_RATE = 16_000
 """Hz that Wan2.2-S2V, LongCat-Video-Avatar and the speech encoders inside of them take."""
@@ -58,28 +55,15 @@ class DecodedAudio:
     sample_rate: int
 
 
-class AudioReader:
-    """Reads sound within the limits of the settings. Any thread may call it.
-
-    All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or `MediaUnreadable`.
-    """
-
-    def __init__(self, settings: MediaSettings) -> None:
-        self._max_s = settings.max_audio_s
-        self._source = MediaSource(AUDIO, settings.max_audio_bytes, settings.video_fetch_timeout_s, settings)
-
-    def read(self, reference: str) -> DecodedAudio:
-        """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
-        return decode_audio(self._source.read(reference), self._max_s)
-
-
-def decode_audio(data: bytes, max_s: float, sample_rate: int = SAMPLE_RATE) -> DecodedAudio:
+def decode_audio(
+    data: bytes, max_s: float, sample_rate: int = SAMPLE_RATE, timeout_s: float = DECODE_TIMEOUT_S
+) -> DecodedAudio:
     """Decodes a file of sound, or the sound of a video, and mixes and resamples it.
 
     Raises: `MediaTooLarge` above `max_s` seconds; `MediaUnreadable` for what is no sound, damaged, cut off, shorter
     than `MIN_AUDIO_S` or silent.
     """
-    deadline = Deadline(DECODE_TIMEOUT_S, AUDIO.noun)
+    deadline = Deadline(timeout_s, AUDIO.noun)
     with opened(data, AUDIO, deadline) as container:
         stream = audio_stream(container)
         sound = _Sound(sample_rate, max_s)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from media.errors import MediaError, MediaTooLarge, MediaUnreadable
-from media.layout import bare_wav, is_sound_mp4
+from media.layout import bare_wav, is_one_format, is_sound_mp4
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -35,6 +35,9 @@ AUDIO_DECODERS = frozenset(
 )
 VIDEO_DECODERS = frozenset({"av1", "h263", "h264", "hevc", "libdav1d", "mjpeg", "mpeg4", "theora", "vp8", "vp9"})
 MAX_STREAMS = 32
+OPENING_BYTES = 192 << 20
+"""Memory for reading a container and for finding out what is in it, where the first frames are decoded. The tables of
+an MP4 of a kilobyte may ask for gigabytes: then there is no such file to read."""
 
 _MP4_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
 _MAX_PADDING = 65_536
@@ -105,7 +108,8 @@ class Deadline:
 def opened(data: bytes, kind: MediaKind, deadline: Deadline, max_pixels: int = 1) -> Iterator[InputContainer]:
     """Opens sound or video for reading; what FFmpeg raises inside of the block becomes one of our errors.
 
-    `max_pixels` bounds each frame of video, also where FFmpeg looks at frames to find out what they are.
+    `max_pixels` bounds each frame of video, also where FFmpeg looks at frames to find out what they are. Memory is
+    bounded by the process alone: files from outside are opened in a child of the sandbox.
 
     Raises `MediaUnreadable` or `MediaTooLarge`.
     """
@@ -113,6 +117,11 @@ def opened(data: bytes, kind: MediaKind, deadline: Deadline, max_pixels: int = 1
     if name is None:
         raise MediaUnreadable(f"This is not {kind.noun} in a readable format; readable are {READABLE}.")
     if name == "wav":
+        if not is_one_format(data):
+            raise MediaUnreadable(
+                f"This {kind.noun} is several WAV files one after another, of different sample rates or formats. Join "
+                "them with a tool that converts them, or send one."
+            )
         data = bare_wav(data)
     elif name == "mov" and not is_sound_mp4(data):
         raise damaged(kind)
@@ -141,7 +150,7 @@ def opened(data: bytes, kind: MediaKind, deadline: Deadline, max_pixels: int = 1
     except MediaError:
         raise
     except MemoryError as error:
-        raise MediaTooLarge(f"The {kind.noun} takes more memory than there is.") from error
+        raise MediaTooLarge(f"The {kind.noun} takes more memory to read than a file like this may take.") from error
     except Exception as error:
         # The texts of FFmpeg's errors say nothing that a caller could use, and may say what is none of theirs.
         deadline.check()

@@ -2,15 +2,22 @@
 
 The bytes decide what a picture is, never its name or declared type. Only the formats listed here reach a decoder;
 the others of Pillow (FITS, EPS, PSD and more) have a history of memory faults (CVE-2026-40192, CVE-2026-42309).
+
+A header within the limits says little about what decoding takes: a tile may be larger than its picture, strips may
+overlap, a scan may be empty and come a million times. So this runs in a child of the sandbox, but for what
+`plain_images` finds to be harmless.
 """
 
 from __future__ import annotations
 
 import importlib
 import io
+import os
 from typing import TYPE_CHECKING, Any
 
 from media.errors import MediaTooLarge, MediaUnreadable
+from media.webp import canvas_size
+from sandbox.memory import allowance
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,26 +25,41 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 READABLE = "JPEG, PNG, WebP, GIF, BMP and TIFF"
+OPENING_BYTES = 64 << 20
+"""Memory for reading a header, and for what does not grow with the picture."""
+BYTES_PER_PIXEL = 24
+"""Memory for decoding: a progressive JPEG's coefficients take 6 bytes a pixel, a transparent picture on white 12, a
+picture of floating point 17, and the result 4 more, which is turned and handed over."""
 _EXIF_ORIENTATION = 0x0112
 
 
-def decode(data: bytes, max_pixels: int, longest_side: int | None = None) -> Image:
+def memory_bytes(n_pixels: int) -> int:
+    """Memory that a child may take for a picture of so many pixels."""
+    return OPENING_BYTES + n_pixels * BYTES_PER_PIXEL
+
+
+def decode(
+    data: bytes | memoryview, max_pixels: int, longest_side: int | None = None, orientation: int | None = None
+) -> Image:
     """Decodes the first frame or page: turned as its EXIF data says, flattened on white, RGB, without metadata.
 
     `max_pixels` is checked against the header, before any pixel is decoded. With `longest_side`, a JPEG may be decoded
-    at half, a quarter or an eighth of its size, as long as its longest side stays at or above that many pixels.
+    at half, a quarter or an eighth of its size, as long as its longest side stays at or above that many pixels. Where
+    `orientation` is given, EXIF data are not looked at.
 
     Raises `MediaTooLarge` or `MediaUnreadable`.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
+        if (size := canvas_size(data)) is not None:
+            _admit(size, max_pixels)
         with _open(data) as image:
-            _check_pixels(image.size, max_pixels)
+            _admit(image.size, max_pixels)
             if longest_side is not None:
                 _draft(image, longest_side)
             image.load()
-            rgb = _upright(_to_rgb(image), _orientation(image))
+            rgb = _upright(_to_rgb(image), _orientation(image) if orientation is None else orientation)
             # A file's own image keeps what else the file holds, such as EXIF data, where vLLM's cache looks for an
             # ImageID. Copying its pixels would leave that behind as well, but holds Python's lock meanwhile.
             plain = rgb._new(rgb.im) if rgb is image else rgb
@@ -45,7 +67,9 @@ def decode(data: bytes, max_pixels: int, longest_side: int | None = None) -> Ima
             return plain
     except MediaTooLarge:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+    except MemoryError as error:
+        raise MediaTooLarge("The picture takes more memory to decode than its size allows.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaTooLarge(
             f"The picture has more pixels than the {max_pixels} that VLLM_MAX_IMAGE_PIXELS allows."
         ) from error
@@ -56,21 +80,57 @@ def decode(data: bytes, max_pixels: int, longest_side: int | None = None) -> Ima
         raise MediaUnreadable("The picture is damaged or cut off, or it is of a rare kind that is not read.") from error
 
 
-def _open(data: bytes) -> ImageFile:
-    from PIL import Image
-
-    # With these plugins in place, Pillow does not go on to load its 40 others.
+def prepare() -> None:
+    """Imports what decoding needs; with these plugins in place, Pillow does not go on to load its 40 others."""
     for name in ("Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP"):
         importlib.import_module(f"PIL.{name}ImagePlugin")
-    return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
-def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+def _open(data: bytes | memoryview) -> ImageFile:
+    from PIL import Image
+
+    prepare()
+    file: Any = io.BytesIO(data) if isinstance(data, bytes) else _ViewedFile(data)
+    return Image.open(file, formats=FORMATS)
+
+
+class _ViewedFile:
+    """Shared memory as a file that is read: `BytesIO` would copy all of it first."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._at = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads as a file does."""
+        end = len(self._view) if size < 0 else self._at + size
+        piece = bytes(self._view[self._at : end])
+        self._at += len(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves as a file does."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._view)}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._at
+
+    def close(self) -> None:
+        """Lets go of the memory."""
+        self._view = memoryview(b"")
+
+
+def _admit(size: tuple[int, int], max_pixels: int) -> None:
+    """Checks a size that a header declares, and allows the memory that it takes."""
     width, height = size
     if width * height > max_pixels:
         raise MediaTooLarge(
             f"The picture has {width} × {height} pixels; VLLM_MAX_IMAGE_PIXELS allows {max_pixels} in all."
         )
+    allowance.allow(memory_bytes(width * height))
 
 
 def _draft(image: ImageFile, longest_side: int) -> None:
@@ -121,6 +181,7 @@ def _to_rgb(image: Image) -> Image:
 
 def _grey_to_rgb(image: Image) -> Image:
     """Scales grey of 16 bits, 32 bits or floating point to 8 bits; Pillow's own conversion would clip it."""
+    allowance.load("numpy")
     import numpy as np
     from PIL.Image import fromarray
 

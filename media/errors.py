@@ -7,7 +7,8 @@ internals or addresses of memory (CVE-2026-22778).
     ├─ MediaNotFound       no such file, or the server did not have it
     ├─ MediaForbidden      a path or an address that the settings do not allow
     ├─ MediaTooLarge       too many bytes, pixels or seconds
-    └─ MediaUnreadable     not in a format we read, damaged, or nothing in it
+    ├─ MediaUnreadable     not in a format we read, damaged, or nothing in it
+    └─ MediaCancelled      the call that wanted it was cancelled, or its time is up
 """
 
 MAX_SHOWN_CHARS = 120
@@ -31,6 +32,10 @@ class MediaTooLarge(MediaError):
 
 class MediaUnreadable(MediaError):
     """Not a picture, audio or video that can be decoded."""
+
+
+class MediaCancelled(MediaError):
+    """Whoever asked for it does not wait any more."""
 
 
 def shown(text: str) -> str:

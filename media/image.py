@@ -1,6 +1,6 @@
 """The one place where a reference to a picture becomes a picture: paths, URLs, data URLs, base64.
 
-Whatever its source, a picture takes the same way: bounded bytes, then `decoding.decode`. Pictures that were decoded
+Whatever its source, a picture takes the same way: bounded bytes, then the decoder. Pictures that were decoded
 lately are kept, so a file that is asked about several times is decoded once.
 """
 
@@ -13,13 +13,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from media.decoding import decode
+from media.call_limits import NO_LIMITS, CallLimits
 from media.kinds import PICTURE
 from media.source import MediaSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from media.decoder import Decoder
+    from media.network import TlsContext
     from settings import MediaSettings
 
 CACHE_BYTES = 64 << 20
@@ -44,38 +46,47 @@ class DecodedImage:
 class ImageReader:
     """Reads pictures within the limits of the settings. Any thread may call it.
 
-    All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or `MediaUnreadable`. `longest_side` (pixels)
-    is for callers that would shrink the picture anyway: a large JPEG is then decoded at a fraction of its size. Where
-    it is not given, the setting of that name holds.
+    All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge`, `MediaUnreadable` or `MediaCancelled`.
+    `longest_side` (pixels) is for callers that would shrink the picture anyway: a large JPEG is then decoded at a
+    fraction of its size. Where it is not given, the setting of that name holds. `limits` end a read before it is done.
     """
 
-    def __init__(self, settings: MediaSettings, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        settings: MediaSettings,
+        decoder: Decoder,
+        cache_bytes: int = CACHE_BYTES,
+        tls_context: TlsContext | None = None,
+    ) -> None:
         self._settings = settings
-        self._source = MediaSource(PICTURE, settings.max_image_bytes, settings.fetch_timeout_s, settings)
+        self._decoder = decoder
+        self._source = MediaSource(PICTURE, settings.max_image_bytes, settings.fetch_timeout_s, settings, tls_context)
         self._cache = _Cache(cache_bytes)
         self._decoding = threading.BoundedSemaphore(decoders())
 
-    def read(self, reference: str, longest_side: int | None = None) -> DecodedImage:
+    def read(self, reference: str, longest_side: int | None = None, limits: CallLimits = NO_LIMITS) -> DecodedImage:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
-        return self._decoded(self._source.read(reference), longest_side)
+        return self._decoded(self._source.read(reference, limits), longest_side, limits)
 
-    def read_url(self, url: str, longest_side: int | None = None) -> DecodedImage:
+    def read_url(self, url: str, longest_side: int | None = None, limits: CallLimits = NO_LIMITS) -> DecodedImage:
         """Reads an http, https, `data:` or `file:` URL."""
-        return self._decoded(self._source.read_url(url), longest_side)
+        return self._decoded(self._source.read_url(url, limits), longest_side, limits)
 
-    def read_path(self, path: str, longest_side: int | None = None) -> DecodedImage:
+    def read_path(self, path: str, longest_side: int | None = None, limits: CallLimits = NO_LIMITS) -> DecodedImage:
         """Reads a file; `path` is absolute, begins with "~", or counts from the server's working folder."""
-        return self._decoded(self._source.read_path(path), longest_side)
+        return self._decoded(self._source.read_path(path), longest_side, limits)
 
-    def read_base64(self, data: str, mime_type: str | None, longest_side: int | None = None) -> DecodedImage:
+    def read_base64(
+        self, data: str, mime_type: str | None, longest_side: int | None = None, limits: CallLimits = NO_LIMITS
+    ) -> DecodedImage:
         """Reads base64 text, or a data URL in its place; a MIME type that is no picture's is an error."""
-        return self._decoded(self._source.read_base64(data, mime_type), longest_side)
+        return self._decoded(self._source.read_base64(data, mime_type), longest_side, limits)
 
     def forget(self) -> None:
         """Drops the pictures that are kept for the next time."""
         self._cache.clear()
 
-    def _decoded(self, data: bytes, longest_side: int | None) -> DecodedImage:
+    def _decoded(self, data: bytes, longest_side: int | None, limits: CallLimits) -> DecodedImage:
         if longest_side is None:
             longest_side = self._settings.longest_side
         hashed = hashlib.sha256(f"{longest_side} ".encode("ascii"))
@@ -84,7 +95,7 @@ class ImageReader:
         found = self._cache.get(digest)
         if found is None:
             with self._decoding:
-                image = decode(data, self._settings.max_image_pixels, longest_side)
+                image = self._decoder.image(data, self._settings.max_image_pixels, longest_side, limits)
             found = DecodedImage(image, digest, image.width * image.height * BYTES_PER_PIXEL)
             self._cache.put(found)
         return found

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from media.addresses import WebAddress, is_public, parse_url
@@ -39,20 +39,31 @@ _HEADERS = {
 }
 
 
+TlsContext = Callable[[], "ssl.SSLContext"]
+"""Makes what a connection over https begins with; may raise a sentence for the caller."""
+
+
 def fetch(
-    url: str, *, max_bytes: int, timeout_s: float, allowed_hosts: Collection[str] = (), kind: MediaKind = PICTURE
+    url: str,
+    *,
+    max_bytes: int,
+    timeout_s: float,
+    allowed_hosts: Collection[str] = (),
+    kind: MediaKind = PICTURE,
+    tls_context: TlsContext | None = None,
 ) -> bytes:
     """Downloads an http or https URL.
 
     `timeout_s` bounds everything together: names, connections, redirects, the body. `max_bytes` bounds the body, also
     after decompression. `allowed_hosts` ("host" or "host:port", in ASCII) may have addresses that are not public.
+    `tls_context` says which certificates are trusted; left out, those of the well-known authorities.
 
     Raises `MediaForbidden`, `MediaNotFound`, `MediaTooLarge` or `MediaUnreadable`.
     """
     deadline = _Deadline(timeout_s)
     address = parse_url(url)
     for _ in range(MAX_REDIRECTS + 1):
-        answer = _get(address, max_bytes, deadline, allowed_hosts, kind)
+        answer = _get(address, max_bytes, deadline, allowed_hosts, kind, tls_context or _tls_context)
         if isinstance(answer, bytes):
             return answer
         address = answer
@@ -81,7 +92,12 @@ class _Deadline:
 
 
 def _get(
-    address: WebAddress, max_bytes: int, deadline: _Deadline, allowed_hosts: Collection[str], kind: MediaKind
+    address: WebAddress,
+    max_bytes: int,
+    deadline: _Deadline,
+    allowed_hosts: Collection[str],
+    kind: MediaKind,
+    tls_context: TlsContext,
 ) -> bytes | WebAddress:
     """Makes one request; returns the body, or the address that a redirect leads to."""
     import httpcore
@@ -89,11 +105,14 @@ def _get(
     host = shown(address.host)
     backend = _GuardedBackend(address, deadline, allowed_hosts)
     url = httpcore.URL(scheme=address.scheme, host=address.host, port=address.port, target=address.target)
-    tls_context = _tls_context() if address.scheme == "https" else None
+    try:
+        context = tls_context() if address.scheme == "https" else None
+    except Exception as error:
+        raise MediaUnreadable(str(error)) from None
     headers = [("Host", address.host_header), ("Accept", kind.accept), *_HEADERS.items()]
     try:
         with (
-            httpcore.ConnectionPool(ssl_context=tls_context, network_backend=backend) as pool,
+            httpcore.ConnectionPool(ssl_context=context, network_backend=backend) as pool,
             pool.stream("GET", url, headers=headers) as response,
         ):
             fields = {name.lower(): value for name, value in response.headers}
@@ -107,11 +126,27 @@ def _get(
         raise MediaUnreadable(
             f"The host {host} did not deliver the {kind.noun} within {deadline.timeout_s:g} s ({kind.timeout_setting})."
         ) from None
-    except (httpcore.ConnectError, OSError):
-        doubt = " or its certificate is not valid" if address.scheme == "https" else ""
-        raise MediaNotFound(f"The host {host} cannot be reached{doubt}.") from None
+    except (httpcore.ConnectError, OSError) as error:
+        raise MediaNotFound(_not_reached(error, host)) from None
     except Exception as error:
         raise MediaUnreadable(f"The host {host} broke off before the {kind.noun} was complete.") from error
+
+
+def _not_reached(error: BaseException, host: str) -> str:
+    """Why there is no connection: nobody vouches for the certificate, or nobody answers."""
+    import ssl
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"The certificate of the host {host} cannot be verified, so nothing was fetched. If this network has "
+                "an authority of its own, set VLLM_CA_FILE (or SSL_CERT_FILE) to a file with its certificate."
+            )
+        if isinstance(cause, ssl.SSLError):
+            return f"The host {host} does not speak https, or not as this machine does."
+        cause = cause.__cause__ or cause.__context__
+    return f"The host {host} cannot be reached."
 
 
 def _check_status(status: int, host: str, kind: MediaKind) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from media.containers import Deadline, format_of, is_moving, opened
+from media.call_limits import NO_LIMITS, CallLimits
+from media.containers import format_of
 from media.kinds import VIDEO
 from media.paths import open_regular_file, read_file
 
+if TYPE_CHECKING:
+    from media.decoder import Decoder
+
 HEAD_BYTES = 65_536
-LOOK_TIMEOUT_S = 10.0
 
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
 _SOUND_ONLY = frozenset({"wav", "aiff", "flac", "mp3", "aac"})
@@ -26,11 +29,17 @@ class FileFacts:
     n_bytes: int
 
 
-def recognised(path: str, allowed_dirs: Sequence[str] | None, max_bytes: int) -> FileFacts:
+def recognised(
+    path: str,
+    allowed_dirs: Sequence[str] | None,
+    max_bytes: int,
+    decoder: Decoder,
+    limits: CallLimits = NO_LIMITS,
+) -> FileFacts:
     """Looks at a file's first bytes, and into the containers that hold sound and film alike.
 
     Arguments: the path and the folders as for `open_regular_file`; how large such a container may be.
-    Raises: `MediaNotFound`, `MediaForbidden`, `MediaTooLarge`, `MediaUnreadable`.
+    Raises: `MediaNotFound`, `MediaForbidden`, `MediaTooLarge`, `MediaUnreadable`, `MediaCancelled`.
     """
     with open_regular_file(path, allowed_dirs) as file:
         n_bytes = os.fstat(file.fileno()).st_size
@@ -43,6 +52,4 @@ def recognised(path: str, allowed_dirs: Sequence[str] | None, max_bytes: int) ->
     if name is None:
         return FileFacts("other", n_bytes)
     data = read_file(path, allowed_dirs, max_bytes, VIDEO)
-    with opened(data, VIDEO, Deadline(LOOK_TIMEOUT_S, VIDEO.noun)) as container:
-        moving = any(map(is_moving, container.streams.video))
-    return FileFacts("video" if moving else "audio", n_bytes)
+    return FileFacts("video" if decoder.moves(data, limits) else "audio", n_bytes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from media.call_limits import NO_LIMITS, CallLimits
 from media.errors import MediaForbidden, shown
 from media.inline import decode_base64, decode_data_url, refuse_other_media
 from media.network import fetch
@@ -15,6 +16,7 @@ from media.paths import path_of_file_url, read_file
 
 if TYPE_CHECKING:
     from media.kinds import MediaKind
+    from media.network import TlsContext
     from settings import MediaSettings
 
 _SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
@@ -23,25 +25,34 @@ _SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]+://)", re.IGNOREC
 class MediaSource:
     """Reads the bytes of one kind of media within its limits. Any thread may call it.
 
-    `timeout_s` bounds a download. All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or
+    `timeout_s` bounds a download, `tls_context` makes what https begins with; left out, the well-known authorities
+    are trusted. All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or
     `MediaUnreadable`; what the bytes are is for the caller to find out.
     """
 
-    def __init__(self, kind: MediaKind, max_bytes: int, timeout_s: float, settings: MediaSettings) -> None:
+    def __init__(
+        self,
+        kind: MediaKind,
+        max_bytes: int,
+        timeout_s: float,
+        settings: MediaSettings,
+        tls_context: TlsContext | None = None,
+    ) -> None:
         self._kind = kind
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._settings = settings
+        self._tls_context = tls_context
 
-    def read(self, reference: str) -> bytes:
+    def read(self, reference: str, limits: CallLimits = NO_LIMITS) -> bytes:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
-        return self.read_url(reference) if _SCHEME.match(reference) else self.read_path(reference)
+        return self.read_url(reference, limits) if _SCHEME.match(reference) else self.read_path(reference)
 
     def read_path(self, path: str) -> bytes:
         """Reads a file; `path` is absolute, begins with "~", or counts from the server's working folder."""
         return read_file(path, self._settings.allowed_dirs, self._max_bytes, self._kind)
 
-    def read_url(self, url: str) -> bytes:
+    def read_url(self, url: str, limits: CallLimits = NO_LIMITS) -> bytes:
         """Reads an http, https, `data:` or `file:` URL."""
         scheme = url[:8].partition(":")[0].casefold()
         if scheme == "data":
@@ -50,12 +61,14 @@ class MediaSource:
             return self.read_path(path_of_file_url(url))
         if scheme not in ("http", "https"):
             raise MediaForbidden(f"The URL {shown(url)} is not read: only http, https, data and file URLs are.")
+        limits.check()
         return fetch(
             url,
             max_bytes=self._max_bytes,
-            timeout_s=self._timeout_s,
+            timeout_s=limits.left_s(self._timeout_s),
             allowed_hosts=self._settings.allowed_hosts,
             kind=self._kind,
+            tls_context=self._tls_context,
         )
 
     def read_base64(self, data: str, mime_type: str | None) -> bytes:

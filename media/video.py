@@ -10,10 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from media.containers import AUDIO_DECODERS, VIDEO_DECODERS, Deadline, damaged, decoder_of, format_of, is_moving, opened
+from media.containers import (
+    AUDIO_DECODERS,
+    OPENING_BYTES,
+    VIDEO_DECODERS,
+    Deadline,
+    damaged,
+    decoder_of,
+    is_moving,
+    opened,
+)
 from media.errors import MediaTooLarge, MediaUnreadable
 from media.kinds import VIDEO
-from media.source import MediaSource
+from sandbox.memory import allowance
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -22,14 +31,15 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from PIL.Image import Image
 
-    from settings import MediaSettings
-
 CLIP_TIMEOUT_S = 30.0
 CHECK_TIMEOUT_S = 300.0
 """Decoding 2 minutes of 720p takes 20 s on a slow machine that does other things as well."""
-_MIME_TYPES = {"mov": "video/mp4", "matroska": "video/webm", "ogg": "video/ogg"}
 MAX_MADE_PIXELS = 8_294_400
 """Pixels in a frame of a file that a server has made: 4K."""
+CLIP_BYTES_PER_PIXEL = 16
+"""Memory for the first frame: a few frames of 1.5 to 3 bytes a pixel, and the picture that is made of one."""
+MADE_BYTES_PER_PIXEL = 100
+"""Memory for decoding all frames: up to 16 that others refer to, and one for each of up to 16 threads, at 10 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +71,15 @@ class VideoFacts:
     audio_duration_s: float
 
 
-class VideoReader:
-    """Reads clips within the limits of the settings. Any thread may call it.
-
-    All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or `MediaUnreadable`.
-    """
-
-    def __init__(self, settings: MediaSettings) -> None:
-        self._max_pixels = settings.max_image_pixels
-        self._source = MediaSource(VIDEO, settings.max_video_bytes, settings.video_fetch_timeout_s, settings)
-
-    def read(self, reference: str) -> Clip:
-        """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
-        return read_clip(self._source.read(reference), self._max_pixels)
-
-    def read_file(self, path: str) -> tuple[Clip, bytes, str]:
-        """Reads a file; the clip with its bytes as they are, and their MIME type."""
-        data = self._source.read_path(path)
-        return read_clip(data, self._max_pixels), data, _MIME_TYPES.get(format_of(data) or "", "video/mp4")
-
-
-def read_clip(data: bytes, max_pixels: int) -> Clip:
+def read_clip(data: bytes, max_pixels: int, timeout_s: float = CLIP_TIMEOUT_S) -> Clip:
     """Decodes a clip's first frame and counts the others.
 
     Raises: `MediaTooLarge` for frames above `max_pixels`; `MediaUnreadable` for what is no video or damaged.
     """
-    deadline = Deadline(CLIP_TIMEOUT_S, VIDEO.noun)
+    deadline = Deadline(timeout_s, VIDEO.noun)
     with opened(data, VIDEO, deadline, max_pixels) as container:
         stream = _video_stream(container, max_pixels)
+        allowance.allow(OPENING_BYTES + CLIP_BYTES_PER_PIXEL * stream.width * stream.height)
         timing = _Timing(stream)
         first: Image | None = None
         for packet in container.demux(stream):
@@ -120,6 +111,7 @@ def check_video(data: bytes, timeout_s: float = CHECK_TIMEOUT_S) -> VideoFacts:
     deadline = Deadline(timeout_s, VIDEO.noun)
     with opened(data, VIDEO, deadline, MAX_MADE_PIXELS) as container:
         stream = _video_stream(container, MAX_MADE_PIXELS)
+        allowance.allow(OPENING_BYTES + MADE_BYTES_PER_PIXEL * stream.width * stream.height)
         stream.thread_type = "AUTO"
         sound = next((one for one in container.streams.audio if decoder_of(one) in AUDIO_DECODERS), None)
         timing, size, audio_s = _Timing(stream), (0, 0), 0.0
@@ -150,6 +142,7 @@ def poster(data: bytes) -> Image:
     deadline = Deadline(CLIP_TIMEOUT_S, VIDEO.noun)
     with opened(data, VIDEO, deadline, MAX_MADE_PIXELS) as container:
         stream = _video_stream(container, MAX_MADE_PIXELS)
+        allowance.allow(OPENING_BYTES + MADE_BYTES_PER_PIXEL * stream.width * stream.height)
         middle = (stream.start_time or 0) + (stream.duration or 0) // 2
         if middle:
             container.seek(middle, stream=stream)

@@ -1,6 +1,6 @@
 """What can go wrong between a request for a picture or video and its file, as one small tree.
 
-Messages are written for the caller: they say what to do, and what a server sent is passed on only as far as it is
+Messages are written for the caller: they say what to do, and why a server refused in its own words, as far as those are
 plain text of a reasonable length.
 
 OmniError
@@ -8,11 +8,13 @@ OmniError
 │  └─ UnknownJob          there is no job of that id
 ├─ TooManyJobs            too many jobs are open; later there is room again
 ├─ OutputFailed           the output folder cannot be written
-├─ ServerUnreachable      nobody answers at the address
+├─ ServerUnreachable      there is no connection to the address
 ├─ ConnectionLost         the connection broke before the answer was there
 ├─ ServerTooSlow          the answer did not come within the time allowed
 ├─ ServerRefused          the server refuses this request (4xx)
+│  ├─ KeyRefused          ... because it wants a key, or another one
 │  └─ ModelChanged        ... because it serves another model by now
+├─ ServerBusy             no answer for now, and what was asked for before may go on
 ├─ ServerFailed           the server could not do it (5xx)
 │  └─ ServerOutOfMemory   ... because its memory did not suffice
 ├─ UnusableAnswer         the server answered something that is no answer
@@ -22,15 +24,14 @@ OmniError
 
 from __future__ import annotations
 
-import re
-
-MAX_SHOWN_CHARS = 300
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
-_PATH = re.compile(r"(?<![\w.:/])(?:/[\w.+@-]+){2,}/?")
-
 
 class OmniError(Exception):
     """Base of all errors; `str()` is a sentence for the caller."""
+
+    not_begun = False
+    """Whether the server has certainly not begun with the request, so that it may be sent again."""
+    retry_after_s: float | None = None
+    """How long the server asks to wait before that."""
 
 
 class InvalidParameters(OmniError):
@@ -57,12 +58,15 @@ class OutputFailed(OmniError):
 
 
 class ServerUnreachable(OmniError):
-    """Nobody answers at the server's address."""
+    """There is no connection to the server: nobody answers at its address, or `why` says what else it is: its
+    certificate, the proxy on the way, the host's name."""
 
-    def __init__(self, url: str, health_tool: str = "server_health") -> None:
+    def __init__(self, url: str, health_tool: str = "server_health", why: str = "") -> None:
         super().__init__(
-            f"Cannot connect to vLLM server at {url}. Is the container running? Check with `{health_tool}` tool."
+            why or f"Cannot connect to vLLM server at {url}. Is the container running? Check with `{health_tool}` tool."
         )
+        self.why = why
+        self.not_begun = not why
 
 
 class ConnectionLost(OmniError):
@@ -79,8 +83,16 @@ class ServerTooSlow(OmniError):
     """The answer did not come in time."""
 
 
+class ServerBusy(OmniError):
+    """There is no answer for now, and what was asked for before may go on."""
+
+
 class ServerRefused(OmniError):
     """The server refuses this request (HTTP 4xx)."""
+
+
+class KeyRefused(ServerRefused):
+    """The server wants a key, or another one."""
 
 
 class ModelChanged(ServerRefused):
@@ -111,10 +123,3 @@ class JobFailed(OmniError):
 
 class JobCancelled(OmniError):
     """The job was cancelled before this was done."""
-
-
-def plain(text: str) -> str:
-    """What a server said, fit for a message: one line, shortened, without memory addresses and paths of its machine."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    line = _PATH.sub("…", _ADDRESS.sub("…", line))
-    return line if len(line) <= MAX_SHOWN_CHARS else line[: MAX_SHOWN_CHARS - 1] + "…"

@@ -13,25 +13,44 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import BinaryIO
 
-from omni import mp4, png
+from omni import atomic_file, mp4, png
 from omni.errors import InvalidParameters, OutputFailed
 from settings import working_folder
 
 FOLDER = "generated_images"
+PRIVATE = 0o600
+"""Rights of files that only their owner reads and writes."""
 MAX_NAME_BYTES = 200
-MAX_TRIES = 10_000
+TRIAL_BYTES = 65_536
+"""Written to find out whether a folder takes files: a disk that has not even so much left is full."""
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "it may not be written",
+    errno.EPERM: "it may not be written",
+    errno.EROFS: "its file system is read-only",
+    errno.EEXIST: "there is a file of that name in the way",
+    errno.ENOTDIR: "there is a file of that name in the way",
+    errno.ENOENT: "it is gone, and cannot be made again",
+    errno.EIO: "its disk or network drive fails",
+    errno.ENOTCONN: "its file system is not connected any more",
+    errno.ESTALE: "its file system is not connected any more",
+    errno.ENAMETOOLONG: "its name is too long",
+}
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)", re.IGNORECASE)
 
 
 class OutputFolder:
-    """Where generated files go.
+    """Where generated files go. They carry the prompts they were made from, so by default only their owner reads them.
 
     Arguments: the folder, relative to the working folder or absolute; None stands for `generated_images` in the
-    working folder or, where that may not be written (hosts often start servers in `/`), in the home folder.
+    working folder or, where that may not be written (hosts often start servers in `/`), in the home folder. The rights
+    of files; folders that are made have the same ones, and may be entered by whoever may read the files.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, file_mode: int = PRIVATE) -> None:
         self._path = path
+        self._file_mode = file_mode
 
     @cached_property
     def path(self) -> str:
@@ -50,51 +69,60 @@ class OutputFolder:
 
         Raises: `OutputFailed`, with nothing left behind.
         """
-        try:
-            folder = self._opened()
-        except OSError as error:
-            raise self._failed(error) from None
-        hidden = f".{secrets.token_hex(8)}.part"
-        try:
-            _write(folder, hidden, data)
-            return os.path.join(self.path, _publish(folder, hidden, name))
-        except OSError as error:
-            raise self._failed(error) from None
-        finally:
-            _remove(folder, hidden)
-            os.close(folder)
+        with self._opened() as folder:
+            return os.path.join(self.path, atomic_file.write(folder, name, data, self._file_mode))
 
     def check(self) -> None:
-        """Finds out before a generation whether its file could be written.
+        """Finds out before a generation whether its file could be written, by writing one and removing it again.
 
         Raises: `OutputFailed`.
         """
-        try:
-            os.close(self._opened())
-        except OSError as error:
-            raise self._failed(error) from None
-        if not os.access(self.path, os.W_OK):
-            raise self._failed(OSError(errno.EACCES, ""))
+        with self._opened() as folder:
+            _try(folder, self._file_mode)
 
-    def _opened(self) -> int:
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
         """A descriptor of the folder, made if need be: what is done through it cannot be led elsewhere by a link."""
-        os.makedirs(self.path, exist_ok=True)
-        return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _make_folders(self.path, folder_mode(self._file_mode))
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield folder
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise OutputFailed(
+                f"The output folder {shown_path(self.path)} cannot be used: {reason(error)}. Mend that, or set "
+                "OMNI_OUTPUT_DIR to another folder."
+            ) from None
 
-    def _failed(self, error: OSError) -> OutputFailed:
-        reasons = {
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the disk quota is used up",
-            errno.EACCES: "it may not be written",
-            errno.EPERM: "it may not be written",
-            errno.EROFS: "its file system is read-only",
-            errno.EEXIST: "there is a file of that name in the way",
-            errno.ENOTDIR: "there is a file of that name in the way",
-        }
-        why = reasons.get(error.errno or 0, "the system refuses it")
-        return OutputFailed(
-            f"The output folder {self.path} cannot be used: {why}. Mend that, or set OMNI_OUTPUT_DIR to another folder."
-        )
+
+def why_not_written(folder: str) -> str | None:
+    """Why files of ours cannot be written into a folder that is there; None where they can. Nothing stays of it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _try(descriptor, PRIVATE)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return reason(error)
+    return None
+
+
+def reason(error: OSError) -> str:
+    """Why something cannot be written, in words that tell what to do."""
+    return _REASONS.get(error.errno or 0) or f"the system refuses it ({error.strerror})"
+
+
+def folder_mode(file_mode: int) -> int:
+    """The rights of a folder whose files have these: whoever may read a file there may enter it."""
+    return file_mode | (file_mode & 0o444) >> 2
+
+
+def shown_path(path: str) -> str:
+    """A path for people: names that are not UTF-8 cannot be told as they are."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def is_ours(file: BinaryIO) -> bool:
@@ -141,40 +169,25 @@ def checked_name(name: str, extension: str) -> str:
     return full_name
 
 
-def _write(folder: int, name: str, data: bytes) -> None:
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=folder)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+def _try(folder: int, mode: int) -> None:
+    """Writes a file the way that generated ones are written, and removes it; raises `OSError`."""
+    name = atomic_file.write(folder, f".{secrets.token_hex(8)}.check", bytes(TRIAL_BYTES), mode)
+    atomic_file.remove(folder, name)
 
 
-def _publish(folder: int, hidden: str, name: str) -> str:
-    """Gives a finished file the first name of its kind that is free."""
-    for candidate in _candidates(name):
+def _make_folders(path: str, mode: int) -> None:
+    """Makes a folder and all that are missing above it with these rights, whatever the umask; raises `OSError`."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        parent = os.path.dirname(path)
+        if parent == path:
+            break
+        path = parent
+    for folder in reversed(missing):
         try:
-            os.link(hidden, candidate, src_dir_fd=folder, dst_dir_fd=folder)
-            return candidate
-        except FileExistsError:
+            os.mkdir(folder, mode)
+        except FileExistsError:  # somebody else was quicker, or it is no folder, which opening it tells
             continue
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
-                raise
-            # A file system without hard links: the name is taken first, then the file put in its place.
-            try:
-                taken = os.open(candidate, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=folder)
-            except FileExistsError:
-                continue
-            os.close(taken)
-            os.replace(hidden, candidate, src_dir_fd=folder, dst_dir_fd=folder)
-            return candidate
-    raise OSError(errno.EEXIST, name)
-
-
-def _candidates(name: str) -> Iterator[str]:
-    stem, extension = os.path.splitext(name)
-    yield name
-    yield from (f"{stem}_{number}{extension}" for number in range(2, MAX_TRIES))
-
-
-def _remove(folder: int, name: str) -> None:
-    with contextlib.suppress(OSError):  # mostly it was never written
-        os.unlink(name, dir_fd=folder)
+        with contextlib.suppress(OSError):  # FAT has no rights
+            os.chmod(folder, mode)

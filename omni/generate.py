@@ -4,42 +4,65 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from omni import png
 from omni.aside import kept
-from omni.client import OmniClient, Picture, ServedModel
-from omni.errors import ConnectionLost, InvalidParameters, ModelChanged
+from omni.client import OmniClient, Picture
+from omni.errors import (
+    InvalidParameters,
+    ModelChanged,
+    ServerFailed,
+    ServerRefused,
+    ServerTooSlow,
+    UnusableAnswer,
+)
 from omni.files import OutputFolder, automatic_name, checked_name
 from omni.job import Item, Job
 from omni.jobs import Jobs
+from omni.model_list import ServedModel
 from omni.parameters import ImageParameters, Wishes, resolve
 from omni.pictures import checked
-from omni.png import with_text
-from omni.profiles import Profile, ProfileBook
+from omni.profiles import FALLBACK, Profile, ProfileBook
 from omni.speed import SpeedBook
+
+if TYPE_CHECKING:
+    from media.decoder import Decoder
 
 MODEL_KNOWN_S = 30.0
 """For how long the server is not asked again which model it serves; a wrong guess is refused by it and mended."""
+UNKNOWN = "unknown"
+"""The name of a model that its server does not tell."""
 
 
 class KnownModel(msgspec.Struct, frozen=True):
-    """The model on the server, and what is known of it; `served_as` is the name that the server wants to hear."""
+    """The model on the server, and what is known of it.
+
+    `served_as` is the name that the server wants to hear. A server that does not tell its model needs none; why it does
+    not is in `untold` then.
+    """
 
     name: str
-    served_as: str
+    served_as: str | None
     profile: Profile
     in_registry: bool
+    untold: str | None = None
 
     @property
     def warning(self) -> str | None:
         """What to tell users of a model without a profile of its own."""
         if self.in_registry:
             return None
+        defaults = f"(steps={self.profile.default_steps}, guidance={self.profile.default_guidance_scale})"
+        if self.untold is not None:
+            return (
+                f"The server does not tell its model. {self.untold} Using fallback defaults {defaults}; say in the "
+                "call what suits it. Generation may produce unexpected results."
+            )
         return (
-            f"Model '{self.name}' is not in the known profiles. Using fallback defaults "
-            f"(steps={self.profile.default_steps}, guidance={self.profile.default_guidance_scale}). "
+            f"Model '{self.name}' is not in the known profiles. Using fallback defaults {defaults}. "
             "Generation may produce unexpected results."
         )
 
@@ -68,8 +91,11 @@ class ImageMaker:
     """The pictures of one vLLM-Omni server. Its coroutines run on the loop of `jobs`; the rest may be called from any
     thread."""
 
-    def __init__(self, client: OmniClient, profiles: ProfileBook, folder: OutputFolder, jobs: Jobs) -> None:
+    def __init__(
+        self, client: OmniClient, profiles: ProfileBook, folder: OutputFolder, jobs: Jobs, decoder: Decoder
+    ) -> None:
         self.client = client
+        self.decoder = decoder
         self.folder = folder
         self.jobs = jobs
         self.speeds = SpeedBook()
@@ -77,15 +103,24 @@ class ImageMaker:
         """What the server said of its memory after its last picture."""
         jobs.at_end(client.close)
         self.profiles = profiles
-        self._served: ServedModel | None = None
+        self._served: ServedModel | str | None = None
         self._served_until_s = 0.0
 
     async def model(self) -> KnownModel:
-        """The model on the server with its profile; raises the client's errors."""
+        """The model on the server with its profile. One that the server does not tell does not stop a generation.
+
+        Raises: `ServerUnreachable`, `ConnectionLost`, `InvalidParameters`.
+        """
         if self._served is None or time.monotonic() > self._served_until_s:
-            self._served = await self.client.served_model()
+            try:
+                self._served = await self.client.served_model()
+            except (ServerRefused, ServerFailed, ServerTooSlow, UnusableAnswer) as error:
+                self._served = str(error)
             self._served_until_s = time.monotonic() + MODEL_KNOWN_S
-        return KnownModel(self._served.shown, self._served.id, *self.profiles.find(self._served.id, self._served.root))
+        served = self._served
+        if isinstance(served, str):
+            return KnownModel(UNKNOWN, None, FALLBACK, False, served)
+        return KnownModel(served.shown, served.id, *self.profiles.find(served.id, served.root))
 
     async def plan(
         self,
@@ -101,10 +136,13 @@ class ImageMaker:
         model = await self.model()
         _check_references(model, len(references))
         self.folder.check()
+        shape = png.size(references[0]) if references else None
         images, notes = [], [model.warning] if model.warning else []
         for index, prompt in enumerate(prompts):
             own = wishes if seeds is None else msgspec.structs.replace(wishes, seed=seeds[index])
-            parameters, more = resolve(model.name, model.profile, prompt, own, reference_images=len(references))
+            parameters, more = resolve(
+                model.name, model.profile, prompt, own, reference_images=len(references), shape=shape
+            )
             images.append(parameters)
             notes += [note for note in more if note not in notes]
         return Plan(model, images, notes, list(references))
@@ -133,12 +171,10 @@ class ImageMaker:
         return await kept(lambda: self._save(picture.data, parameters, name, seconds))
 
     async def _generated(self, plan: Plan, parameters: ImageParameters) -> Picture:
-        """The picture, asked for once more where the connection broke: with its seed it is the same one."""
-        fields = {"model": plan.model.served_as, **parameters.request(plan.model.profile)}
+        model = plan.model
+        name = {} if model.served_as is None else {"model": model.served_as}
         try:
-            return await self._asked(fields, plan, parameters)
-        except ConnectionLost:
-            return await self._asked(fields, plan, parameters)
+            return await self._asked({**name, **parameters.request(model.profile)}, plan, parameters)
         except ModelChanged:
             self._served = None
             raise
@@ -150,16 +186,16 @@ class ImageMaker:
         return await self.client.generate(fields, n_pixels)
 
     def _save(self, data: bytes, parameters: ImageParameters, name: str | None, seconds: float) -> MadeImage:
-        image = checked(data)
+        image = checked(data, self.decoder)
         notes = []
         if (image.width, image.height) != (parameters.width, parameters.height):
             notes.append(
                 f"The server made {image.width}x{image.height} pixels of {parameters.width}x{parameters.height}."
             )
             parameters = msgspec.structs.replace(parameters, width=image.width, height=image.height)
-        png = with_text(image.png, {"parameters": msgspec.json.encode(parameters).decode()})
-        path = self.folder.save(png, name or automatic_name("img", parameters.prompt, ".png"))
-        return MadeImage(path, len(png), round(seconds, 3), parameters, notes)
+        file = png.with_text(image.png, {"parameters": msgspec.json.encode(parameters).decode()})
+        path = self.folder.save(file, name or automatic_name("img", parameters.prompt, ".png"))
+        return MadeImage(path, len(file), round(seconds, 3), parameters, notes)
 
 
 def _check_references(model: KnownModel, n_references: int) -> None:

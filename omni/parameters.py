@@ -13,9 +13,12 @@ import msgspec
 
 from omni.errors import InvalidParameters
 from omni.profiles import Profile
+from omni.shapes import MAX_RATIO, Size, following, of_ratio, ratio_of
 
 MAX_SEED = 2**32 - 1
 """Seeds drawn here stay below 2³², as vLLM-Omni's own do: every generator takes those."""
+_NOTED_SHARE = 0.8
+"""An image that an edit leaves fewer of its pixels than this is worth a note; rounding its sides is not."""
 
 
 class Wishes(msgspec.Struct, frozen=True):
@@ -71,9 +74,11 @@ class ImageParameters(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def resolve(
-    model: str, profile: Profile, prompt: str, wishes: Wishes, *, reference_images: int = 0
+    model: str, profile: Profile, prompt: str, wishes: Wishes, *, reference_images: int = 0, shape: Size | None = None
 ) -> tuple[ImageParameters, list[str]]:
     """The complete parameters, with a note on each wish that could not be followed.
+
+    `shape` is the size of the image to begin from: where the call says nothing else, the result has the same.
 
     Raises: `InvalidParameters` for a size or a ratio that the model cannot do.
     """
@@ -82,7 +87,13 @@ def resolve(
     if negative_prompt is not None and not profile.supports_negative_prompt:
         negative_prompt = None
         notes.append("negative_prompt was ignored: this model does not support negative prompts.")
-    width, height = _size(profile, wishes)
+    width, height = _size(profile, wishes, shape)
+    says_nothing = (wishes.aspect_ratio, wishes.width, wishes.height) == (None, None, None)
+    if says_nothing and shape is not None and width * height < shape[0] * shape[1] * _NOTED_SHARE:
+        notes.append(
+            f"The image of {shape[0]}x{shape[1]} is edited as {width}x{height}: this model's images have at most "
+            f"{profile.max_pixels} pixels."
+        )
     if wishes.aspect_ratio is not None and (wishes.width is not None or wishes.height is not None):
         notes.append(f"width and height were ignored: aspect_ratio {wishes.aspect_ratio} is {width}x{height}.")
     parameters = ImageParameters(
@@ -104,19 +115,10 @@ def draw_seed() -> int:
     return secrets.randbelow(MAX_SEED + 1)
 
 
-def _size(profile: Profile, wishes: Wishes) -> tuple[int, int]:
+def _size(profile: Profile, wishes: Wishes, shape: Size | None) -> Size:
     if wishes.aspect_ratio is not None:
-        size = profile.supported_aspect_ratios.get(wishes.aspect_ratio.replace(" ", ""))
-        if size is None:
-            known = ", ".join(f"{ratio} ({w}x{h})" for ratio, (w, h) in profile.supported_aspect_ratios.items())
-            raise InvalidParameters(
-                f"The aspect ratio {wishes.aspect_ratio[:20]!r} is not one of this model's: {known}. "
-                "Other sizes are given by width and height."
-            )
-        return size
-    default_width, default_height = profile.default_resolution
-    width = default_width if wishes.width is None else wishes.width
-    height = default_height if wishes.height is None else wishes.height
+        return _size_of_ratio(profile, wishes.aspect_ratio)
+    width, height = _sides(profile, wishes, shape)
     multiple = profile.resolution_multiple
     for name, side in (("Width", width), ("Height", height)):
         if side % multiple:
@@ -130,3 +132,39 @@ def _size(profile: Profile, wishes: Wishes) -> tuple[int, int]:
             f"({profile.max_resolution_mp:g} megapixels). Reduce width or height."
         )
     return width, height
+
+
+def _sides(profile: Profile, wishes: Wishes, shape: Size | None) -> Size:
+    """Width and height where the call leaves out one or both: those of the image to begin from, else the model's."""
+    width, height = wishes.width, wishes.height
+    if shape is None:
+        default_width, default_height = profile.default_resolution
+        return default_width if width is None else width, default_height if height is None else height
+    multiple = profile.resolution_multiple
+    if width is None and height is None:
+        return following(shape, multiple, profile.max_pixels)
+    if width is None:
+        assert height is not None
+        return max(1, round(height * shape[0] / shape[1] / multiple)) * multiple, height
+    if height is None:
+        return width, max(1, round(width * shape[1] / shape[0] / multiple)) * multiple
+    return width, height
+
+
+def _size_of_ratio(profile: Profile, text: str) -> Size:
+    known, ratio = profile.aspect_ratios, ratio_of(text)
+    for name, size in known.items():
+        if name == text.replace(" ", "") or (ratio is not None and ratio_of(name) == ratio):
+            return size
+    if profile.supported_aspect_ratios:
+        told = ", ".join(f"{name} ({width}x{height})" for name, (width, height) in known.items())
+        raise InvalidParameters(
+            f"The aspect ratio {text[:20]!r} is not one of this model's: {told}. Other sizes are given by width and "
+            "height."
+        )
+    if ratio is None:
+        raise InvalidParameters(
+            f"The aspect ratio {text[:20]!r} is none: two numbers such as 16:9 are expected, neither more than "
+            f"{MAX_RATIO:g} times the other."
+        )
+    return of_ratio(ratio, profile.default_pixels, profile.resolution_multiple)

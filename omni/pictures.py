@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from media.decoding import decode
 from media.errors import MediaError
-from media.video import poster
 from omni.errors import UnusableAnswer
 from omni.png import SIGNATURE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from media.decoder import Decoder
 
 MAX_PIXELS = 64 << 20
 """Twice what vLLM-Omni makes at most (`--max-generated-image-size`)."""
@@ -26,6 +26,9 @@ PREVIEW_BYTES = 500_000
 MAX_SIDE = 8_000
 QUALITIES = (85, 70, 50, 30)
 SHEET_GAP = 8
+LABEL_SIZE, LABEL_HEIGHT = 16, 20
+MIN_CELL_WIDTH = 32
+"""Room for a number of two figures above a tiny picture."""
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -43,32 +46,32 @@ class Preview(msgspec.Struct, frozen=True):
     mime_type: str
 
 
-def checked(data: bytes) -> Checked:
+def checked(data: bytes, decoder: Decoder) -> Checked:
     """What a server sent as a picture; other formats than PNG are written anew.
 
     Raises: `UnusableAnswer` where it cannot be decoded.
     """
     try:
-        image = decode(data, MAX_PIXELS)
+        image = decoder.image(data, MAX_PIXELS)
     except MediaError:
         raise UnusableAnswer("The vLLM server answered with something that is not a whole picture.") from None
     return Checked(data if data.startswith(SIGNATURE) else _encoded(image, "PNG"), image.width, image.height)
 
 
-def small_preview(data: bytes) -> Preview:
+def small_preview(data: bytes, decoder: Decoder) -> Preview:
     """A picture file as a JPEG of at most `PREVIEW_SIDE` pixels a side and `PREVIEW_BYTES`.
 
     Raises: `MediaError` where the file is none.
     """
-    return _small(decode(data, MAX_PIXELS, PREVIEW_SIDE))
+    return _small(decoder.image(data, MAX_PIXELS, PREVIEW_SIDE))
 
 
-def full_preview(data: bytes, max_bytes: int) -> Preview | None:
+def full_preview(data: bytes, max_bytes: int, decoder: Decoder) -> Preview | None:
     """A picture at its own size within so many bytes: the file itself, else a JPEG; None where that is not possible.
 
     Raises: `MediaError` where the file is none.
     """
-    image = decode(data, MAX_PIXELS)
+    image = decoder.image(data, MAX_PIXELS)
     if max(image.size) > MAX_SIDE:
         return None
     if len(data) <= max_bytes and data.startswith(SIGNATURE):
@@ -80,21 +83,29 @@ def full_preview(data: bytes, max_bytes: int) -> Preview | None:
     return None
 
 
-def contact_sheet(files: Sequence[bytes]) -> Preview:
-    """Several pictures in rows on one, in their order; raises `MediaError` where one is none."""
-    from PIL import Image
+def contact_sheet(files: Sequence[bytes], numbers: Sequence[int], decoder: Decoder) -> Preview:
+    """Several pictures in rows on one, in their order, each below its number.
+
+    The cells are as large as the largest picture, or as fit. Raises `MediaError` where a file is no picture.
+    """
+    from PIL import Image, ImageDraw
 
     n_columns = math.ceil(math.sqrt(len(files)))
     n_rows = math.ceil(len(files) / n_columns)
-    side = (PREVIEW_SIDE - SHEET_GAP) // n_columns - SHEET_GAP
-    step = side + SHEET_GAP
-    sheet = Image.new("RGB", (n_columns * step + SHEET_GAP, n_rows * step + SHEET_GAP), "white")
-    for number, data in enumerate(files):
-        image = decode(data, MAX_PIXELS, side)
-        image.thumbnail((side, side))
-        row, column = divmod(number, n_columns)
-        left, top = SHEET_GAP + column * step, SHEET_GAP + row * step
-        sheet.paste(image, (left + (side - image.width) // 2, top + (side - image.height) // 2))
+    room = PREVIEW_SIDE - SHEET_GAP
+    most = room // n_columns - SHEET_GAP, room // n_rows - SHEET_GAP - LABEL_HEIGHT
+    images = [decoder.image(data, MAX_PIXELS, max(most)) for data in files]
+    for image in images:
+        image.thumbnail(most)
+    across = max(MIN_CELL_WIDTH, *(image.width for image in images)) + SHEET_GAP
+    down = max(image.height for image in images) + LABEL_HEIGHT + SHEET_GAP
+    sheet = Image.new("RGB", (n_columns * across + SHEET_GAP, n_rows * down + SHEET_GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (number, image) in enumerate(zip(numbers, images, strict=True)):
+        row, column = divmod(place, n_columns)
+        left, top = SHEET_GAP + column * across, SHEET_GAP + row * down
+        pen.text((left, top), str(number), fill="black", font_size=LABEL_SIZE)
+        sheet.paste(image, (left, top + LABEL_HEIGHT))
     return _small(sheet)
 
 
@@ -110,9 +121,9 @@ def fitted(image: Image, width: int, height: int) -> bytes:
     return _encoded(fit(image, (width, height)), "PNG")
 
 
-def video_preview(data: bytes) -> Preview:
+def video_preview(data: bytes, decoder: Decoder) -> Preview:
     """A frame out of a video, as `small_preview` makes it of a picture; raises `MediaError` where it is none."""
-    return _small(poster(data))
+    return _small(decoder.poster(data))
 
 
 def _small(image: Image) -> Preview:

@@ -23,6 +23,12 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 _MARK = _chunk(b"tEXt", b"Software\0" + SOFTWARE.encode("ascii"))
 
 
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels of a picture in this format."""
+    width, height = struct.unpack_from(">II", data, len(SIGNATURE) + 8)
+    return width, height
+
+
 def with_text(data: bytes, texts: Mapping[str, str]) -> bytes:
     """The same picture with our mark and these texts (keyword to text) behind its header."""
     # iTXt: keyword, not compressed, no language, no translated keyword, text in UTF-8.

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from omni.errors import InvalidParameters
+from omni.shapes import COMMON, of_ratio, ratio_of
 
 Side = Annotated[int, Meta(ge=16, le=16_384)]
 Size = tuple[Side, Side]
@@ -27,7 +28,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `guidance_parameter` is what the pipeline reads: some take classifier-free guidance as `true_cfg_scale`, and only
     together with a negative prompt (`needs_negative_prompt`). `max_resolution_mp` counts megapixels of 1024 × 1024, as
-    makers of models do. `max_reference_images` is 0 where the model cannot edit, None where that is not known.
+    makers of models do. `max_reference_images` is 0 where the model cannot edit, None where that is not known. Where no
+    aspect ratios are named, any is computed from the default resolution's number of pixels.
     """
 
     type: Literal["distilled", "standard", "unknown"] = "unknown"
@@ -41,12 +43,25 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resolution_multiple: Annotated[int, Meta(ge=1, le=256)] = 16
     estimated_vram_gb: Annotated[float, Meta(gt=0)] | None = None
     max_reference_images: Annotated[int, Meta(ge=0, le=16)] | None = None
-    supported_aspect_ratios: dict[str, Size] = msgspec.field(default_factory=lambda: {"1:1": (1024, 1024)})
+    supported_aspect_ratios: dict[str, Size] = {}
 
     @property
     def max_pixels(self) -> int:
         """The most pixels of one picture."""
         return int(self.max_resolution_mp * 1024 * 1024)
+
+    @property
+    def default_pixels(self) -> int:
+        """The pixels of a picture of the default resolution, as far as they are allowed."""
+        return min(self.default_resolution[0] * self.default_resolution[1], self.max_pixels)
+
+    @property
+    def aspect_ratios(self) -> dict[str, Size]:
+        """The model's own aspect ratios with their sizes, else the common ones with sizes that are computed."""
+        if self.supported_aspect_ratios:
+            return self.supported_aspect_ratios
+        ratios = {name: ratio for name in COMMON if (ratio := ratio_of(name)) is not None}
+        return {name: of_ratio(ratio, self.default_pixels, self.resolution_multiple) for name, ratio in ratios.items()}
 
 
 FALLBACK = Profile()

@@ -11,13 +11,13 @@ import msgspec
 
 from media.audio import DecodedAudio
 from media.errors import MediaError
-from media.muxing import with_sound
-from media.video import VideoFacts, check_video
+from media.video import VideoFacts
 from omni import mp4
 from omni.aside import aside, kept
 from omni.errors import (
     ConnectionLost,
     OmniError,
+    ServerBusy,
     ServerFailed,
     ServerTooSlow,
     ServerUnreachable,
@@ -28,7 +28,7 @@ from omni.job import Item, Job
 from omni.jobs import Jobs
 from omni.pictures import fitted
 from omni.speed import SpeedBook
-from omni.video_client import GONE, VideoClient, VideoJob, failure_of
+from omni.video_client import COMPLETED, FAILED, GONE, VideoClient, VideoJob, failure_of
 from omni.video_models import CAPABLE
 from omni.video_parameters import VideoParameters, VideoWishes, resolve_video
 from omni.video_servers import VideoModel, VideoServers
@@ -36,10 +36,14 @@ from omni.video_servers import VideoModel, VideoServers
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from media.decoder import Decoder
+
 POLL_S = 0.25
 MAX_POLL_S = 2.0
 MAX_LOST = 3
 """So many questions in a row may stay without an answer before the server is given up."""
+MAX_BUSY = 10
+"""So many may be answered in a row by something before the server that cannot reach it now."""
 DELETE_S = 4.0
 
 
@@ -80,8 +84,11 @@ class VideoMaker:
     """Talking videos of some vLLM-Omni servers. Its coroutines run on the loop of `jobs`; the rest may be called from
     any thread."""
 
-    def __init__(self, servers: VideoServers, folder: OutputFolder, jobs: Jobs, timeout_s: float) -> None:
+    def __init__(
+        self, servers: VideoServers, folder: OutputFolder, jobs: Jobs, timeout_s: float, decoder: Decoder
+    ) -> None:
         self.servers = servers
+        self.decoder = decoder
         self.folder = folder
         self.speeds = SpeedBook()
         self._jobs = jobs
@@ -119,7 +126,7 @@ class VideoMaker:
         begun_s = time.monotonic()
         job.phase = "sending picture and sound"
         asked = await aside(lambda: plan.parameters.request(plan.model.profile, audio.wav))
-        fields = {"model": plan.model.served_as, **asked}
+        fields = {**({"model": plan.model.served_as} if plan.model.served_as else {}), **asked}
         video_id = await self._submitted(plan.client, fields, png)
         try:
             made = await self._finished(job, plan, video_id, begun_s)
@@ -149,17 +156,19 @@ class VideoMaker:
             try:
                 found = await plan.client.job(video_id)
                 n_lost = 0
-            except (ServerUnreachable, ConnectionLost, ServerTooSlow):
+            except (ServerUnreachable, ServerBusy, ConnectionLost, ServerTooSlow) as error:
                 n_lost += 1
-                if n_lost >= MAX_LOST:
+                if n_lost >= (MAX_BUSY if isinstance(error, ServerBusy) else MAX_LOST):
+                    if isinstance(error, ServerBusy):
+                        raise
                     raise ServerFailed(
                         f"The vLLM server at {plan.client.url} stopped answering while it made the video; it may have "
                         "crashed. Start it again, check with `list_available_models`, and try again."
                     ) from None
             else:
-                if found.status == "completed":
+                if found.status == COMPLETED:
                     return found
-                if found.status == "failed":
+                if found.status == FAILED:
                     raise _why(found, plan.model)
                 if found.status == GONE:
                     raise ServerFailed(
@@ -191,10 +200,10 @@ class VideoMaker:
         self, data: bytes, parameters: VideoParameters, audio: DecodedAudio, name: str | None, seconds: float
     ) -> MadeVideo:
         notes = []
-        facts = _checked(data)
+        facts = _checked(data, self.decoder)
         if not facts.has_audio:
-            data = _with_sound(data, audio)
-            facts = _checked(data)
+            data = _with_sound(data, audio, self.decoder)
+            facts = _checked(data, self.decoder)
             notes.append("The server's video had no sound; the given audio was put to it.")
         _check_duration(facts, parameters)
         if (facts.width, facts.height) != (parameters.width, parameters.height):
@@ -214,16 +223,16 @@ async def _deleted(client: VideoClient, video_id: str) -> None:
         await asyncio.wait_for(asyncio.shield(deleting), DELETE_S)
 
 
-def _checked(data: bytes) -> VideoFacts:
+def _checked(data: bytes, decoder: Decoder) -> VideoFacts:
     try:
-        return check_video(data)
+        return decoder.check_video(data)
     except MediaError as error:
         raise UnusableAnswer(f"What the vLLM server made is no whole video, and was not kept. {error}") from None
 
 
-def _with_sound(data: bytes, audio: DecodedAudio) -> bytes:
+def _with_sound(data: bytes, audio: DecodedAudio, decoder: Decoder) -> bytes:
     try:
-        return with_sound(data, audio.wav)
+        return decoder.with_sound(data, audio.wav)
     except MediaError as error:
         raise UnusableAnswer(f"The vLLM server's video has no sound, and takes none: {error}") from None
 

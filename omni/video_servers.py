@@ -7,9 +7,19 @@ from collections.abc import Mapping
 
 import msgspec
 
-from omni.errors import InvalidParameters, OmniError, ServerRefused, ServerUnreachable
+from http_client.addresses import root_of
+from http_client.outgoing import Outgoing
+from omni.errors import (
+    InvalidParameters,
+    OmniError,
+    ServerFailed,
+    ServerRefused,
+    ServerTooSlow,
+    ServerUnreachable,
+    UnusableAnswer,
+)
 from omni.video_client import VideoClient
-from omni.video_models import CAPABLE, VideoProfile, is_known, talking_profile
+from omni.video_models import CAPABLE, WAN_S2V, VideoProfile, is_known, talking_profile
 
 INFINITETALK = (
     "single_original", "multi_original", "single_int8", "multi_int8", "single_fp8", "multi_fp8",
@@ -17,23 +27,29 @@ INFINITETALK = (
 MULTITALK = ("multitalk_original", "multitalk_int8_fusionx", "multitalk_fp8_fusionx")
 """Checkpoints that other servers of talking video know. vLLM-Omni has neither model; the names mean its own."""
 ALWAYS_KNOWN = INFINITETALK + MULTITALK
+UNKNOWN = "unknown"
+"""The name of a model that its server does not tell."""
 LOOK_TIMEOUT_S = 3.0
 """How long a list of all servers waits for each of them."""
 
 
 class VideoModel(msgspec.Struct, frozen=True):
-    """A server's model and what suits it; `served_as` is the name that the server wants to hear."""
+    """A server's model and what suits it; `served_as` is the name that the server wants to hear. A server that does not
+    tell its model needs none; why it does not is in `untold` then."""
 
     name: str
-    served_as: str
+    served_as: str | None
     profile: VideoProfile
     known: bool
+    untold: str | None = None
 
     @property
     def warning(self) -> str | None:
         """What to tell users of a model that nobody knows."""
         if self.known:
             return None
+        if self.untold is not None:
+            return f"The server does not tell its model; it was asked as Wan2.2-S2V is. {self.untold}"
         return f"Nothing is known of the model '{self.name}'; it was asked as Wan2.2-S2V is."
 
 
@@ -50,13 +66,22 @@ class ServerState(msgspec.Struct, frozen=True):
 class VideoServers:
     """Which server a `model_type` means.
 
-    Arguments: the default server's URL, the URLs of the others by name, the key that they ask for.
+    Arguments: the default server's address, the addresses of the others by name, all with `/v1` or without; the key
+    that they ask for; how to get there.
     """
 
-    def __init__(self, url: str, named: Mapping[str, str], timeout_s: float, api_key: str | None) -> None:
-        self._url = url
-        self._named = dict(named)
-        self._clients = {each: VideoClient(each, timeout_s, api_key) for each in {url, *named.values()}}
+    def __init__(
+        self,
+        url: str,
+        named: Mapping[str, str],
+        timeout_s: float,
+        api_key: str | None,
+        outgoing: Outgoing | None = None,
+    ) -> None:
+        self._url = root_of(url)
+        self._named = {name: root_of(each) for name, each in named.items()}
+        urls = {self._url, *self._named.values()}
+        self._clients = {each: VideoClient(each, timeout_s, api_key, outgoing) for each in urls}
 
     def names(self) -> list[str]:
         """All that may be asked for."""
@@ -72,8 +97,14 @@ class VideoServers:
         return self._clients[self._named.get(model_type, self._url)]
 
     async def model(self, client: VideoClient) -> VideoModel:
-        """What a server serves; raises `ServerRefused` where that does not talk, and the client's errors."""
-        served = await client.served_model()
+        """What a server serves. One that does not tell is asked as the best known model is.
+
+        Raises: `ServerRefused` where it does not talk, `ServerUnreachable`, `ConnectionLost`.
+        """
+        try:
+            served = await client.served_model()
+        except (ServerRefused, ServerFailed, ServerTooSlow, UnusableAnswer) as error:
+            return VideoModel(UNKNOWN, None, WAN_S2V, False, str(error))
         profile = talking_profile(served.id, served.root)
         if profile is None:
             raise ServerRefused(
@@ -96,8 +127,9 @@ class VideoServers:
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 served = await client.served_model()
-        except ServerUnreachable:
-            return ServerState(client.url, names, None, None, f"Nobody answers there. {_ADVICE}")
+        except ServerUnreachable as error:
+            note = error.why or f"Nobody answers there. {_ADVICE}"
+            return ServerState(client.url, names, None, None, note)
         except (OmniError, TimeoutError) as error:
             return ServerState(client.url, names, None, None, str(error) or "It does not answer in time.")
         talks: bool | None = talking_profile(served.id, served.root) is not None

@@ -26,6 +26,7 @@ SECTION_TITLES = {
     "media": "Pictures, audio and video",
     "omni": "Generating images and videos",
     "providers": "Providers, and files with settings",
+    "network": "Certificates and proxies",
 }
 ENV_HEAD = """\
 # Settings of the server, as a file: copy it to .env, fill in what you need, and name it in VLLM_ENV_FILE.

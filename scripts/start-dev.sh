@@ -10,6 +10,20 @@ python=$root/.venv/bin/python
 
 say() { printf 'start-dev.sh: %s\n' "$*" >&2; }
 
+for option; do
+  case $option in
+    -h | --help)
+      cat <<USAGE
+usage: scripts/start-dev.sh [OPTION...]: the server over HTTP (at http://127.0.0.1:8080/mcp, unless options say
+otherwise), started again whenever a .py file of it changes. Ctrl-C ends it. The options are those of scripts/start.sh:
+
+USAGE
+      exec "$root/scripts/start.sh" --help
+      ;;
+    # What prints something and ends has nothing to wait for.
+    --version | --check | --check=* | --print-config | --print-config=*) exec "$root/scripts/start.sh" "$@" ;;
+  esac
+done
 options=" $* "
 case "${options//=/ }" in
   *" --transport stdio "*)

@@ -7,6 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 unset PYTHONPATH PYTHONHOME
 python=$root/.venv/bin/python
 if [ ! -x "$python" ]; then
+  case " $* " in *" -h "* | *" --help "*) sed -n '2,4s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;; esac
   echo "start.sh: nothing is installed in $root/.venv. Run $root/scripts/setup once, which takes some minutes." >&2
   exit 1
 fi

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from settings import working_folder
+from settings import placeholders, working_folder
 from settings.engine import DEMO_MODEL, MAX_IDLE_TIMEOUT_S, ROOT, EngineSettings, SamplingSettings, SessionSettings
 from settings.kinds import FILE, FOLDER, NAMED_FOLDERS, Kind, Setting
 from settings.media import MediaSettings
+from settings.misspelt import slips
+from settings.network import NetworkSettings
 from settings.omni import OmniSettings
 from settings.server import LOG_LEVELS, TOOL_FAMILIES, TRANSPORTS, HttpSettings, ServerSettings
 from settings.services import ProviderSettings
@@ -33,6 +35,7 @@ __all__ = [
     "EngineSettings",
     "HttpSettings",
     "MediaSettings",
+    "NetworkSettings",
     "OmniSettings",
     "ProviderSettings",
     "Row",
@@ -68,6 +71,7 @@ SECTIONS: dict[str, type[Any]] = {
     "media": MediaSettings,
     "omni": OmniSettings,
     "providers": ProviderSettings,
+    "network": NetworkSettings,
 }
 
 
@@ -76,7 +80,7 @@ PATHS: tuple[Kind, ...] = (FILE, FOLDER)
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """All sections, and a sentence for each value that could not be used.
+    """All sections, a sentence for each value that could not be used, and one for each that may not be what was meant.
 
     `more_providers` are those of `VLLM_CONFIG_FILE`; `from_env_file` has the variables that `VLLM_ENV_FILE` adds, for
     the libraries that read the environment themselves, and `library_paths` their variables with relative paths, made
@@ -91,10 +95,12 @@ class Settings(msgspec.Struct, frozen=True):
     media: MediaSettings
     omni: OmniSettings
     providers: ProviderSettings
+    network: NetworkSettings
     more_providers: "tuple[RemoteProvider, ...]" = ()
     from_env_file: dict[str, str] = {}
     library_paths: dict[str, str] = {}
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Nothing of them: some are keys."""
@@ -134,18 +140,15 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
     problems: list[str] = []
     values = {**environment, **(overrides or {})}
     added: dict[str, str] = {}
-    if values.get("VLLM_ENV_FILE", "").strip():
+    if path := _path_of_env_file(values):
         from settings.env_file import added_variables  # only where there is such a file
 
-        added = added_variables(values, problems)
+        added = added_variables(path, values, problems)
         values |= added
     library_paths = working_folder.library_paths(values)
     values |= library_paths
-    if not values.get("HUGGING_FACE_HUB_TOKEN") and values.get("HF_TOKEN"):
-        values["HUGGING_FACE_HUB_TOKEN"] = values["HF_TOKEN"]
-    if not values.get("HF_HUB_CACHE", "").strip():
-        values["HF_HUB_CACHE"] = _hf_hub_cache(values)
-    sections = {name: cls(**_section_values(cls, values, problems)) for name, cls in SECTIONS.items()}
+    aliases = _aliases(values)
+    sections = {name: cls(**_section_values(cls, values, aliases, problems)) for name, cls in SECTIONS.items()}
     more_providers: tuple[RemoteProvider, ...] = ()
     if (path := sections["providers"].config_file) is not None:
         from settings.providers import read_config_file  # only where there is such a file
@@ -153,12 +156,19 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
         more_providers = read_config_file(path, values, problems)
     if sections["http"].transport != "stdio" and sections["media"].allowed_dirs is None:
         sections["media"] = msgspec.structs.replace(sections["media"], allowed_dirs=())
+    if not sections["http"].tokens and placeholders.cleaned(values.get("VLLM_HTTP_TOKENS", "")):
+        import secrets
+
+        # Tokens that cannot be used were to keep others out: until they are mended, nobody has the right one.
+        sections["http"] = msgspec.structs.replace(sections["http"], tokens=(secrets.token_hex(32),))
+    surely, maybe = slips(values, [entry.variable for cls in SECTIONS.values() for _, entry in _entries(cls)])
     return Settings(
         **sections,
         more_providers=more_providers,
         from_env_file=added,
         library_paths=library_paths,
-        problems=tuple(problems),
+        problems=(*problems, *surely),
+        warnings=(*maybe, *_missing_folders(sections["media"])),
     )
 
 
@@ -173,20 +183,53 @@ def settle(environment: MutableMapping[str, str], overrides: Mapping[str, str]) 
     return settings
 
 
-def _hf_hub_cache(values: Mapping[str, str]) -> str:
-    """Where huggingface_hub keeps its downloads, by its own rules; "" for the default."""
-    if home := values.get("HF_HOME", "").strip():
-        return os.path.join(home, "hub")
-    if caches := values.get("XDG_CACHE_HOME", "").strip():
-        return os.path.join(caches, "huggingface", "hub")
-    return ""
+def _missing_folders(media: MediaSettings) -> Iterator[str]:
+    """A sentence for each allowed folder that is not there: whatever a call names is outside of it."""
+    for folder in media.allowed_dirs or ():
+        if not os.path.isdir(folder):
+            yield f"VLLM_ALLOWED_MEDIA_DIRS names {folder}, and there is no such folder."
 
 
-def _section_values(cls: type[Any], values: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+def _path_of_env_file(values: Mapping[str, str]) -> str:
+    """The file with more settings; "" where none is named, or in a way that is a problem, told with all others."""
+    path = placeholders.with_variables(placeholders.cleaned(values.get("VLLM_ENV_FILE", "")), values)
+    return "" if placeholders.unfilled_in_path(path) else os.path.expanduser(path)
+
+
+def _aliases(values: dict[str, str]) -> dict[str, str]:
+    """Takes two settings from Hugging Face's other variables for them, where they are not set themselves.
+
+    Returns the variable that stands for each, for messages about it.
+    """
+    aliases: dict[str, str] = {}
+
+    def value(name: str) -> str:
+        return placeholders.cleaned(values.get(name, ""))
+
+    if not value("HUGGING_FACE_HUB_TOKEN") and value("HF_TOKEN"):
+        values["HUGGING_FACE_HUB_TOKEN"] = values["HF_TOKEN"]
+        aliases["HUGGING_FACE_HUB_TOKEN"] = "HF_TOKEN"
+    for name, below in (("HF_HOME", ("hub",)), ("XDG_CACHE_HOME", ("huggingface", "hub"))):
+        if not value("HF_HUB_CACHE") and value(name):
+            values["HF_HUB_CACHE"] = os.path.join(value(name), *below)
+            aliases["HF_HUB_CACHE"] = name
+    return aliases
+
+
+def _section_values(
+    cls: type[Any], values: Mapping[str, str], aliases: Mapping[str, str], problems: list[str]
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, entry in _entries(cls):
-        text = values.get(entry.variable, "").strip()
+        text = placeholders.cleaned(values.get(entry.variable, ""))
         if not text:
+            continue
+        variable = aliases.get(entry.variable, entry.variable)
+        if entry.kind.is_path:
+            text = placeholders.with_variables(text, values)
+        placeholder = placeholders.unfilled_in_path(text) if entry.kind.is_path else placeholders.unfilled(text)
+        if placeholder is not None:
+            problems.append(f"The setting {variable} holds {_quoted(placeholder)}. {placeholders.ADVICE}")
             continue
         try:
             found[name] = _with_absolute_paths(entry, entry.kind.parse(text))
@@ -194,7 +237,7 @@ def _section_values(cls: type[Any], values: Mapping[str, str], problems: list[st
             problems.append(f"The setting {entry.variable} is a relative path, and {error}; give an absolute path.")
         except (ValueError, OverflowError):
             shown = "not shown" if entry.kind.secret else _quoted(text)
-            problems.append(f"The setting {entry.variable} is {shown}; allowed: {entry.kind.allowed}.")
+            problems.append(f"The setting {variable} is {shown}; allowed: {entry.kind.allowed}.")
     return found
 
 

@@ -7,7 +7,9 @@ import msgspec
 
 from settings.kinds import (
     FILE,
+    FOLDER,
     JSON_OBJECT,
+    MODEL,
     NAMED_FOLDERS,
     POSITIVE,
     SWITCH,
@@ -29,7 +31,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     """The model and how vLLM runs it."""
 
     model_name: Annotated[
-        str, Setting("VLLM_MODEL_NAME", TEXT, "Hugging Face name or folder of the model.", "the bundled demo model")
+        str, Setting("VLLM_MODEL_NAME", MODEL, "Hugging Face name or folder of the model.", "the bundled demo model")
     ] = DEMO_MODEL
     base_url: Annotated[
         str | None,
@@ -41,6 +43,15 @@ class EngineSettings(msgspec.Struct, frozen=True):
             "none: the model runs here",
         ),
     ] = None
+    unlisted_models: Annotated[
+        bool,
+        Setting(
+            "VLLM_UNLISTED_MODELS",
+            SWITCH,
+            "1: providers and the server of `VLLM_BASE_URL` are asked for a model that they do not list, such as "
+            "OpenRouter's `:nitro` or an Azure deployment.",
+        ),
+    ] = False
     remote_api_key: Annotated[
         str | None, Setting("VLLM_REMOTE_API_KEY", TEXT, "Key that the server at `VLLM_BASE_URL` asks for.", "none")
     ] = None
@@ -146,11 +157,11 @@ class EngineSettings(msgspec.Struct, frozen=True):
         str,
         Setting(
             "HF_HUB_CACHE",
-            TEXT,
+            FOLDER,
             "Folder of the models that Hugging Face has downloaded.",
             "`HF_HOME`/hub, or ~/.cache/huggingface/hub",
         ),
-    ] = os.path.join("~", ".cache", "huggingface", "hub")
+    ] = os.path.expanduser(os.path.join("~", ".cache", "huggingface", "hub"))
     hf_token: Annotated[
         str | None, Setting("HUGGING_FACE_HUB_TOKEN", TEXT, "Token for gated models (HF_TOKEN works too).", "none")
     ] = None

@@ -8,7 +8,6 @@
 A value in quotes may go over several lines. `$NAME` is no reference to another variable: keys may have a `$` in them.
 """
 
-import os
 import re
 from collections.abc import Mapping
 
@@ -24,13 +23,13 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "$": "$", "\n": ""}
 
 
-def added_variables(values: Mapping[str, str], problems: list[str]) -> dict[str, str]:
-    """What the file that `VLLM_ENV_FILE` names adds: the variables that are not set otherwise.
+def added_variables(path: str, values: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """What the file at `path`, which `VLLM_ENV_FILE` names, adds: the variables that are not set otherwise.
 
     A file that cannot be used adds nothing, and a sentence to `problems`.
     """
     try:
-        found = parsed(text_of(os.path.expanduser(values["VLLM_ENV_FILE"].strip())))
+        found = parsed(text_of(path))
     except SettingFileError as error:
         problems.append(f"The file that VLLM_ENV_FILE names {error}.")
         return {}

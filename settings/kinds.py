@@ -1,6 +1,7 @@
 """How a setting's text becomes a value: each kind knows what it allows, and refuses the rest with a ValueError."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +9,15 @@ import msgspec
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """How a setting's text becomes a value; `allowed` completes the sentence "allowed: ...". Secrets are not shown."""
+    """How a setting's text becomes a value; `allowed` completes the sentence "allowed: ...". Secrets are not shown.
+
+    In paths, `$NAME` stands for a variable; it is replaced before `parse` gets the text.
+    """
 
     allowed: str
     parse: Callable[[str], Any]
     secret: bool = False
+    is_path: bool = False
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -81,12 +86,27 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
+def _comma_separated(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """No name has a space in it, so spaces separate names as commas do."""
+    return _texts(text) or tuple(name.strip("\"'") for name in text.replace(",", " ").split())
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    """The texts of a JSON array; none where it is no such array."""
+    if not text.startswith("["):  # so does the IPv6 address [::1]
+        return ()
+    try:
+        return msgspec.json.decode(text, type=tuple[str, ...])
+    except msgspec.DecodeError:
+        return ()
 
 
 def _tokens(text: str) -> tuple[str, ...]:
-    tokens = _names(text)
+    tokens = _comma_separated(text)
     if not tokens or not all(33 <= ord(char) <= 126 for token in tokens for char in token):
         raise ValueError("a token has characters that a header cannot carry")
     return tokens
@@ -104,11 +124,37 @@ def some_of(*names: str) -> Kind:
     return Kind(f"one or more of {', '.join(names)}, separated by commas", parse)
 
 
+_TWO_FOLDERS = re.compile(r"\s[/~]")
+
+
 def _folders(text: str) -> tuple[str, ...]:
-    folders = tuple(os.path.expanduser(folder) for folder in text.split(os.pathsep) if folder)
-    if not all(os.path.isabs(folder) for folder in folders):
+    """Folders between separators, or a JSON array of them.
+
+    The system's separator always separates. A comma, a semicolon and a line's end do not where they belong to the name
+    of a folder that is there; a space never does, so what looks like two folders with a space between is refused.
+    """
+    folders = list(_texts(text))
+    for part in () if folders else text.split(os.pathsep):
+        is_one = os.path.isdir(os.path.expanduser(part.strip()))
+        pieces = [part.strip()] if is_one else _comma_separated(part.replace(";", ",").replace("\n", ","))
+        if not is_one and any(map(_TWO_FOLDERS.search, pieces)):
+            raise ValueError(text)
+        folders += pieces
+    found = tuple(map(_expanded, folders))
+    if not found or not all(map(os.path.isabs, found)):
         raise ValueError(text)
-    return folders
+    return found
+
+
+def _expanded(path: str) -> str:
+    """The path with `~` as the home folder it stands for.
+
+    Raises: `ValueError` where no path can have this form, or nobody has that home folder.
+    """
+    found = os.path.expanduser(path)
+    if "\0" in found or found.startswith("~"):
+        raise ValueError(path)
+    return found
 
 
 def _named_texts(text: str) -> dict[str, str]:
@@ -125,15 +171,31 @@ def _named_texts(text: str) -> dict[str, str]:
 
 
 def _file(text: str) -> str:
-    if "\0" in text or text.endswith(os.sep):
+    if text.endswith(os.sep):
         raise ValueError(text)
-    return os.path.expanduser(text)
+    return _expanded(text)
 
 
-def _folder(text: str) -> str:
-    if "\0" in text:
+def _model(text: str) -> str:
+    """Services have names that begin with ~, as in ~maker/model, so only ~/ is the home folder."""
+    return _expanded(text) if text == "~" or text.startswith("~" + os.sep) else text
+
+
+def _named_folders(text: str) -> dict[str, str]:
+    return {name: _expanded(folder) for name, folder in _named_texts(text).items()}
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    from ipaddress import ip_network  # only where such a setting is made
+
+    return tuple(str(ip_network(name, strict=False)) for name in _names(text))
+
+
+def _file_mode(text: str) -> str:
+    value = int(text, 8)
+    if value & 0o600 != 0o600 or value & ~0o666:
         raise ValueError(text)
-    return os.path.expanduser(text)
+    return f"{value:04o}"
 
 
 def _web_server(text: str) -> str:
@@ -141,6 +203,17 @@ def _web_server(text: str) -> str:
 
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError(text)
+    if parts.query or parts.fragment or parts.port == 0 or any(c.isspace() for c in text):
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
+def _proxy(text: str) -> str:
+    from urllib.parse import urlsplit  # only where such a setting is made
+
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
         raise ValueError(text)
     if parts.query or parts.fragment or parts.port == 0 or any(c.isspace() for c in text):
         raise ValueError(text)
@@ -168,17 +241,22 @@ SWITCH = Kind("1 or 0", _switch)
 JSON_OBJECT = Kind('a JSON object, for example {"key": 1}', _json_object)
 NAMES = Kind("names separated by commas", _names)
 TOKENS = Kind("visible ASCII characters, tokens separated by commas", _tokens, secret=True)
-FOLDERS = Kind(f"absolute folders separated by '{os.pathsep}'", _folders)
+NETWORKS = Kind("IP addresses or networks separated by commas", _networks)
+FOLDERS = Kind(f"absolute folders separated by '{os.pathsep}' or ',', or a JSON array of them", _folders, is_path=True)
 NAMED_FOLDERS = Kind(
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}',
-    _named_texts,
+    _named_folders,
+    is_path=True,
 )
 NAMED_SERVERS = Kind(
     'name=URL pairs with different names, separated by commas or spaces, or a JSON object {"name": "URL"}',
     _named_servers,
 )
-FILE = Kind("a file's path", _file)
-FOLDER = Kind("a folder's path", _folder)
+FILE = Kind("a file's path", _file, is_path=True)
+FILE_MODE = Kind("rights in octal without execution, such as 0600, 0640 or 0644", _file_mode)
+FOLDER = Kind("a folder's path", _expanded, is_path=True)
+MODEL = Kind("a name or a folder's path", _model, is_path=True)
 WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server)
+PROXY = Kind("an http or https URL without a path, such as http://user:password@proxy:3128", _proxy, secret=True)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
 POSITIVE = whole(1)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from settings.kinds import FILE, FOLDER, NAMED_SERVERS, TEXT, WEB_SERVER, Setting, auto_or, number, whole
+from settings.kinds import FILE, FILE_MODE, FOLDER, NAMED_SERVERS, TEXT, WEB_SERVER, Setting, auto_or, number, whole
 
 
 class OmniSettings(msgspec.Struct, frozen=True):
@@ -25,6 +25,15 @@ class OmniSettings(msgspec.Struct, frozen=True):
             "generated_images in the working folder, or where that may not be written in the home folder",
         ),
     ] = None
+    file_mode: Annotated[
+        str,
+        Setting(
+            "OMNI_FILE_MODE",
+            FILE_MODE,
+            "Rights of the files that are generated, for containers and shared folders; folders that are made have the "
+            "same, and may be entered by whoever may read.",
+        ),
+    ] = "0600"
     max_concurrent: Annotated[
         int | None,
         Setting(

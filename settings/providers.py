@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from settings.kinds import WEB_SERVER
+from settings import placeholders
+from settings.kinds import TEXT, WEB_SERVER, Kind
 from settings.text_file import SettingFileError, text_of
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class ModelEntry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
     """A service of the OpenAI API, and how messages speak of its settings.
 
-    `models` are the only ones to offer, where they are given. `key_setting` says where its key belongs, `None` where
-    none was asked for; `missing` names the setting without which it cannot be used.
+    `models` are the only ones to offer, where they are given; with `unlisted_models` others may be asked for too.
+    `key_setting` says where its key belongs, `None` where none was asked for; `missing` names the setting
+    without which it cannot be used.
     """
 
     name: str
@@ -58,6 +60,7 @@ class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelEntry, ...] = ()
     default_model: str | None = None
     first_model_is_default: bool = False
+    unlisted_models: bool = False
     ask_timeout_s: float = ASK_TIMEOUT_S
     silence_s: float = SILENCE_S
     address_setting: str = "VLLM_BASE_URL"
@@ -78,6 +81,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     api_key_env: Annotated[str, Meta(min_length=1)] | None = None
     models: tuple[_Text | ModelEntry, ...] = ()
     default_model: _Text | None = None
+    unlisted_models: bool = False
     ask_timeout_s: _Seconds = ASK_TIMEOUT_S
     silence_s: _Seconds = SILENCE_S
 
@@ -115,6 +119,8 @@ def remote_providers(
     ):
         if all(provider.name != name for provider in more):
             found.append(_built_in(name, prefix, key, url, default_url))
+    if engine.unlisted_models:
+        return tuple(msgspec.structs.replace(provider, unlisted_models=True) for provider in (*found, *more))
     return (*found, *more)
 
 
@@ -156,10 +162,7 @@ def read_config_file(path: str, values: Mapping[str, str], problems: list[str]) 
 
 
 def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemoteProvider:
-    try:
-        base_url = WEB_SERVER.parse(entry.base_url)
-    except ValueError:
-        raise SettingFileError(f"is not as it must be: {where}.base_url must be {WEB_SERVER.allowed}") from None
+    base_url = _value(entry.base_url, WEB_SERVER, f"{where}.base_url")
     if entry.api_key is not None and entry.api_key_env is not None:
         raise SettingFileError(f"is not as it must be: {where} has both api_key and api_key_env; one is enough")
     models = tuple(ModelEntry(model) if isinstance(model, str) else model for model in entry.models)
@@ -168,13 +171,15 @@ def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemotePro
         raise SettingFileError(f"is not as it must be: {where}.models has a model twice")
     if models and entry.default_model not in (None, *ids):
         raise SettingFileError(f"is not as it must be: {where}.default_model is none of its models")
-    key, key_setting, missing = entry.api_key, f"api_key of {entry.name} in the file of {CONFIG_VARIABLE}", None
+    key = None if entry.api_key is None else _value(entry.api_key, TEXT, f"{where}.api_key")
+    key_setting, missing = f"api_key of {entry.name} in the file of {CONFIG_VARIABLE}", None
     if entry.api_key_env is not None:
         if not _VARIABLE.fullmatch(entry.api_key_env):
             # Whoever puts the key itself there must not see it again in a message.
             raise SettingFileError(f"is not as it must be: {where}.api_key_env must be the name of a variable")
         key_setting = entry.api_key_env
-        key = values.get(key_setting, "").strip() or None
+        given = placeholders.cleaned(values.get(key_setting, ""))
+        key = _value(given, TEXT, f"the variable {key_setting}, which {where} names,") if given else None
         missing = key_setting if key is None else None
     return RemoteProvider(
         name=entry.name,
@@ -182,12 +187,24 @@ def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemotePro
         api_key=key,
         models=models,
         default_model=entry.default_model,
+        unlisted_models=entry.unlisted_models,
         ask_timeout_s=entry.ask_timeout_s,
         silence_s=entry.silence_s,
         address_setting=f"base_url of {entry.name} in the file of {CONFIG_VARIABLE}",
         key_setting=key_setting,
         missing=missing,
     )
+
+
+def _value(text: str, kind: Kind, what: str) -> Any:
+    """The value of an entry of the file, or of a variable that it names."""
+    placeholder = placeholders.unfilled(text)
+    if placeholder is not None:
+        raise SettingFileError(f"is not as it must be: {what} holds {placeholder!r}, which nobody has filled in")
+    try:
+        return kind.parse(text)
+    except ValueError:
+        raise SettingFileError(f"is not as it must be: {what} must be {kind.allowed}") from None
 
 
 def _check_names(names: list[str]) -> None:

@@ -4,7 +4,20 @@ from typing import Annotated
 
 import msgspec
 
-from settings.kinds import FILE, NAMES, POSITIVE, TEXT, TOKENS, Setting, auto_or, choice, number, some_of, whole
+from settings.kinds import (
+    FILE,
+    NAMES,
+    NETWORKS,
+    POSITIVE,
+    TEXT,
+    TOKENS,
+    Setting,
+    auto_or,
+    choice,
+    number,
+    some_of,
+    whole,
+)
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 TRANSPORTS = ("stdio", "http", "sse")
@@ -98,8 +111,22 @@ class HttpSettings(msgspec.Struct, frozen=True):
             "none",
         ),
     ] = ()
+    proxies: Annotated[
+        tuple[str, ...],
+        Setting(
+            "VLLM_HTTP_PROXIES",
+            NETWORKS,
+            "Proxies before the server, e.g. 10.0.0.7 or 10.0.0.0/8: their connections are not counted by address.",
+            "none",
+        ),
+    ] = ()
     max_sessions: Annotated[
-        int, Setting("VLLM_HTTP_MAX_SESSIONS", POSITIVE, "Clients with a session at a time; the idlest goes first.")
+        int,
+        Setting(
+            "VLLM_HTTP_MAX_SESSIONS",
+            POSITIVE,
+            "Clients with a session at a time, for each token; the idlest of that token goes first.",
+        ),
     ] = 100
     session_idle_s: Annotated[
         float,

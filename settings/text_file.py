@@ -1,5 +1,9 @@
-"""Files that settings name, read with care: regular files of a bounded size, in UTF-8, opened without waiting."""
+"""Files that settings name, read with care: regular files of a bounded size, opened without waiting.
 
+They are text in UTF-8, or in UTF-16 with a byte order mark, as Windows PowerShell writes what is sent into a file.
+"""
+
+import codecs
 import os
 import stat
 
@@ -32,6 +36,6 @@ def text_of(path: str) -> str:
     if len(data) > MAX_FILE_BYTES:
         raise SettingFileError(f"is larger than {MAX_FILE_BYTES} bytes")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError:
         raise SettingFileError("is not text in UTF-8") from None

@@ -44,8 +44,8 @@ class Request(ScriptedRequest):
 class ScriptedOmni(ScriptedServer):
     """A server of one model; `seen` has all requests."""
 
-    def __init__(self, model: str = MODEL) -> None:
-        super().__init__(Request)
+    def __init__(self, model: str = MODEL, port: int = 0) -> None:
+        super().__init__(Request, port)
         self.model = model
         self.seen: list[tuple[str, str, Json]] = []
         self.delay_s = 0.0

@@ -17,11 +17,16 @@ from mcp_protocol.http.options import HttpOptions
 from mcp_protocol.http.posts import Accepted, PostResponse, accepted, body_of, error_response, refusal
 from mcp_protocol.http.sessions import Session, Sessions, TooManySessions
 from mcp_protocol.http.streams import EventResponse, Receive, Reply, Send, Stream, event
+from mcp_protocol.http.wire import CONNECTION
 from mcp_protocol.jsonrpc import Message, Notification, ProtocolError
 from mcp_protocol.log import log_failure
 from mcp_protocol.server import Server
+from sandbox.budget import ByteBudget
 
 SESSION_HEADER = "mcp-session-id"
+METRICS, HEALTH, OTHER = "/metrics", "/health", "other"
+MAX_UNFINISHED_BYTES = 256 << 20
+"""Bodies that are not complete yet, where no budget is given."""
 _NO_SESSION = "This session is not known: it has ended, or never was. Begin another with initialize."
 _CORS = {
     "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
@@ -37,7 +42,8 @@ class HttpApp:
 
     Arguments: the server; the options; whether only this machine can reach us; `wake`, which makes the main loop look
     at the deadlines; `healthy`, which tells whether calls can be served; `metrics`, which count, and are shown with
-    `samples`.
+    `samples`; `budget`, for the bytes of bodies that are not complete yet,
+    of which each of several owners has at most half.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class HttpApp:
         healthy: Callable[[], bool] = lambda: True,
         metrics: Metrics | None = None,
         samples: Callable[[], Iterable[Sample]] = lambda: (),
+        budget: ByteBudget | None = None,
     ) -> None:
         self._server = server
         self._options = options
@@ -58,15 +65,19 @@ class HttpApp:
         self._healthy = healthy
         self._metrics = Metrics() if metrics is None else metrics
         self._samples = samples
+        bodies = ByteBudget(MAX_UNFINISHED_BYTES) if budget is None else budget
+        n_owners = len(options.tokens)
+        self._budgets = [bodies.part(2) for _ in range(n_owners)] if n_owners > 1 else [bodies]
         self._sessions = Sessions(options.max_sessions, options.session_idle_s, server.forget)
         self._sse_sessions = Sessions(options.max_sessions, options.session_idle_s, server.forget)
         self._routes: dict[str, dict[str, Callable[[Request, int], Any]]] = {
             "/mcp": {"POST": self._post, "GET": self._open_stream, "DELETE": self._end_session},
-            "/metrics": {"GET": self._show_metrics},
+            METRICS: {"GET": self._show_metrics},
         }
         if options.sse:
             self._routes["/sse"] = {"GET": self._open_sse}
             self._routes["/messages"] = {"POST": self._post_message}
+        self._paths = frozenset((*self._routes, HEALTH))
 
     @property
     def n_sessions(self) -> int:
@@ -83,14 +94,15 @@ class HttpApp:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
+        path = self._path_of(scope)
         origin: str | None = None
         try:
-            if request.url.path == "/health":
+            if path == HEALTH:
                 response: Any = self._health(request)
             else:
                 self._guard.check_host(request.headers)
                 origin = self._guard.origin(request.headers)
-                response = await self._routed(request)
+                response = await self._routed(request, path)
         except Refused as refused:
             response = refusal(refused.status, str(refused), refused.headers)
         except ClientDisconnect:
@@ -98,18 +110,31 @@ class HttpApp:
         except Exception:
             log_failure("a request over HTTP")
             response = error_response(ProtocolError(jsonrpc.INTERNAL_ERROR, "Internal error"), 500)
-        path = request.url.path if request.url.path in (*self._routes, "/health") else "other"
         send = _counting(send, lambda status: self._metrics.request_ended(path, status))
         await response(scope, receive, send if origin is None else _with_cors(send, origin))
 
-    async def _routed(self, request: Request) -> Any:
-        methods = self._routes.get(request.url.path.rstrip("/") or "/")
+    def _path_of(self, scope: Any) -> str:
+        """Which of our paths a request is for, or "other": the one reading of it for answers, checks and figures.
+
+        Paths are compared as they came, so that a proxy which hides one hides all there is: nothing is decoded or
+        folded. Hosts write one slash behind the others; the figures have a single name, which proxies hide.
+        """
+        path = scope["raw_path"].decode("ascii", "replace")
+        if path.endswith("/") and path != f"{METRICS}/":
+            path = path[:-1]
+        return path if path in self._paths else OTHER
+
+    async def _routed(self, request: Request, path: str) -> Any:
+        methods = self._routes.get(path)
         if methods is None:
             self._guard.owner(request.headers)
             raise Refused(404, f"There is nothing here; the protocol is at {', '.join(self._routes)}.")
         if request.method == "OPTIONS":
             return Response(None, 204, {"Allow": ", ".join([*methods, "OPTIONS"])})
         owner = self._guard.owner(request.headers)
+        connection = request.scope.get("state", {}).get(CONNECTION)
+        if connection is not None and not connection.belongs_to(owner):
+            raise Refused(503, "Too many connections with this token are open. Try again later.", {"Retry-After": "5"})
         handle = methods.get(request.method)
         if handle is None:
             raise Refused(405, "This method is not for this path.", {"Allow": ", ".join([*methods, "OPTIONS"])})
@@ -119,11 +144,11 @@ class HttpApp:
 
     async def _post(self, request: Request, owner: int) -> Any:
         takes = accepted(request)
-        body = await body_of(request, self._options.max_body_bytes)
+        body = await body_of(request, self._options.max_body_bytes, self._budgets[owner])
         try:
             message = jsonrpc.parse(body)
             if _is_modern(message, request):
-                return self._post_modern(message, request, takes)
+                return self._post_modern(message, request, takes, owner)
         except ProtocolError as error:
             self._metrics.error(error.code)
             return error_response(error, 400)
@@ -134,7 +159,7 @@ class HttpApp:
             return Response(None, 202)
         return _Held(session, PostResponse(reply, modern=False, headers=headers))
 
-    def _post_modern(self, message: Message, request: Request, takes: Accepted) -> Any:
+    def _post_modern(self, message: Message, request: Request, takes: Accepted, owner: int) -> Any:
         """Answers a message that stands alone: nothing of it is left when its response ends.
 
         Raises: `ProtocolError`.
@@ -151,7 +176,7 @@ class HttpApp:
             raise
         if message.method == "subscriptions/listen" and not takes.events:
             raise Refused(406, "A subscription is a stream; the Accept header does not allow text/event-stream.")
-        connection = Connection()
+        connection = Connection(owner=owner)
         reply = Reply(takes.json, takes.events, self._metrics.error)
         self._handle(message, connection, reply)
         return PostResponse(reply, modern=True, gone=lambda: self._server.forget(connection))
@@ -183,7 +208,9 @@ class HttpApp:
         try:
             return sessions.begin(owner)
         except TooManySessions:
-            raise Refused(503, "All sessions are in use. Try again later.", {"Retry-After": "10"}) from None
+            raise Refused(
+                503, "All sessions of this token are in use. End one, or try again later.", {"Retry-After": "10"}
+            ) from None
 
     def _handle(self, message: Message, connection: Connection, reply: Reply) -> int:
         n_answers = self._server.handle(message, connection, reply)
@@ -213,15 +240,16 @@ class HttpApp:
         session = self._begin(self._sse_sessions, owner)
         stream = Stream()
         session.outlet.open(stream)
-        path = f"{request.scope.get('root_path', '')}/messages?session_id={session.id}"
-        first = event(path.encode(), b"endpoint")
+        below = "../" if request.scope["raw_path"].endswith(b"/") else ""
+        endpoint = f"{below}messages?session_id={session.id}"  # counts from /sse, wherever a proxy has put that
+        first = event(endpoint.encode(), b"endpoint")
         return _Held(session, EventResponse(stream, lambda: self._sse_sessions.end(session), first))
 
     async def _post_message(self, request: Request, owner: int) -> Any:
         session = self._sse_sessions.find(request.query_params.get("session_id", ""), owner)
         if session is None:
             raise Refused(404, _NO_SESSION)
-        body = await body_of(request, self._options.max_body_bytes)
+        body = await body_of(request, self._options.max_body_bytes, self._budgets[owner])
         try:
             message = jsonrpc.parse(body)
         except ProtocolError as error:
@@ -256,6 +284,9 @@ class _Held:
 
 
 def _is_modern(message: Message, request: Request) -> bool:
+    has_session = SESSION_HEADER in request.headers
+    if isinstance(message, jsonrpc.Request) and message.method in versions.MODERN_ONLY and not has_session:
+        return True
     params = message.params if isinstance(message, jsonrpc.Request | Notification) else {}
     return envelope.is_modern(params, request.headers)
 

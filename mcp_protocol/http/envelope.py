@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from mcp_protocol.http.guard import Headers
-from mcp_protocol.jsonrpc import INVALID_PARAMS, Json, ProtocolError, Request
+from mcp_protocol.jsonrpc import Json, ProtocolError, Request
 from mcp_protocol.versions import (
     LEGACY,
     META_CAPABILITIES,
@@ -17,6 +17,7 @@ from mcp_protocol.versions import (
     SUPPORTED,
     UNSUPPORTED_VERSION,
     meta_of,
+    missing_envelope,
 )
 
 HEADER_MISMATCH = -32020
@@ -60,7 +61,7 @@ def check(request: Request, headers: Headers) -> None:
     if META_VERSION not in meta:
         if version is not None and version not in SUPPORTED:
             raise _unsupported(version)
-        raise ProtocolError(INVALID_PARAMS, f"Invalid params: _meta lacks {META_VERSION}")
+        raise missing_envelope()
     _compare(VERSION_HEADER, version, meta[META_VERSION])
     _compare(METHOD_HEADER, _only(METHOD_HEADER, headers), request.method)
     name = request.params.get(_NAMED.get(request.method, ""))

@@ -14,8 +14,9 @@ class HttpOptions(msgspec.Struct, frozen=True):
         allowed_hosts: names in the `Host` header beside the loopback ones and `host`.
         allowed_origins: web pages that may call, e.g. https://example.com, beside those of this machine.
         sse: also serve the older transport of two endpoints, /sse and /messages.
+        proxies: addresses or networks of proxies, each of which has many clients behind it.
         max_body_bytes: longest body of a request.
-        max_sessions: clients that are remembered at a time, for each of the two transports.
+        max_sessions: clients of one owner that are remembered at a time, for each of the two transports.
         session_idle_s: how long a client may be silent before it is forgotten.
     """
 
@@ -24,6 +25,7 @@ class HttpOptions(msgspec.Struct, frozen=True):
     tokens: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     sse: bool = False
     max_body_bytes: int = 64 << 20
     max_sessions: int = 100

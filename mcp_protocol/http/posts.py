@@ -17,6 +17,7 @@ from mcp_protocol.http.guard import Refused
 from mcp_protocol.http.streams import EventResponse, Receive, Reply, Send, watch
 from mcp_protocol.jsonrpc import ProtocolError
 from mcp_protocol.versions import UNSUPPORTED_VERSION
+from sandbox.budget import ByteBudget, OverBudget
 
 BODY_S = 60.0
 """Seconds for a request's body; whoever sends more slowly holds memory for nothing."""
@@ -57,28 +58,32 @@ def accepted(request: Request) -> Accepted:
     return found
 
 
-async def body_of(request: Request, max_bytes: int) -> bytes:
-    """The body, as long as it is JSON by its type and not too long.
+async def body_of(request: Request, max_bytes: int, budget: ByteBudget) -> bytes:
+    """The body, as long as it is JSON by its type and not too long; what has come of it counts in the budget.
 
     Raises: `Refused`; `ClientDisconnect`.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().casefold() != "application/json":
         raise Refused(415, "The body must be JSON: send the header 'Content-Type: application/json'.")
-    too_long = Refused(
-        413, f"The body is longer than {max_bytes} bytes (VLLM_MAX_LINE_BYTES).", {"Connection": "close"}
-    )
+    too_long = Refused(413, f"The body is longer than {max_bytes} bytes (VLLM_MAX_LINE_BYTES).")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > max_bytes):
         raise too_long
     body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for part in request.stream():
-                body += part
-                if len(body) > max_bytes:
-                    raise too_long
-    except TimeoutError:
-        raise Refused(408, f"The body did not come in {BODY_S:g} s.", {"Connection": "close"}) from None
+    with budget.hold() as holding:
+        try:
+            async with asyncio.timeout(BODY_S):
+                async for part in request.stream():
+                    holding.add(len(part))
+                    body += part
+                    if len(body) > max_bytes:
+                        raise too_long
+        except OverBudget as over:
+            if len(body) + len(part) > budget.max_bytes:
+                raise Refused(413, str(over)) from None
+            raise Refused(503, str(over), {"Retry-After": "5"}) from None
+        except TimeoutError:
+            raise Refused(408, f"The body did not come in {BODY_S:g} s.") from None
     return bytes(body)
 
 

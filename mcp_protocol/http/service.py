@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -10,16 +11,18 @@ from collections.abc import Callable, Iterable
 
 import uvicorn
 
+from mcp_protocol.http.admission import Admission, most_connections
 from mcp_protocol.http.app import HttpApp
 from mcp_protocol.http.guard import is_loopback
 from mcp_protocol.http.metrics import Metrics, Sample
 from mcp_protocol.http.options import HttpOptions
+from mcp_protocol.http.wire import HttpConnection
 from mcp_protocol.log import log, log_failure
 from mcp_protocol.server import Server
+from sandbox.budget import ByteBudget
 
 STOP_S = 0.4
 """What answers get to leave after a signal; clients kill a server 2 s after it."""
-MAX_CONNECTIONS = 1_000
 BACKLOG = 128
 
 
@@ -74,6 +77,7 @@ class HttpService:
         healthy: Callable[[], bool] = lambda: True,
         metrics: Metrics | None = None,
         samples: Callable[[], Iterable[Sample]] = lambda: (),
+        budget: ByteBudget | None = None,
     ) -> None:
         self._listener = listen(options) if listener is None else listener
         name = self._listener.getsockname()
@@ -86,10 +90,13 @@ class HttpService:
             healthy=healthy,
             metrics=metrics,
             samples=samples,
+            budget=budget,
         )
+        admission = Admission(max(1, len(options.tokens)), options.proxies, most_connections())
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 self.app,
+                http=functools.partial(HttpConnection, admission),  # type: ignore[arg-type]
                 log_config=None,
                 log_level="error",
                 access_log=False,
@@ -97,7 +104,6 @@ class HttpService:
                 proxy_headers=False,
                 lifespan="off",
                 ws="none",
-                limit_concurrency=MAX_CONNECTIONS,
             )
         )
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)

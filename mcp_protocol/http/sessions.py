@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from mcp_protocol.connection import Connection, Outlet
 from mcp_protocol.http.streams import MAX_BACKLOG, Stream
 
+SCAN_S = 1.0
+"""Seconds between two looks for silent sessions, so that a request costs the same however many there are."""
+
 
 class TooManySessions(Exception):
-    """No session can be begun: all that there may be are in use."""
+    """No session can be begun: all that its owner may have are in use."""
 
 
 class SessionOutlet(Outlet):
@@ -67,7 +70,7 @@ class Session:
         self.id = secrets.token_urlsafe(32)
         self.owner = owner
         self.outlet = SessionOutlet()
-        self.connection = Connection(self.outlet)
+        self.connection = Connection(self.outlet, owner)
         self.last_used_s = time.monotonic()
         self.n_uses = 0
 
@@ -85,8 +88,8 @@ class Session:
 class Sessions:
     """All sessions of one transport; used on the event loop's thread alone.
 
-    Arguments: how many there may be; how long one may be silent; `forget`, called with the connection of a session
-    that ends.
+    Arguments: how many each owner may have; how long one may be silent; `forget`, called with the connection of a
+    session that ends.
     """
 
     def __init__(self, max_sessions: int, idle_s: float, forget: Callable[[Connection], None]) -> None:
@@ -94,18 +97,20 @@ class Sessions:
         self._idle_s = idle_s
         self._forget = forget
         self._sessions: dict[str, Session] = {}
+        self._next_scan_s = 0.0
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def begin(self, owner: int) -> Session:
-        """A new session; the one that was silent longest makes room for it where there are too many.
+        """A new session; the one of the same owner that was silent longest makes room for it where there are too many.
 
         Raises: `TooManySessions`.
         """
         self.end_silent()
-        if len(self._sessions) >= self._max_sessions:
-            unused = [session for session in self._sessions.values() if session.n_uses == 0]
+        own = [session for session in self._sessions.values() if session.owner == owner]
+        if len(own) >= self._max_sessions:
+            unused = [session for session in own if session.n_uses == 0]
             if not unused:
                 raise TooManySessions
             self.end(min(unused, key=lambda session: session.last_used_s))
@@ -115,9 +120,13 @@ class Sessions:
 
     def find(self, session_id: str, owner: int) -> Session | None:
         """The session of that id, for whom it belongs to; None as well where it is somebody else's."""
-        self.end_silent()
+        if time.monotonic() >= self._next_scan_s:
+            self.end_silent()
         session = self._sessions.get(session_id)
         if session is None or session.owner != owner:
+            return None
+        if self._is_silent(session):
+            self.end(session)
             return None
         session.last_used_s = time.monotonic()
         return session
@@ -130,10 +139,12 @@ class Sessions:
 
     def end_silent(self) -> None:
         """Ends the sessions that were silent for too long."""
-        until_s = time.monotonic() - self._idle_s
-        for session in list(self._sessions.values()):
-            if session.n_uses == 0 and session.last_used_s < until_s:
-                self.end(session)
+        self._next_scan_s = time.monotonic() + SCAN_S
+        for session in [session for session in self._sessions.values() if self._is_silent(session)]:
+            self.end(session)
+
+    def _is_silent(self, session: Session) -> bool:
+        return session.n_uses == 0 and session.last_used_s < time.monotonic() - self._idle_s
 
     def close_streams(self) -> None:
         """Ends all open streams: the server ends."""

@@ -20,14 +20,16 @@ MAX_TOKENS = 96
 BATCH_CONVERSATIONS = 32
 
 
-def answer_all(server: StdioClient, samples: Sequence[Sample], temperature: float, seed: int) -> list[str]:
+def answer_all(
+    server: StdioClient, samples: Sequence[Sample], temperature: float, seed: int, *, text_first: bool = False
+) -> list[str]:
     """The model's last answer to every sample; conversations go turn by turn with the model's own earlier answers."""
     conversations = [sample.opening() for sample in samples]
     answers = [""] * len(samples)
     for turn in range(max(len(sample.turns) for sample in samples)):
         asked = [number for number, sample in enumerate(samples) if turn < len(sample.turns)]
         for number in asked:
-            conversations[number].append(samples[number].message(turn))
+            conversations[number].append(samples[number].message(turn, text_first=text_first))
         for number, answer in zip(
             asked, _ask(server, [conversations[n] for n in asked], temperature, seed), strict=True
         ):
@@ -62,6 +64,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=300, help="samples of each task")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--text-first", action="store_true", help="put the text of a message before its pictures")
     parser.add_argument("--tasks", nargs="*", choices=list(TASKS), help="only these tasks")
     parser.add_argument("--show-wrong", type=int, default=0, help="print so many wrong answers of each task")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
@@ -73,7 +76,9 @@ def main() -> None:
         server.initialize()
         for task in arguments.tasks or TASKS:
             samples = evaluation_samples(arguments.seed, arguments.samples, (task,))
-            answers = answer_all(server, samples, arguments.temperature, arguments.seed)
+            answers = answer_all(
+                server, samples, arguments.temperature, arguments.seed, text_first=arguments.text_first
+            )
             wrong = [
                 (sample, answer) for sample, answer in zip(samples, answers, strict=True) if not sample.accepts(answer)
             ]

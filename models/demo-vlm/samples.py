@@ -60,11 +60,14 @@ class Sample:
     accepts: Callable[[str], bool]
     system: str | None = None
 
-    def message(self, turn: int) -> dict[str, Any]:
+    def message(self, turn: int, *, text_first: bool = False) -> dict[str, Any]:
         """One user message as `chat_completion` takes it, pictures as base64 of PNG files."""
+        parts = list(self.turns[turn])
+        if text_first:
+            parts.sort(key=lambda part: not isinstance(part, str))
         content = [
             {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "data": _base64(part)}
-            for part in self.turns[turn]
+            for part in parts
         ]
         return {"role": "user", "content": content}
 

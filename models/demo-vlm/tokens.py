@@ -19,6 +19,7 @@ FAKE, GLOBAL, UTTERANCE = "<fake_token_around_image>", "<global-img>", "<end_of_
 SPECIAL = (PAD, BEGIN, END, IMAGE, FAKE, GLOBAL, UTTERANCE)
 IMAGE_TEXT = FAKE + GLOBAL + IMAGE * IMAGE_TOKENS + FAKE
 
+# Images come first wherever a message has them: the model was trained on that order alone.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {{- '<|im_start|>' + message['role'] + '\\n' -}}
@@ -26,13 +27,13 @@ CHAT_TEMPLATE = """\
 {{- message['content'] -}}
 {%- elif message['content'] -%}
 {%- for part in message['content'] -%}
-{%- if part is string -%}
-{{- part -}}
-{%- elif part['type'] == 'image' -%}
+{%- if part['type'] == 'image' -%}
 {{- '<image>' -}}
-{%- elif part['type'] == 'text' -%}
-{{- part['text'] -}}
 {%- endif -%}
+{%- endfor -%}
+{%- for part in message['content'] if part is string or part['type'] == 'text' -%}
+{{- '' if loop.first else ' ' -}}
+{{- part if part is string else part['text'] -}}
 {%- endfor -%}
 {%- endif -%}
 {{- '<|im_end|>\\n' -}}

@@ -1,4 +1,9 @@
-"""FluidMCP 0.1.0 as the host of a server, shut off from the machine's network.
+"""FluidMCP as the host of a server: the release 0.1.0 itself, and the way in which its main branch starts servers.
+
+The release takes a package's folder (`.fmcp-packages/AUTHOR/NAME/VERSION/metadata.json`), main takes a file; what
+stands in either is the same. Main has not been released, so `started_from_file` does what its source does.
+
+The release is shut off from the machine's network:
 
 FluidMCP listens on all interfaces and ends whatever else listens on its port, so it runs in a network namespace of
 its own. Requests are made from threads that have entered that namespace.
@@ -20,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from client_configs import client_config
 from tests.e2e.environments import ROOT, python_environment
 
 PORT = 8090
@@ -36,6 +42,44 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+HANDSHAKE = (
+    {
+        "jsonrpc": "2.0",
+        "id": 0,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2024-11-05",
+            "capabilities": {"roots": {"listChanged": True}, "sampling": {}},
+            "clientInfo": {"name": "fluidmcp-client", "version": "2.0.0"},
+        },
+    },
+    {"jsonrpc": "2.0", "method": "notifications/initialized"},
+)
+"""What main writes to a server before anything else."""
+PLACEHOLDERS = ("none", "null", "test", "todo", "tbd", "example", "sample", "changeme")
+"""Values that main takes for not filled in, and drops."""
+
+
+def started_from_file(folder: Path, configuration: Mapping[str, Any]) -> subprocess.Popen[str]:
+    """The server of a configuration file as main starts it: in a folder of its own below the current one, with the
+    variables of the file that the environment does not have and that look like values, over text pipes."""
+    entry = configuration["mcpServers"]["vllm"]
+    own = folder / ".fmcp-packages" / ".temp_servers" / "vllm"
+    own.mkdir(parents=True)
+    (own / "metadata.json").write_text(json.dumps({"mcpServers": {"vllm": entry}}))
+    kept = {name: value for name, value in entry["env"].items() if value and value.casefold() not in PLACEHOLDERS}
+    return subprocess.Popen(
+        [entry["command"], *entry["args"]],
+        cwd=own,
+        env={**kept, **os.environ},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        bufsize=1,
+    )
+
+
 def unavailable() -> str | None:
     """Why no network namespace can be made here, or None where one can."""
     unshare = shutil.which("unshare")
@@ -48,14 +92,13 @@ def unavailable() -> str | None:
 class FluidMcpHost:
     """A running FluidMCP that has started `server` under the name `vllm`; stopped at the end of the `with` block.
 
-    `folder` must be empty; FluidMCP's output goes to `fluidmcp.log` in it. `env` is put into the server's
-    configuration, where it wins over the environment of the test.
+    The server is configured as `--print-config fluidmcp` says. `folder` must be empty; FluidMCP's output goes to
+    `fluidmcp.log` in it. `env` is added to the server's configuration, where it wins over the environment of the test.
     """
 
-    def __init__(self, folder: Path, env: Mapping[str, str], server: Path = ROOT / "vllm_server.py") -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self._folder = folder
         self._env = dict(env)
-        self._server = server
         self._process: subprocess.Popen[bytes] | None = None
         self._inside: ThreadPoolExecutor | None = None
 
@@ -78,8 +121,9 @@ class FluidMcpHost:
         python = python_environment("fluidmcp")
         package = self._folder / ".fmcp-packages" / "Me" / "vllm" / "0.1.0"
         package.mkdir(parents=True)
-        entry = {"command": sys.executable, "args": [str(self._server)], "env": self._env}
-        (package / "metadata.json").write_text(json.dumps({"mcpServers": {"vllm": entry}}))
+        configuration = json.loads(client_config("fluidmcp", str(ROOT)))
+        configuration["mcpServers"]["vllm"]["env"] |= self._env
+        (package / "metadata.json").write_text(json.dumps(configuration))
         fluidmcp = [str(python), str(python.parent / "fluidmcp"), "run", "Me/vllm@0.1.0", "--start-server"]
         with open(self._folder / "fluidmcp.log", "wb") as log:
             self._process = subprocess.Popen(

@@ -57,6 +57,18 @@ def test_picture_means_the_same_in_every_form(demo_server: ServerProcess, tmp_pa
     assert chat(demo_server, asked(WHAT, forms(picture, tmp_path)[form]))["text"] == expected
 
 
+def test_question_may_come_before_its_picture_or_behind_it(demo_server: ServerProcess) -> None:
+    pictures = [image_part(drawn("blue", shape, "red")) for shape in ("circle", "square", "triangle", None)]
+    ask_all = [{"type": "text", "text": "Is there a red circle in this image? Answer yes or no."}]
+    conversations = [
+        [{"role": "user", "content": content}]
+        for picture in pictures
+        for content in ([picture, *ask_all], [*ask_all, picture])
+    ]
+    results = demo_server.result("chat_completion_batch", {"conversations": conversations, **GREEDY})["results"]
+    assert [result["text"].strip(" .").lower() for result in results] == ["yes", "yes", *["no"] * 6]
+
+
 def test_another_picture_gives_another_answer(demo_server: ServerProcess) -> None:
     answers = {
         chat(demo_server, asked(WHAT, image_part(drawn(*scene))))["text"]

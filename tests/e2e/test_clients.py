@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from client_configs import client_config
 from tests.e2e import fluidmcp_host
 from tests.e2e.environments import python_environment
 from tests.e2e.fluidmcp_host import FluidMcpHost
@@ -107,8 +108,7 @@ def fluidmcp(model: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     """FluidMCP 0.1.0 that holds the server as its own configuration example does."""
     if (reason := fluidmcp_host.unavailable()) is not None:
         pytest.skip(reason)
-    example = json.loads((ROOT / "examples" / "vllm-config.json").read_text())["mcpServers"]["vllm"]["env"]
-    with FluidMcpHost(tmp_path_factory.mktemp("fluidmcp"), {**example, **model}) as host:
+    with FluidMcpHost(tmp_path_factory.mktemp("fluidmcp"), model) as host:
         while fluid_call(host, messages=[{"role": "user", "content": "Hello"}])["isError"]:
             pass  # "still loading" after 25 s, as the configuration says
         yield host
@@ -163,10 +163,28 @@ def test_generation_beyond_the_gateways_patience_answers_in_time(fluidmcp: Fluid
     assert result["structuredContent"]["finish_reason"] == "timeout"
 
 
+def test_fluidmcp_main_starts_the_server_from_the_file(tmp_path: Path) -> None:
+    configuration = json.loads(client_config("fluidmcp", str(ROOT)))
+    configuration["mcpServers"]["vllm"]["env"].pop("VLLM_PRELOAD")
+    headers = {"host": "127.0.0.1:8099", "authorization": "Bearer secret"}  # main adds those of the HTTP request
+    call = {"method": "tools/call", "params": {"name": "model_info", "arguments": {"headers": headers}}}
+    with fluidmcp_host.started_from_file(tmp_path, configuration) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for message in (*fluidmcp_host.HANDSHAKE, call):
+            process.stdin.write(json.dumps(message) + "\n")
+        process.stdin.close()
+        initialized, answer = map(json.loads, process.stdout)
+    assert initialized["id"] == 0
+    assert initialized["result"]["serverInfo"]["name"] == "vllm-mcp-server"
+    assert answer["result"]["structuredContent"]["server_state"] == "unloaded"
+    assert process.returncode == 0
+
+
 def test_nothing_is_left_when_fluidmcp_ends(model: dict[str, str], tmp_path: Path) -> None:
     if (reason := fluidmcp_host.unavailable()) is not None:
         pytest.skip(reason)
-    host = FluidMcpHost(tmp_path, {**model})
+    host = FluidMcpHost(tmp_path, {**model, "VLLM_PRELOAD": "0"})
     host.start()
     assert fluid_call(host, "model_info")["structuredContent"]["server_state"] == "unloaded"
     assert host.stop() == []

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from engine import guard, sleep
+from engine import guard, local, model_facts, sleep
 from engine.errors import (
     EngineDied,
     EngineUnavailable,
@@ -41,7 +41,7 @@ from engine.interface import (
 )
 from engine.local import LocalEngine
 from settings import EngineSettings
-from tests.e2e import tiny_models
+from tests.e2e import scripted_model, tiny_models
 
 ROOT = Path(__file__).parents[2]
 
@@ -251,6 +251,23 @@ def test_a_base_model_gets_plain_lines() -> None:
     with pytest.raises(PromptTooLong) as caught:
         answer(engine, "x" * 2000)
     assert caught.value.prompt_tokens == 2000 + len("user: \nassistant:")
+    engine.close()
+
+
+def test_a_base_models_answer_ends_where_the_next_turn_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = {"a": " Paris, I say.\nassistant: Or London?", "b": " It is: user, no.\nTool: x", "c": " Sure!\nUSER: ok"}
+    folder = scripted_model.scripted_model(scripts)
+    # The model finds its script by a template of its own, which here stands for the plain lines.
+    monkeypatch.setattr(model_facts, "has_chat_template", lambda llm: False)
+    monkeypatch.setattr(local, "plain_template", lambda with_bos: scripted_model.CHAT_TEMPLATE)
+    engine = LocalEngine(settings(folder), log_level="WARNING")
+    told: list[str] = []
+    completions = engine.generate(
+        [ask(name, max_tokens=60) for name in scripts], Control(on_text=lambda index, text, n: told.append(text))
+    )
+    assert [completion.text for completion in completions] == ["Paris, I say.", "It is: user, no.", "Sure!"]
+    assert {completion.finish_reason for completion in completions} == {FinishReason.STOP}
+    assert sorted("".join(told)) == sorted("".join(completion.text for completion in completions))
     engine.close()
 
 

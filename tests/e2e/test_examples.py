@@ -26,6 +26,10 @@ from tests.unit.media.recordings import recording
 
 Json = dict[str, Any]
 TOOLS_BY_NAME = {tool.name: tool for tool in TOOLS}
+WSL = """#!/bin/sh
+# What Windows' wsl.exe does with --exec: no shell, and none of the variables that the caller set.
+[ "$1" = --exec ] && shift && exec env -i HOME="$HOME" PATH=/usr/bin:/bin "$@"
+"""
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -65,6 +69,7 @@ def test_demo_describes_drawn_and_given_pictures(model: dict[str, str], tmp_path
     shown = finished.stdout.lower()
     for words in ("answered initialize", "red circle", "green square", "yellow", "ada", "first token after"):
         assert words in shown, finished.stdout
+    assert shown.count("knows only drawings of circles, squares and triangles") == 1, "beside the given one's answer"
 
 
 def small_pictures(omni: OmniServer, folder: Path) -> str:
@@ -113,6 +118,55 @@ def test_demo_says_which_picture_is_missing(tmp_path: Path) -> None:
     assert "none.png" in finished.stderr
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["video", "--help"]])
+def test_demo_tells_how_it_is_used_before_anything_is_set_up(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "demo", tmp_path / "scripts" / "demo")  # and no scripts/setup beside it
+    finished = run([tmp_path / "scripts" / "demo", *arguments], tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("usage: scripts/demo")
+
+
+@pytest.mark.parametrize("arguments", [["none.png"], ["--nonsense"], ["video", "none.png"], ["/tmp"]])
+def test_demo_looks_at_its_arguments_before_anything_is_set_up(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "demo", tmp_path / "scripts" / "demo")
+    finished = run([tmp_path / "scripts" / "demo", *arguments], tmp_path)
+    assert finished.returncode == 2
+    assert "usage: scripts/demo" in finished.stderr
+
+
+@pytest.mark.parametrize("kind", [[], ["video"]], ids=["pictures", "video"])
+def test_demo_refuses_what_is_no_picture_before_the_model_loads(kind: list[str], tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("no picture")
+    finished = run([sys.executable, ROOT / "examples" / "demo.py", *kind, text], tmp_path)
+    assert finished.returncode == 2
+    assert "notes.txt is no picture" in finished.stderr
+    assert "initialize" not in finished.stdout
+
+
+def test_smallest_client_shows_the_tools(tmp_path: Path) -> None:
+    finished = run([sys.executable, ROOT / "examples" / "stdio_client.py"], tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "  chat_completion: " in finished.stdout
+
+
+def test_smallest_client_asks_a_question(model: dict[str, str], tmp_path: Path) -> None:
+    finished = run([sys.executable, ROOT / "examples" / "stdio_client.py", "My name is Ada."], tmp_path, **model)
+    assert finished.returncode == 0, finished.stderr
+    question, answer = finished.stdout.splitlines()[-2:]
+    assert question == "> My name is Ada."
+    assert answer
+
+
+def test_smallest_client_tells_what_the_server_says(tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "examples" / "stdio_client.py", "Hello"]
+    finished = run(command, tmp_path, VLLM_MODEL_NAME=str(tmp_path / "none"))
+    assert finished.returncode == 1
+    assert "The server says: " in finished.stderr
+
+
 def test_python_client_with_the_official_sdk(model: dict[str, str], tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     picture.write_bytes(png(drawn("blue", "circle", "red")))
@@ -125,6 +179,25 @@ def test_python_client_with_the_official_sdk(model: dict[str, str], tmp_path: Pa
     assert "red" in finished.stdout.lower()
 
 
+def test_python_client_has_a_drawing_of_its_own(model: dict[str, str], tmp_path: Path) -> None:
+    finished = run([python_environment("mcp2"), ROOT / "examples" / "python_client.py"], tmp_path, **model)
+    assert finished.returncode == 0, finished.stderr
+    assert "red square" in finished.stdout.lower()
+
+
+def test_python_client_says_which_picture_is_missing_or_none(tmp_path: Path) -> None:
+    client, text = ROOT / "examples" / "python_client.py", tmp_path / "notes.txt"
+    text.write_text("no picture")
+    missing = run([python_environment("mcp2"), client, tmp_path / "none.png"], tmp_path)
+    assert missing.returncode == 2
+    assert "none.png" in missing.stderr
+    shutil.rmtree(tmp_path / "bin")
+    refused = run([python_environment("mcp2"), client, text], tmp_path)
+    assert refused.returncode == 1
+    assert "The server says: " in refused.stderr
+    assert "None" not in refused.stdout
+
+
 @pytest.mark.parametrize("client", TEMPLATES)
 def test_printed_configuration_starts_the_server(client: str, tmp_path: Path) -> None:
     printed = run([sys.executable, ROOT / "vllm_server.py", "--print-config", client], tmp_path)
@@ -133,11 +206,14 @@ def test_printed_configuration_starts_the_server(client: str, tmp_path: Path) ->
     assert configuration == json.loads(client_config(client, str(ROOT)))
     (servers,) = (value for value in configuration.values() if isinstance(value, dict))
     entry = servers["vllm"]
+    wsl = tmp_path / "bin" / "wsl.exe"
+    wsl.write_text(WSL)
+    wsl.chmod(0o755)
     line = '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n'
     finished = subprocess.run(
         [entry["command"], *entry["args"]],
         input=line,
-        env=client_environment(entry.get("env")),
+        env=client_environment({"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", **entry.get("env", {})}),
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +18,7 @@ import httpx
 import pytest
 
 from tests.e2e.pictures import drawn, forms
-from tests.e2e.server_process import LOAD_S, ROOT, SERVER, Json, assert_all_end, client_environment
+from tests.e2e.server_process import ANSWER_S, LOAD_S, ROOT, SERVER, Json, assert_all_end, client_environment
 from tests.e2e.test_clients import CLIENTS, LEGACY, MODERN, assert_seen
 from tests.e2e.web_server import WebServer, ping, said
 from tests.mcp_results import check_notification, text_of
@@ -200,6 +203,71 @@ def test_strangers_are_refused(web: WebServer) -> None:
         assert answer.status_code == status
         assert TOKEN not in answer.text
     assert TOKEN not in web.stderr
+
+
+def test_commands_of_the_manual_are_answered(web: WebServer) -> None:
+    text = (ROOT / "README.md").read_text("utf-8").partition("\n## Over HTTP\n")[2].partition("\n## ")[0]
+    scripts = [
+        block for block in re.findall(r"^```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) if "curl" in block
+    ]
+    assert len(scripts) == 2
+    for script in scripts:
+        assert "URL=http://127.0.0.1:8080\n" in script
+        run = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script.replace("http://127.0.0.1:8080", web.url)],
+            env=client_environment({"VLLM_HTTP_TOKENS": TOKEN}),
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_S,
+        )
+        assert run.returncode == 0, run.stderr
+        assert '"isError":false' in run.stdout, run.stdout
+        assert '"code"' not in run.stdout
+
+
+def test_any_name_of_the_server_will_do_where_others_may_come_with_a_token() -> None:
+    """A page could point its name at the server, but has no token; see the manual."""
+    with WebServer({"VLLM_HTTP_TOKENS": TOKEN, "VLLM_HTTP_HOST": "0.0.0.0"}) as server:
+        for host, origin, status in (("gpu-box:8080", None, 200), ("gpu-box", "https://evil.example", 403)):
+            headers = {**AUTHORIZED, "host": host, **({} if origin is None else {"origin": origin})}
+            assert server.client.http.get("/metrics", headers=headers).status_code == status
+        assert server.client.http.get("/metrics", headers={"host": "gpu-box"}).status_code == 401
+
+
+# Whoever has shown no token
+
+
+def sockets(web: WebServer, n: int) -> list[socket.socket]:
+    """So many connections."""
+    host, _, port = web.url.removeprefix("http://").rpartition(":")
+    return [socket.create_connection((host, int(port)), ANSWER_S) for _ in range(n)]
+
+
+def test_headers_without_end_take_no_memory(web: WebServer) -> None:
+    before = web.resident_bytes()
+    lines = sockets(web, 8)
+    block = b"".join(b"X-%07d: %s\r\n" % (number, b"a" * 50) for number in range(10_000))
+    for line in lines:
+        with contextlib.suppress(OSError):
+            line.sendall(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n" + block * 20)
+    grown = web.resident_bytes() - before
+    for line in lines:
+        line.close()
+    assert grown < 32 << 20
+
+
+def test_silent_connections_keep_nobody_out(web: WebServer) -> None:
+    silent = sockets(web, 600)
+    try:
+        since_s = time.monotonic()
+        assert web.client.http.get("/health").status_code == 200
+        session = web.client.initialize(**AUTHORIZED)
+        assert web.client.answer(ping(), session)["result"] == {}
+        assert time.monotonic() - since_s < ANSWER_S
+        web.client.http.delete("/mcp", headers=session)
+    finally:
+        for line in silent:
+            line.close()
 
 
 def test_files_are_read_in_the_allowed_folders_alone(

@@ -121,8 +121,18 @@ def session(proxy: Path) -> str:
 def test_health_passes_and_figures_do_not(proxy: Path) -> None:
     with asked(proxy, "GET", "/health") as answer:
         assert answer.status == 200
-    with asked(proxy, "GET", "/metrics", Authorization=HEADERS["Authorization"]) as answer:
-        assert answer.status == 404
+    for path in (
+        "/metrics",
+        "/metrics/",
+        "//metrics",
+        "/%6detrics",
+        "/METRICS",
+        "/metrics%2f",
+        "/x/../metrics",
+        "/metrics?x",
+    ):
+        with asked(proxy, "GET", path, Authorization=HEADERS["Authorization"]) as answer:
+            assert answer.status == 404, path
 
 
 def test_calls_need_the_token(proxy: Path, session: str) -> None:

@@ -151,8 +151,25 @@ def test_all_sampling_goes_with_a_form(demo_server: ServerProcess) -> None:
         {"type": "string", "pattern": "(?=a)b"},
         {"enum": ["x" * 200_000]},
         {"x-guidance": {"lenient": True}},
+        {"type": "array", "maxItems": "aa" + "–" * 200},
+        {"type": "object", "properties": {"examples": {"type": "array", "minItems": 10**8}}, "required": ["examples"]},
+        {"type": "array", "items": {"$ref": "#/const"}, "const": {"type": "array", "minItems": 10**8}},
     ],
-    ids=["type", "contradiction", "endless", "remote", "huge", "keyword", "bomb", "lookahead", "bytes", "options"],
+    ids=[
+        "type",
+        "contradiction",
+        "endless",
+        "remote",
+        "huge",
+        "keyword",
+        "bomb",
+        "lookahead",
+        "bytes",
+        "options",
+        "panic",
+        "huge below a name",
+        "huge in data",
+    ],
 )
 def test_schema_that_cannot_be_followed_is_refused_and_the_engine_goes_on(
     demo_server: ServerProcess, schema: Json
@@ -168,6 +185,33 @@ def test_schema_that_cannot_be_followed_is_refused_and_the_engine_goes_on(
         assert block["text"].startswith("arguments.response_format.json_schema.schema: ")
     assert time.monotonic() - started_s < 10
     check(chat(demo_server, max_tokens=16, response_format=form(YES_OR_NO)), YES_OR_NO)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "number"},
+        {"type": "integer", "minimum": 0},
+        {"type": ["number", "null"], "description": "How much."},
+        {"type": "array", "prefixItems": [{"type": "number", "maximum": 7}], "items": False, "minItems": 1},
+    ],
+)
+def test_every_number_comes_to_an_end(demo_server: ServerProcess, schema: Json) -> None:
+    contents = ["How many?", "What is it?", "Count the circles."]
+    how: Json = {"max_tokens": 40, "response_format": form(schema)}
+    for temperature in (0, 2):
+        for answer in batch(demo_server, contents, temperature=temperature, seed=3, **how):
+            check(answer, schema)
+
+
+def test_wrapper_around_a_reference_opens_no_object(demo_server: ServerProcess) -> None:
+    size = {"type": "object", "properties": {"cm": {"enum": [1, 2]}}, "required": ["cm"]}
+    wrapped = {"allOf": [{"$ref": "#/$defs/Size"}], "description": "How large it is."}
+    schema = {"type": "object", "properties": {"size": wrapped}, "required": ["size"], "$defs": {"Size": size}}
+    for answer in batch(
+        demo_server, ["One", "Two"], temperature=2, seed=1, max_tokens=40, response_format=form(schema)
+    ):
+        assert set(check(answer, schema)["size"]) == {"cm"}
 
 
 @pytest.mark.parametrize("pattern", ["^(a+)+b$", "(.*a){1,60}.{60}", "((a|b){1,1000}){1,1000}", ".*.*.*.*c"])

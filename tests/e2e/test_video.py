@@ -125,6 +125,16 @@ def test_longer_voice_makes_several_clips(studio: ServerProcess, media: dict[str
     assert whole["audio_duration_seconds"] == pytest.approx(3, abs=0.1)
 
 
+def test_tiny_model_makes_a_video_in_seconds_where_nobody_says_how(
+    studio: ServerProcess, media: dict[str, str]
+) -> None:
+    begun_s = time.monotonic()
+    made = facts(studio, PICTURE, {"image_path": media["face"], "audio_path": media["speech"]})
+    assert (made["resolution"], made["parameters_used"]["steps"]) == ("128x128", 4)
+    assert made["duration_seconds"] == pytest.approx(3, abs=0.5)
+    assert time.monotonic() - begun_s < SOON_S
+
+
 def test_same_seed_makes_the_same_frames(studio: ServerProcess, media: dict[str, str]) -> None:
     arguments = {"image_path": media["face"], "audio_path": media["voice"], **SMALL}
     first = facts(studio, PICTURE, arguments)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any
 
-from engine.errors import EngineError, GenerationCancelled, OffloadUnsupported
+from engine.errors import EngineError, GenerationCancelled, InvalidGeneration, OffloadUnsupported
 from engine.interface import (
     Completion,
     Control,
@@ -22,6 +25,7 @@ from engine.interface import (
     TokenLogprob,
     ToolCall,
 )
+from engine.schema_trial import problem_of
 
 LOOK_S = 0.002
 """How often a held generation asks whether it was cancelled; `Control` offers no event to wait for."""
@@ -152,6 +156,11 @@ class FakeEngine:
         self._state = EngineState.READY
         self.last_used_s = time.monotonic()
         return 0.5
+
+    def vet(self, schema: dict[str, Any], control: Control) -> None:
+        """Tries the schema in this process."""
+        if find_spec("llguidance") is not None and (problem := problem_of(json.dumps(schema))) is not None:
+            raise InvalidGeneration(f"this schema cannot be used: {problem}.")
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Gives each conversation the next queued reply, or "reply"."""

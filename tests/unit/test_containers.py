@@ -132,11 +132,13 @@ def test_compose_without_a_token_says_what_to_do() -> None:
         compose("docker-compose.yml", {})
 
 
-def test_only_the_proxy_is_open_to_others_by_default() -> None:
+def test_nothing_is_open_to_others_by_default() -> None:
     services = compose("docker-compose.yml", TOKENS)["services"]
     assert services["server"]["ports"] == ["127.0.0.1:8080:8080"]
     assert "ports" not in services["omni"]
-    assert services["proxy"]["ports"] == ["8081:8081"]
+    assert services["proxy"]["ports"] == ["127.0.0.1:8081:8081"]
+    opened = compose("docker-compose.yml", {**TOKENS, "PUBLISH_PROXY": "0.0.0.0:8081"})["services"]
+    assert opened["proxy"]["ports"] == ["0.0.0.0:8081:8081"]
 
 
 def test_profiles_add_to_the_server() -> None:
@@ -169,6 +171,7 @@ def test_nginx_passes_events_on_at_once_and_waits_for_long_answers() -> None:
         "proxy_read_timeout 1h;",
         "client_max_body_size 64m;",
         "set $upstream http://server:8080;",
+        "location ^~ /metrics {",
     ):
         assert directive in text, directive
     assert compose("docker-compose.yml", TOKENS)["services"]["proxy"]["ports"][0].endswith(":8081")

@@ -14,15 +14,26 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GROUND_FLOOR = ("mcp_protocol", "engine", "media", "omni")
-OURS = {"vllm_server", "settings", "sandbox", "client_configs", "command_line", "checkup", "handlers", *GROUND_FLOOR}
+OURS = {
+    "vllm_server",
+    "settings",
+    "sandbox",
+    "http_client",
+    "client_configs",
+    "command_line",
+    "checkup",
+    "handlers",
+    *GROUND_FLOOR,
+}
 HEAVY = {"vllm", "torch", "transformers", "PIL", "httpx", "httpcore", "requests", "pydantic", "numpy", "pynvml", "av"}
 
 FORBIDDEN = {
     "settings": (OURS | HEAVY) - {"settings"},
     "sandbox": (OURS | HEAVY) - {"sandbox", "settings"},
+    "http_client": (OURS - {"http_client", "settings"}) | (HEAVY - {"httpx"}),
     "mcp_protocol": (OURS | HEAVY) - {"mcp_protocol", "sandbox"},
-    "engine": OURS - {"engine", "sandbox", "settings"},
-    "omni": (OURS - {"omni", "media", "sandbox", "settings"}) | (HEAVY - {"PIL", "httpx"}),
+    "engine": OURS - {"engine", "sandbox", "http_client", "settings"},
+    "omni": (OURS - {"omni", "media", "sandbox", "http_client", "settings"}) | (HEAVY - {"PIL", "httpx"}),
     "media": (OURS - {"media", "sandbox", "settings"}) | (HEAVY - {"PIL", "httpx", "httpcore", "numpy", "av"}),
     "handlers": {"vllm_server", "client_configs", "command_line", "checkup"} | HEAVY,
     "checkup": {"vllm_server", "client_configs"} | HEAVY,
@@ -68,7 +79,7 @@ def test_imports_go_down_only_and_rooms_do_not_know_each_other(room: str) -> Non
     assert wrong == []
 
 
-@pytest.mark.parametrize("room", ["engine", "mcp_protocol", "media", "omni", "handlers", "checkup"])
+@pytest.mark.parametrize("room", [*GROUND_FLOOR, "sandbox", "http_client", "handlers", "checkup"])
 def test_types_do_not_bring_in_what_the_rules_forbid(room: str) -> None:
     """Even for a type checker, nobody on the ground floor looks up or sideways."""
     wrong = []
@@ -85,16 +96,16 @@ def test_only_settings_reads_the_environment_and_the_command_line() -> None:
     """The entry point hands both over; the engine's own processes know each other by a variable and arguments."""
     readers = {
         source.relative_to(ROOT).as_posix()
-        for room in (*GROUND_FLOOR, "handlers", "checkup", "sandbox", "settings")
+        for room in (*GROUND_FLOOR, "sandbox", "http_client", "handlers", "checkup", "settings")
         for source in sources(room)
         for node in ast.walk(ast.parse(source.read_text("utf-8")))
         if isinstance(node, ast.Attribute)
         and ast.unparse(node) in ("os.environ.get", "os.getenv", "sys.argv", "os.environb")
     }
-    assert readers <= {"settings/__init__.py", "engine/guard.py", "engine/processes.py"}
+    assert readers <= {"settings/__init__.py", "engine/guard.py", "engine/processes.py", "sandbox/child.py"}
 
 
-@pytest.mark.parametrize("room", [*GROUND_FLOOR, "handlers", "checkup", "sandbox"])
+@pytest.mark.parametrize("room", [*GROUND_FLOOR, "sandbox", "http_client", "handlers", "checkup"])
 def test_every_package_says_what_it_is_for(room: str) -> None:
     assert ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text("utf-8")))
 
@@ -154,7 +165,7 @@ def test_initialize_is_answered_without_anything_heavy(tmp_path: Path) -> None:
     slow = {"asyncio", "dataclasses", "logging", "argparse", "subprocess", "difflib", "traceback"}
     assert modules & slow == set()
     assert not any(
-        module.startswith(("engine", "media", "omni", "handlers.chat", "handlers.resources", "checkup"))
+        module.startswith(("engine", "media", "omni", "sandbox.pool", "handlers.chat", "handlers.resources", "checkup"))
         for module in modules
     )
     assert modules & {"mcp_protocol.http", "uvicorn", "starlette", "http_front"} == set()

@@ -61,7 +61,7 @@ def test_every_requirement_is_exact_and_has_a_reason() -> None:
     lines = (ROOT / "requirements-omni-cpu.txt").read_text("utf-8").splitlines()[1:]
     assert lines
     for line in lines:
-        assert re.fullmatch(r"[a-z-]+==[0-9.]+ +# .+", line), line
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+ +# .+", line), line
 
 
 def test_torchaudio_gets_a_module_that_says_there_is_no_compiled_half() -> None:

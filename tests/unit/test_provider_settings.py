@@ -142,3 +142,22 @@ def test_examples_can_be_used(tmp_path: Path) -> None:
     (line,) = [json.loads(line) for line in readme if line.startswith('{"providers"')]
     for content in (example, line):
         assert {"openai", "dashscope", "lab"} <= set(providers_of(with_file(tmp_path, *content["providers"])))
+
+
+@pytest.mark.parametrize(
+    ("entry", "environment", "place"),
+    [
+        ({"api_key": "${LAB_KEY}"}, {}, "providers[0].api_key"),
+        ({"base_url": "${env:LAB_URL}"}, {}, "providers[0].base_url"),
+        ({"api_key_env": "LAB_KEY"}, {"LAB_KEY": "${LAB_KEY}"}, "LAB_KEY, which providers[0] names,"),
+    ],
+)
+def test_placeholder_that_nobody_filled_in_is_named(
+    entry: dict[str, str], environment: dict[str, str], place: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.json"
+    file.write_text(json.dumps({"providers": [{"name": "lab", "base_url": "http://lab:8000/v1", **entry}]}))
+    (problem,) = read({"VLLM_CONFIG_FILE": str(file), **environment}).problems
+    assert place in problem
+    assert "LAB_" in problem
+    assert "nobody has filled in" in problem

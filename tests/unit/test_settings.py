@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,7 +37,12 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("engine", "VLLM_TRUST_REMOTE_CODE", "off", False),
     ("engine", "VLLM_MAX_IMAGES_PER_PROMPT", "0", 0),
     ("engine", "VLLM_MM_PROCESSOR_KWARGS", '{"size": {"longest_edge": 448}}', {"size": {"longest_edge": 448}}),
-    ("engine", "VLLM_LORA_MODULES", "a=/x,b=rel/y  c=~/z=1", {"a": "/x", "b": os.path.abspath("rel/y"), "c": "~/z=1"}),
+    (
+        "engine",
+        "VLLM_LORA_MODULES",
+        "a=/x,b=rel/y  c=~/z=1",
+        {"a": "/x", "b": os.path.abspath("rel/y"), "c": os.path.expanduser("~/z=1")},
+    ),
     ("engine", "VLLM_LORA_MODULES", '{"my tone": "/with space/x,y"}', {"my tone": "/with space/x,y"}),
     ("engine", "VLLM_LORA_MODULES", "{}", {}),
     ("engine", "VLLM_EXTRA_ENGINE_ARGS", "{}", {}),
@@ -57,6 +63,20 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("sessions", "VLLM_SESSION_DB", "/a/sessions.db", "/a/sessions.db"),
     ("sessions", "VLLM_SESSION_DB", "~/sessions.db", os.path.expanduser("~/sessions.db")),
     ("media", "VLLM_ALLOWED_MEDIA_DIRS", "/a::/b", ("/a", "/b")),
+    ("media", "VLLM_ALLOWED_MEDIA_DIRS", "/a, /b:/c,", ("/a", "/b", "/c")),
+    ("media", "VLLM_ALLOWED_MEDIA_DIRS", "/a;/b\n/c d", ("/a", "/b", "/c d")),
+    ("media", "VLLM_ALLOWED_MEDIA_DIRS", "~,/b", (os.path.expanduser("~"), "/b")),
+    ("media", "VLLM_ALLOWED_MEDIA_DIRS", '["/with, comma", "/b:c"]', ("/with, comma", "/b:c")),
+    ("media", "VLLM_ALLOWED_MEDIA_HOSTS", "a.example b.example", ("a.example", "b.example")),
+    ("media", "VLLM_ALLOWED_MEDIA_HOSTS", '"a.example","b.example"', ("a.example", "b.example")),
+    ("media", "VLLM_ALLOWED_MEDIA_HOSTS", '["a.example", "b.example"]', ("a.example", "b.example")),
+    ("http", "VLLM_HTTP_ALLOWED_HOSTS", "[::1]", ("[::1]",)),
+    ("server", "VLLM_TOOLSETS", "chat vision", ("chat", "vision")),
+    ("server", "VLLM_LOG_FILE", "~/log", os.path.expanduser("~/log")),
+    ("engine", "VLLM_MODEL_NAME", "~/models/mine", os.path.expanduser("~/models/mine")),
+    ("engine", "VLLM_MODEL_NAME", "~maker/model", "~maker/model"),
+    ("engine", "HF_HUB_CACHE", "~/cache", os.path.expanduser("~/cache")),
+    ("omni", "OMNI_PROFILES", "~/p.toml", os.path.expanduser("~/p.toml")),
     ("media", "VLLM_ALLOWED_MEDIA_HOSTS", "a.example, b.example", ("a.example", "b.example")),
     ("media", "VLLM_MAX_IMAGE_BYTES", "1000", 1000),
     ("media", "VLLM_MAX_AUDIO_BYTES", "1000", 1000),
@@ -69,6 +89,9 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("omni", "OMNI_API_KEY", "sk-x", "sk-x"),
     ("omni", "OMNI_OUTPUT_DIR", "./out", os.path.abspath("out")),
     ("omni", "OMNI_OUTPUT_DIR", "~/out", os.path.expanduser("~/out")),
+    ("omni", "OMNI_FILE_MODE", "0644", "0644"),
+    ("omni", "OMNI_FILE_MODE", "640", "0640"),
+    ("omni", "OMNI_FILE_MODE", "0o660", "0660"),
     ("omni", "OMNI_MAX_CONCURRENT", "Auto", None),
     ("omni", "OMNI_MAX_CONCURRENT", "8", 8),
     ("omni", "OMNI_TIMEOUT", "0.5", 0.5),
@@ -92,7 +115,13 @@ GOOD: list[tuple[str, str, str, Any]] = [
         "https://dashscope-intl.aliyuncs.com/x",
     ),
     ("providers", "VLLM_MAX_TEXT_BYTES", "1000", 1000),
+    ("network", "VLLM_CA_FILE", "~/ca.pem", os.path.expanduser("~/ca.pem")),
+    ("network", "SSL_CERT_FILE", "/etc/ca.pem", "/etc/ca.pem"),
+    ("network", "SSL_CERT_DIR", "/etc/a:/etc/b", "/etc/a:/etc/b"),
+    ("network", "VLLM_PROXY_URL", "http://user:word@proxy:3128/", "http://user:word@proxy:3128"),
+    ("network", "VLLM_NO_PROXY", "localhost, .lan", ("localhost", ".lan")),
 ]
+FOLDERS = "absolute folders separated by ':' or ',', or a JSON array of them"
 NAMED_FOLDERS = (
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}'
 )
@@ -121,6 +150,11 @@ def test_value_is_read_into_its_section(section: str, variable: str, text: str, 
         ("VLLM_CALL_TIMEOUT", "inf", "a number from 0 to 86400"),
         ("VLLM_CALL_TIMEOUT", "1e999", "a number from 0 to 86400"),
         ("VLLM_CALL_TIMEOUT", "25s", "a number from 0 to 86400"),
+        ("OMNI_FILE_MODE", "0755", "rights in octal without execution, such as 0600, 0640 or 0644"),
+        ("OMNI_FILE_MODE", "0444", "rights in octal without execution, such as 0600, 0640 or 0644"),
+        ("OMNI_FILE_MODE", "rw-r--r--", "rights in octal without execution, such as 0600, 0640 or 0644"),
+        ("OMNI_FILE_MODE", "888", "rights in octal without execution, such as 0600, 0640 or 0644"),
+        ("OMNI_FILE_MODE", "-600", "rights in octal without execution, such as 0600, 0640 or 0644"),
         ("VLLM_MAX_LINE_BYTES", "1023", "a whole number from 1024 to 1073741824"),
         ("VLLM_MAX_LINE_BYTES", "64MB", "a whole number from 1024 to 1073741824"),
         ("VLLM_MAX_RESULT_BYTES", "1e6", "a whole number from 10000 to 10000000"),
@@ -146,8 +180,15 @@ def test_value_is_read_into_its_section(section: str, variable: str, text: str, 
         ("VLLM_DEFAULT_TOP_K", "0", "-1 (off) or a whole number ≥ 1"),
         ("VLLM_MAX_SESSION_MESSAGES", "1", "a whole number ≥ 2"),
         ("VLLM_SESSION_DB", "/a/folder/", "a file's path"),
-        ("VLLM_ALLOWED_MEDIA_DIRS", "pictures", "absolute folders separated by ':'"),
-        ("VLLM_ALLOWED_MEDIA_DIRS", "/a:b", "absolute folders separated by ':'"),
+        ("VLLM_ALLOWED_MEDIA_DIRS", "pictures", FOLDERS),
+        ("VLLM_ALLOWED_MEDIA_DIRS", "/a,b", FOLDERS),
+        ("VLLM_ALLOWED_MEDIA_DIRS", "/a /b", FOLDERS),
+        ("VLLM_ALLOWED_MEDIA_DIRS", ",", FOLDERS),
+        ("VLLM_ALLOWED_MEDIA_DIRS", "[]", FOLDERS),
+        ("VLLM_ALLOWED_MEDIA_DIRS", "~nobody-has-this-name/x", FOLDERS),
+        ("VLLM_SESSION_DB", "~nobody-has-this-name/x", "a file's path"),
+        ("OMNI_OUTPUT_DIR", "a\0b", "a folder's path"),
+        ("VLLM_ALLOWED_MEDIA_DIRS", "/a:b", FOLDERS),
         ("VLLM_IMAGE_FETCH_TIMEOUT", "0", "a number above 0 and up to 600"),
         *(
             ("OMNI_VIDEO_MODELS", text, NAMED_SERVERS)
@@ -189,6 +230,26 @@ def test_token_that_no_header_can_carry_is_a_problem_that_does_not_show_it(token
     assert problem.startswith("The setting VLLM_HTTP_TOKENS is not shown; allowed: ")
 
 
+@pytest.mark.parametrize("tokens", ["with space", "${TOKEN}", ","])
+def test_tokens_that_cannot_be_used_let_nobody_in(tokens: str) -> None:
+    (first,), (second,) = (read({"VLLM_HTTP_TOKENS": tokens}).http.tokens for _ in range(2))
+    assert len(first) == 64
+    assert first != second
+
+
+def test_comma_in_the_name_of_a_folder_that_is_there_separates_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "2026, summer"
+    folder.mkdir()
+    found = read({"VLLM_ALLOWED_MEDIA_DIRS": f"/a:{folder}:/b"})
+    assert found.media.allowed_dirs == ("/a", str(folder), "/b")
+
+
+def test_allowed_folder_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
+    found = read({"VLLM_ALLOWED_MEDIA_DIRS": f"{tmp_path},{tmp_path}/none"})
+    assert found.problems == ()
+    assert found.warnings == (f"VLLM_ALLOWED_MEDIA_DIRS names {tmp_path}/none, and there is no such folder.",)
+
+
 @pytest.mark.parametrize(("transport", "default"), [("stdio", None), ("http", ()), ("sse", ())])
 def test_files_are_read_nowhere_over_http_unless_folders_are_named(transport: str, default: object) -> None:
     assert read({"VLLM_TRANSPORT": transport}).media.allowed_dirs == default
@@ -211,7 +272,7 @@ def test_longer_name_of_the_token_wins() -> None:
 @pytest.mark.parametrize(
     ("environment", "folder"),
     [
-        ({}, "~/.cache/huggingface/hub"),
+        ({}, os.path.expanduser("~/.cache/huggingface/hub")),
         ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
         ({"XDG_CACHE_HOME": "/x", "HF_HOME": "/h"}, "/h/hub"),
         ({"XDG_CACHE_HOME": "/x", "HF_HOME": "/h", "HF_HUB_CACHE": "/c"}, "/c"),

@@ -116,6 +116,26 @@ def test_development_is_not_for_stdin(clone: Path, options: tuple[str, ...]) -> 
     assert "would not notice a restart" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_of_development_is_shown_once_and_starts_nothing(clone: Path, option: str) -> None:
+    done = run(clone, "start-dev.sh", "--port", "1", option)
+    first, *_, last = done.stdout.splitlines()
+    assert first.startswith("usage: scripts/start-dev.sh")
+    assert json.loads(last)["arguments"] == [str(clone / "vllm_server.py"), "--help"]
+
+
+@pytest.mark.parametrize("options", [("--version",), ("--check",), ("--print-config", "cursor")])
+def test_what_only_prints_is_not_watched(clone: Path, options: tuple[str, ...]) -> None:
+    assert told(run(clone, "start-dev.sh", *options))["arguments"] == [str(clone / "vllm_server.py"), *options]
+
+
+def test_help_without_an_environment_tells_what_the_script_is(clone: Path) -> None:
+    shutil.rmtree(clone / ".venv")
+    done = run(clone, "start.sh", "--help")
+    assert "scripts/start.sh [OPTION...]: the server" in done.stdout
+    assert "scripts/setup once" in done.stderr
+
+
 def test_development_without_watchfiles_says_what_to_do(clone: Path) -> None:
     done = run(clone, "start-dev.sh", NO_WATCHFILES="1")
     assert done.returncode == 1

@@ -54,6 +54,12 @@ def test_each_setting_that_cannot_be_used_is_a_problem(make_services: MakeServic
     assert "VLLM_DTYPE is 'int3'; allowed: auto" in found[0].text
 
 
+def test_variable_that_may_be_a_misspelt_setting_is_a_warning(make_services: MakeServices) -> None:
+    finding = only(machine.settings(make_services(VLLM_MODEL="some/model")))
+    assert finding.state is State.WARNING
+    assert "VLLM_MODEL_NAME" in finding.text
+
+
 @pytest.mark.parametrize(
     ("version", "state"), [((3, 10, 1), State.PROBLEM), ((3, 12, 0), State.OK), ((3, 15, 0), State.WARNING)]
 )

@@ -10,6 +10,7 @@ import pytest
 
 from checkup import servers
 from checkup.findings import Finding, State
+from tests.certificates import Authority
 from tests.scripted_omni import ScriptedOmni, answers, refuses
 from tests.unit.checkup.conftest import MakeServices
 
@@ -63,6 +64,33 @@ def test_image_server_that_is_something_else(make_services: MakeServices, omni: 
     found = only(servers.images(make_services(OMNI_URL=omni.url)))
     assert found.state is State.PROBLEM
     assert "Check OMNI_URL" in found.text
+
+
+@pytest.mark.parametrize("status", [403, 404, 405])
+def test_image_server_that_does_not_tell_its_model(
+    make_services: MakeServices, omni: ScriptedOmni, status: int
+) -> None:
+    omni.script(answers(b"", status), path="/v1/models")
+    found = only(servers.images(make_services(OMNI_URL=f"{omni.url}/v1")))
+    assert found.state is State.WARNING
+    assert f"{omni.url} is well, and does not tell its model." in found.text
+    omni.script(answers(b"", status), path="/health")
+    assert only(servers.images(make_services(OMNI_URL=omni.url))).state is State.PROBLEM
+
+
+def test_image_server_without_a_health_page(make_services: MakeServices, omni: ScriptedOmni) -> None:
+    omni.script(answers(b"", 404), path="/health")
+    assert only(servers.images(make_services(OMNI_URL=omni.url))).state is State.OK
+
+
+def test_image_server_whose_certificate_nobody_knows(
+    make_services: MakeServices, omni: ScriptedOmni, tmp_path: Path
+) -> None:
+    omni.socket = Authority(tmp_path).server_context("localhost").wrap_socket(omni.socket, server_side=True)
+    url = omni.url.replace("http://127.0.0.1", "https://localhost")
+    found = only(servers.images(make_services(OMNI_URL=url)))
+    assert found.state is State.PROBLEM
+    assert "certificate" in found.text
 
 
 def test_unknown_image_model_is_a_warning(make_services: MakeServices, omni: ScriptedOmni) -> None:

@@ -1,5 +1,6 @@
 """How settings become vLLM's environment and arguments."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,17 @@ def test_the_environment_keeps_vllm_off_stdout_and_the_network(tmp_path: Path) -
     assert environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == environment["HF_HUB_OFFLINE"] == "1"
     assert environment["HF_TOKEN"] == "t"
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in environment
+
+
+@pytest.mark.parametrize("given", [None, "", "/opt/tools", ":/opt/tools:/bin"])
+def test_programs_of_the_system_are_found_behind_those_of_the_host(given: str | None) -> None:
+    environment = {} if given is None else {"PATH": given}
+    prepare_environment(EngineSettings(), "INFO", environment)
+    folders = environment["PATH"].split(os.pathsep)
+    assert {"/bin", "/usr/bin"} <= set(folders)
+    assert len(set(folders)) == len(folders)
+    assert "" not in folders, "that would be the working folder"
+    assert not given or folders[0] == "/opt/tools"
 
 
 def test_few_kernels_are_kept_unless_the_environment_says_how_many() -> None:

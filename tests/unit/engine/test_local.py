@@ -28,7 +28,7 @@ class SleepyLLM:
 
     def __init__(self) -> None:
         self.done: list[str] = []
-        self.raises: Exception | None = None
+        self.raises: BaseException | None = None
         self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=lambda timeout: self._do("shutdown")))
 
     def sleep(self, level: int) -> None:
@@ -156,10 +156,14 @@ def test_backend_without_sleep_refuses_and_stays_ready(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("raised", "told"),
-    [(RuntimeError("CUDA out of memory"), OutOfMemory), (RuntimeError("at 0x7f00aabbccdd"), EngineDied)],
+    [
+        (RuntimeError("CUDA out of memory"), OutOfMemory),
+        (RuntimeError("at 0x7f00aabbccdd"), EngineDied),
+        (SystemExit(2), EngineDied),
+    ],
 )
 def test_failed_wake_up_drops_the_engine_and_the_next_call_loads_it(
-    monkeypatch: pytest.MonkeyPatch, raised: Exception, told: type[Exception]
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException, told: type[Exception]
 ) -> None:
     engine, llm = loaded(monkeypatch)
     engine.offload()
@@ -179,6 +183,25 @@ def test_failed_offload_drops_the_engine(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(EngineDied):
         engine.offload()
     assert engine.status().state is EngineState.FAILED
+
+
+def test_a_library_that_exits_during_a_load_is_told_and_the_next_call_loads_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, _ = loaded(monkeypatch)
+    engine.release()
+    load, exits = LocalEngine._load, [SystemExit(2)]
+
+    def exits_once(engine: LocalEngine, on_phase: Any, started: float) -> None:
+        if exits:
+            raise exits.pop()
+        load(engine, on_phase, started)
+
+    monkeypatch.setattr(LocalEngine, "_load", exits_once)
+    with pytest.raises(EngineUnavailable, match=r"^Failed to initialize vLLM: "):
+        ask(engine)
+    assert engine.status().state is EngineState.FAILED
+    assert ask(engine) == "reply"
 
 
 def test_answering_counts_as_use_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:

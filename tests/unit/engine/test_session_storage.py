@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import time
@@ -64,6 +65,15 @@ def test_a_closed_file_is_one_file_that_only_its_owner_reads(path: str) -> None:
     store.close()
     assert [file.name for file in Path(path).parent.iterdir()] == ["sessions.db"]
     assert texts(store.get("s").messages) == ["hi", "ok"]
+
+
+def test_every_folder_that_is_made_for_the_file_is_private(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        say(stored(str(tmp_path / "a" / "b" / "sessions.db")), "s", "hi")
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / each).stat().st_mode) for each in ("a", "a/b")] == [0o700, 0o700]
 
 
 def test_calls_of_tools_and_their_answers_are_kept(path: str) -> None:

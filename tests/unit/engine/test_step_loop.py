@@ -24,6 +24,7 @@ from engine.interface import (
 )
 from engine.parsers import Output, OutputParsers, PlainReader
 from engine.rendering import Renderer, TokenBreaker
+from engine.schema_bounds import bounded
 from engine.shared_steps import EngineBroken
 from engine.step_loop import StepLoop
 from tests.unit.engine.fake_llm import FakeLLM, OutputKind
@@ -35,6 +36,10 @@ class MultiModalCacheMissError(Exception):
 
 class EngineDeadError(Exception):
     pass
+
+
+class Panic(BaseException):
+    """As pyo3 raises it for a Rust library: no `Exception`."""
 
 
 @pytest.fixture(autouse=True)
@@ -210,6 +215,20 @@ def test_a_broken_step_is_told_apart_and_cleaned_up() -> None:
     assert not llm.running
 
 
+@pytest.mark.parametrize("raised", [Panic("a library's own end"), SystemExit(2)])
+def test_a_library_that_panics_or_exits_breaks_the_engine_and_not_the_thread(raised: BaseException) -> None:
+    def panics(step: int) -> None:
+        raise raised
+
+    for llm in (FakeLLM(on_step=panics), FakeLLM(refusals={"x": [raised]})):
+        stepped = loop(llm)
+        with pytest.raises(EngineBroken) as caught:
+            stepped.run([ask("y"), ask("x")], Control())
+        assert stepped.broken is raised
+        assert caught.value.__cause__ is raised
+        assert not llm.running
+
+
 def test_an_engine_that_is_gone_is_broken_also_for_a_batch() -> None:
     llm = FakeLLM(refusals={"x": [EngineDeadError()]})
     with pytest.raises(EngineBroken):
@@ -287,7 +306,7 @@ def test_the_form_of_an_answer_reaches_vllm(monkeypatch: pytest.MonkeyPatch) -> 
     question = (Message("user", (TextPart("x"),)),)
     asked = [Conversation(question, Sampling(0.0, 1), form) for form in (ResponseFormat(), ResponseFormat({}), None)]
     loop(llm).run(asked, Control())
-    assert seen == [{"json_object": True}, {"json": {}}, None]
+    assert seen == [{"json": bounded({"type": "object"})}, {"json": bounded({})}, None]
 
 
 class Shouting(PlainReader):
@@ -307,6 +326,28 @@ class Shouting(PlainReader):
     def read(self, text: str, token_ids: Sequence[int], prompt_token_ids: Sequence[int]) -> Output:
         assert len(token_ids) == len(text)
         return Output(text[1:].upper(), reasoning=text[:1], tool_calls=(ToolCall("1", "f", "{}"),) * (len(text) > 3))
+
+
+@pytest.mark.parametrize(
+    ("parts", "told", "answer", "cut_off"),
+    [
+        ([" ", " Par", "is", " "], "Paris ", "Paris ", "Paris "),
+        (["Paris"], "Paris", "Paris", "Paris"),
+        (["  "], "", "", ""),
+        (["\n x"], "\n x", "\n x", "\n x"),
+        ([" a\n", "us", "er"], "a", "a\nuser", "a"),
+        ([" a\nAss", "ess: b\nTOO"], "a\nAssess: b", "a\nAssess: b\nTOO", "a\nAssess: b"),
+        (["a\nUser b"], "a\nUser b", "a\nUser b", "a\nUser b"),
+    ],
+)
+def test_a_base_models_answer_has_neither_the_space_behind_a_label_nor_half_of_the_next(
+    parts: list[str], told: str, answer: str, cut_off: str
+) -> None:
+    reader = OutputParsers(FakeLLM(), writes_lines=True).reader(ask("x"))
+    assert "".join(reader.new_answer_text(part, (), ()) for part in parts) == told
+    whole = "".join(parts)
+    assert reader.read(whole, (), ()).text == answer
+    assert reader.read(reader.whole(whole), (), ()).text == cut_off
 
 
 def parsing_loop(llm: FakeLLM, streams: bool = True) -> tuple[StepLoop, list[Shouting]]:

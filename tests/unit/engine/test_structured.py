@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 
 from engine.errors import GenerationFailed, InvalidGeneration
 from engine.interface import Completion, Conversation, FinishReason, ResponseFormat, Sampling
-from engine.structured import checked, usable_schema
+from engine.schema_bounds import bounded
+from engine.schema_trial import problem_of
+from engine.schemas import usable_schema
+from engine.structured import checked
 
 Json = dict[str, Any]
 TEXT: Json = {"type": "string"}
@@ -23,6 +27,12 @@ RECURSIVE: Json = {
     },
     "$ref": "#/$defs/node",
 }
+
+
+def vet(schema: Json) -> None:
+    """What a call's schema goes through: the cheap checks, then the trial that a child makes of it."""
+    if (problem := problem_of(json.dumps(bounded(usable_schema(schema))))) is not None:
+        raise InvalidGeneration(f"this schema cannot be used: {problem}.")
 
 
 def closed(**properties: Any) -> Json:
@@ -59,7 +69,7 @@ def nested(levels: int) -> Json:
 )
 def test_schema_is_taken(schema: Json) -> None:
     pytest.importorskip("llguidance")
-    usable_schema(schema)
+    vet(schema)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +121,7 @@ def test_schema_is_refused_at_once_with_the_reason(schema: Json, words: str) -> 
     pytest.importorskip("llguidance")
     started_s = time.monotonic()
     with pytest.raises(InvalidGeneration) as caught:
-        usable_schema(schema)
+        vet(schema)
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value)
     assert time.monotonic() - started_s < 5
@@ -124,10 +134,10 @@ def test_nesting_that_no_recursion_could_follow_is_refused() -> None:
 
 def test_recursion_that_can_end_is_taken_and_one_that_cannot_is_refused() -> None:
     pytest.importorskip("llguidance")
-    usable_schema(RECURSIVE)
+    vet(RECURSIVE)
     endless = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}
     with pytest.raises(InvalidGeneration, match="nothing can satisfy it"):
-        usable_schema(endless)
+        vet(endless)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from PIL import Image
 
 from engine.gpu import Device
 from engine.memory import MemoryUse
+from handlers.files import read_written_file, written_files
 from mcp_protocol.versions import Revision
 from omni.job import State
 from tests.scripted_omni import ScriptedOmni, refuses
@@ -78,6 +79,26 @@ def test_picture_comes_as_facts_preview_and_link(studio: Desk, tmp_path: Path) -
     }
 
 
+def test_folder_whose_name_is_not_utf8_is_told_as_a_url(
+    make_desk: Callable[..., Desk], omni: ScriptedOmni, tmp_path: Path
+) -> None:
+    folder = os.fsencode(tmp_path) + b"/\xe9t\xe9"
+    desk = make_desk(OMNI_URL=omni.url, OMNI_OUTPUT_DIR=os.fsdecode(folder))
+    text, shown, link = blocks(desk, "generate_image", {"prompt": "a", **SMALL})
+    path = json.loads(text["text"])["file_path"]
+    assert path.startswith(f"file://{tmp_path}/%E9t%E9/img_")
+    assert link["uri"] == path
+    assert shown["type"] == "image"
+    (name,) = os.listdir(folder)
+    assert path.endswith(os.fsdecode(name))
+    (listed,) = [one.uri for one in written_files(desk.services)]
+    assert listed == path
+    read = read_written_file(path, desk.services)
+    assert read.data[:4] == b"\x89PNG"
+    batch = facts(desk, "batch_generate", {"prompts": ["a"], "preview": "none", **SMALL})
+    assert batch["results"][0]["file_path"].startswith(f"file://{tmp_path}/%E9t%E9/img_")
+
+
 @pytest.mark.parametrize(
     ("preview", "kinds"),
     [
@@ -125,6 +146,18 @@ def test_pictures_to_begin_from_go_to_the_edits_endpoint(studio: Desk, omni: Scr
     )
     assert told["parameters_used"]["reference_images"] == 2
     assert [path for _, path, _ in omni.seen][-1] == "/v1/images/edits"
+
+
+def test_edit_without_a_size_keeps_the_shape_of_the_upright_first_image(
+    studio: Desk, omni: ScriptedOmni, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (320, 128), "red").save(tmp_path / "turned.jpg", exif=exif)
+    (tmp_path / "b.png").write_bytes(picture("blue"))
+    paths = [str(tmp_path / "turned.jpg"), str(tmp_path / "b.png")]
+    blocks(studio, "generate_image", {"prompt": "swap", "image_paths": paths})
+    assert b'name="size"\r\n\r\n128x320\r\n' in omni.seen[-1][2]["body"]
 
 
 def test_picture_to_begin_from_that_cannot_be_read_is_named(studio: Desk, omni: ScriptedOmni, tmp_path: Path) -> None:
@@ -423,6 +456,28 @@ def test_healthy_and_unhealthy_servers(studio: Desk, omni: ScriptedOmni) -> None
     health = studio.result("server_health")
     assert (health.status, health.model_loaded) == ("unhealthy", None)
     assert "engine is dead" in health.message
+
+
+@pytest.mark.parametrize("status", [403, 404, 405])
+def test_server_that_does_not_tell_its_model_is_healthy_and_makes_pictures(
+    studio: Desk, omni: ScriptedOmni, status: int
+) -> None:
+    omni.script(refuses(status, "not for you"), path="/v1/models")
+    health = studio.result("server_health")
+    assert (health.status, health.model_loaded) == ("healthy", None)
+    assert "It does not tell its model." in health.message
+    assert "not for you" in health.message
+    assert facts(studio, "generate_image", {"prompt": "a", **SMALL})["parameters_used"]["model"] == "unknown"
+    assert studio.result("get_model_info").model_name == "unknown"
+    assert studio.result("list_presets").presets["16:9"] == "1360x768"
+    omni.script(refuses(status, "not for you"), path="/health")
+    assert studio.result("server_health").status == "unhealthy"
+
+
+def test_server_without_a_health_page_is_healthy(studio: Desk, omni: ScriptedOmni) -> None:
+    omni.script(refuses(404, "Not Found"), path="/health")
+    health = studio.result("server_health")
+    assert (health.status, health.message) == ("healthy", None)
 
 
 def test_pictures_are_resources(studio: Desk) -> None:

@@ -132,11 +132,16 @@ def test_too_little_room_is_a_warning(counter: Desk) -> None:
     ]
 
 
-def test_service_that_does_not_answer_is_an_error(counter: Desk, server: ScriptedOpenAI) -> None:
+def test_service_that_does_not_tell_its_models_is_an_error_only_without_a_name(
+    counter: Desk, server: ScriptedOpenAI
+) -> None:
     server.script(refuses(500, "boom"), path=MODELS)
-    found = check(counter, provider="openai", model=MODEL)
+    found = check(counter, provider="openai")
     assert not found.valid
     assert "(HTTP 500): boom" in found.errors[0]
+    found = check(counter, provider="openai", model=MODEL)
+    assert found.valid
+    assert "(HTTP 500): boom" in found.warnings[0]
 
 
 def test_engine_here_is_checked_without_loading_it(counter: Desk, files: Json) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from engine.errors import GenerationCancelled
+from tests.certificates import Authority
 from tests.scripted_openai import (
     MODEL,
     MODELS,
@@ -252,6 +253,92 @@ def test_what_the_service_tells_of_its_models_counts(counter: Desk, lab: Scripte
     (lab_info,) = counter.result("list_available_providers", {"provider": "lab"}).providers
     (model,) = lab_info.models
     assert (model.id, model.modalities, model.context_length) == ("blind", ["text"], 77)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 500])
+def test_models_that_are_not_told_do_not_stop_one_that_is_named(
+    counter: Desk, server: ScriptedOpenAI, status: int
+) -> None:
+    server.script(refuses(status, "no list"), path=MODELS)
+    result = ask(counter, provider="openai", model="anything")
+    assert (result.text, result.model) == ("one two", "anything")
+    told = [warning for warning in result.warnings if "did not tell its models" in warning]
+    assert len(told) == (0 if status in (404, 405) else 1)
+    ask(counter, provider="openai", model="anything")
+    assert [path for path, _ in server.seen].count(MODELS) == 1, "it is not asked in vain before every answer"
+
+
+def test_models_of_the_file_are_found_where_the_service_tells_none(
+    lab: ScriptedOpenAI, tmp_path: Path, make_desk: Callable[..., Desk]
+) -> None:
+    lab.script(answers(b"<html>no</html>", 500), path=MODELS)
+    entry = {"name": "lab", "base_url": f"{lab.url}/v1/chat/completions", "models": ["one", "two"]}
+    (tmp_path / "config.json").write_text(json.dumps({"providers": [entry]}))
+    desk = make_desk(VLLM_CONFIG_FILE=str(tmp_path / "config.json"))
+    assert ask(desk, model="two").provider == "lab"
+    (info,) = desk.result("list_available_providers", {"provider": "lab"}).providers
+    assert ([model.id for model in info.models], info.reachable) == (["one", "two"], False)
+    assert "(HTTP 500)" in info.error
+
+
+def test_name_that_is_not_listed_is_asked_for_where_a_setting_says_so(
+    server: ScriptedOpenAI, tmp_path: Path, make_desk: Callable[..., Desk]
+) -> None:
+    said_so = refusal(make_desk(OPENAI_BASE_URL=server.url), provider="openai", model="gpt-x:nitro")
+    assert "has no model 'gpt-x:nitro'; it has gpt-x, both. If it takes that name" in said_so
+    assert "VLLM_UNLISTED_MODELS=1" in said_so
+    assert "VLLM_CONFIG_FILE" in said_so
+    desk = make_desk(OPENAI_BASE_URL=server.url, VLLM_UNLISTED_MODELS="1")
+    assert ask(desk, provider="openai", model="gpt-x:nitro").text == "one two"
+    assert server.chats()[-1]["model"] == "gpt-x:nitro"
+    entry = {"name": "lab", "base_url": server.url, "unlisted_models": True}
+    (tmp_path / "config.json").write_text(json.dumps({"providers": [entry]}))
+    desk = make_desk(VLLM_CONFIG_FILE=str(tmp_path / "config.json"))
+    assert ask(desk, provider="lab", model="gpt-x:nitro").text == "one two"
+
+
+def test_what_a_service_does_not_take_is_left_out_and_said(counter: Desk, server: ScriptedOpenAI) -> None:
+    server.script(refuses(400, "Unsupported parameter: 'temperature'"), server.honest)
+    result = ask(counter, model="gpt-x", temperature=0.5)
+    assert result.text == "one two"
+    assert result.warnings == ["The server does not take temperature: left out of the request."]
+
+
+def test_end_by_a_filter_and_an_empty_answer_are_said(counter: Desk, server: ScriptedOpenAI) -> None:
+    server.script(streams(piece(content="Once upon"), piece("content_filter"), usage(), "[DONE]"))
+    result = ask(counter, model="gpt-x")
+    assert (result.text, result.finish_reason) == ("Once upon", "content_filter")
+    assert result.warnings == ["The provider's content filter cut the answer off."]
+    server.script(streams(piece(content=""), piece("stop"), usage(), "[DONE]"))
+    assert ask(counter, model="gpt-x").warnings == ["The answer is empty."]
+
+
+def test_key_of_another_region_is_told_with_both_settings(make_desk: Callable[..., Desk]) -> None:
+    from engine.remote_failures import server_of
+
+    lab = server_of(
+        "https://dashscope.aliyuncs.com/compatible-mode/v1",
+        KEY,
+        address_setting="DASHSCOPE_BASE_URL",
+        key_setting="DASHSCOPE_API_KEY",
+    )
+    told = str(lab.failure(lab.refusal(401, {}, b'{"code":"InvalidApiKey","message":"Invalid API-key provided."}')))
+    assert "Set DASHSCOPE_API_KEY to one that it knows, or DASHSCOPE_BASE_URL to the server" in told
+    assert "A key holds in its own region only. It says: Invalid API-key provided." in told
+
+
+def test_authority_of_a_company_is_trusted(
+    tmp_path: Path, make_desk: Callable[..., Desk], server: ScriptedOpenAI
+) -> None:
+    authority = Authority(tmp_path)
+    server.socket = authority.server_context("localhost").wrap_socket(server.socket, server_side=True)
+    url = f"https://localhost:{server.server_address[1]}/v1"
+    said_so = refusal(make_desk(OPENAI_BASE_URL=url), provider="openai", model="gpt-x")
+    assert "it is not trusted" in said_so
+    assert "VLLM_CA_FILE (or SSL_CERT_FILE)" in said_so
+    for name in ("VLLM_CA_FILE", "SSL_CERT_FILE"):
+        desk = make_desk(OPENAI_BASE_URL=url, **{name: str(authority.file)})
+        assert ask(desk, provider="openai", model="gpt-x").text == "one two"
 
 
 # Failures

@@ -372,10 +372,10 @@ def test_pictures_that_do_not_arrive_in_time_say_so(
 ) -> None:
     really_read, released = desk.services.images.read, threading.Event()
 
-    def read(reference: str) -> Any:
+    def read(reference: str, **options: Any) -> Any:
         if reference == paths[1]:
             released.wait(30)
-        return really_read(reference)
+        return really_read(reference, **options)
 
     monkeypatch.setattr(desk.services.images, "read", read)
     started_s = time.monotonic()
@@ -392,10 +392,10 @@ def test_a_cancelled_call_stops(desk: Desk, paths: list[str], monkeypatch: pytes
     if moment == "reading":
         really_read = desk.services.images.read
 
-        def read(reference: str) -> Any:
+        def read(reference: str, **options: Any) -> Any:
             reached.set()
             released.wait(30)
-            return really_read(reference)
+            return really_read(reference, **options)
 
         monkeypatch.setattr(desk.services.images, "read", read)
     else:

@@ -118,7 +118,6 @@ def test_each_method_is_answered_in_each_revision(host: Host, version: str, meth
     [
         ("resources/subscribe", modern(uri=NOTE)),
         ("resources/unsubscribe", modern(uri=NOTE)),
-        ("subscriptions/listen", {"notifications": {}}),
         ("resources/nothing", {}),
         ("prompts/nothing", modern()),
         ("subscriptions/", {}),

@@ -65,8 +65,15 @@ def test_methods_that_the_modern_era_removed_are_unknown_there(host: Host, metho
     assert error_of(host.request(method, modern()))[0] == -32601
 
 
-def test_legacy_client_that_asks_for_discovery_gets_an_error_and_falls_back(host: Host) -> None:
-    assert error_of(host.request("server/discover", {}))[0] == -32601
+@pytest.mark.parametrize("method", ["server/discover", "subscriptions/listen"])
+def test_modern_method_without_its_envelope_is_told_what_is_missing(host: Host, method: str) -> None:
+    without: tuple[Json, ...] = ({}, {"_meta": {}}, {"_meta": 5}, {"notifications": {}})
+    for params in without:
+        code, message = error_of(host.request(method, params))
+        assert code == -32602
+        assert "io.modelcontextprotocol/protocolVersion" in message
+    host.initialize()
+    assert error_of(host.request(method, {}))[0] == -32601
     host.initialize()
 
 

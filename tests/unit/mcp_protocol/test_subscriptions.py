@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from mcp_protocol.subscriptions import MAX_LISTENS, MAX_SUBSCRIPTIONS
+from mcp_protocol.connection import NOWHERE, Connection, Exchange
+from mcp_protocol.jsonrpc import ProtocolError
+from mcp_protocol.subscriptions import CHEAP_CPU_OF_FEW_S, MAX_LISTENS, MAX_SUBSCRIPTIONS, Subscriptions
+from mcp_protocol.versions import Revision
 from mcp_protocol.work_queue import Task
 from tests.mcp_results import LEGACY, MODERN, Json, check_notification, check_result
 from tests.unit.mcp_protocol.conftest import MakeHost
@@ -293,6 +297,51 @@ def test_work_of_the_server_itself_is_looked_at(make_host: MakeHost, shelf: Shel
     go_on.set()
     assert [host.next()["method"] for _ in range(2)] == [UPDATED, UPDATED]
     host.drain()
+
+
+def test_dear_look_is_had_beside_the_calls(host: Host, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first calls still pay for it; those after them do not, and the change is told all the same."""
+    host.initialize()
+    host.request("resources/subscribe", {"uri": ONE})
+    lookers: set[str] = set()
+    version = host.server._loaded_library.subscriptions._catalogues.version  # type: ignore[union-attr]
+
+    def dear(uri: str) -> object:
+        lookers.add(threading.current_thread().name)
+        until_s = time.thread_time() + 2 * CHEAP_CPU_OF_FEW_S
+        while time.thread_time() < until_s:
+            pass
+        return version(uri)
+
+    monkeypatch.setattr(host.server._loaded_library.subscriptions._catalogues, "version", dear)  # type: ignore[union-attr]
+    for request_id in ("first", "second"):
+        host.call("echo", {"text": "x"}, request_id)
+        assert host.next()["id"] == request_id
+        host.drain()
+    assert "worker" in lookers
+    lookers.clear()
+    shelf.texts["one"] = "new"
+    for number in range(20):
+        host.call("echo", {"text": "x"}, number)
+    said = [host.next() for _ in range(21)]
+    assert [message["method"] for message in said if "method" in message] == [UPDATED]
+    assert "worker" not in lookers
+
+
+def test_owners_have_quotas_of_their_own(shelf: Shelf) -> None:
+    found = Subscriptions(shelf.catalogues())
+    ours, also_ours, theirs = Connection(owner=0), Connection(owner=0), Connection(owner=1)
+    for number in range(MAX_SUBSCRIPTIONS):
+        found.subscribe(f"test://texts/{number}", ours if number % 2 else also_ours)
+    with pytest.raises(ProtocolError, match="at most"):
+        found.subscribe(ONE, ours)
+    found.subscribe(ONE, theirs)
+    exchange = Exchange(also_ours, NOWHERE, Revision(MODERN))
+    found.listen("a", {"resourceSubscriptions": [ONE, TWO]}, exchange)
+    found.unsubscribe("test://texts/0", also_ours)
+    found.subscribe(ONE, ours)
+    found.forget(ours)
+    found.subscribe(TWO, also_ours)
 
 
 def test_resource_that_cannot_be_looked_at_stops_nothing(host: Host, shelf: Shelf) -> None:

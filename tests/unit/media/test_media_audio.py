@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from media.audio import MIN_AUDIO_S, AudioReader, decode_audio
+from media.audio import MIN_AUDIO_S, decode_audio
 from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable
+from media.recordings import AudioReader
 from settings import MediaSettings
+from tests.decoder import DECODER
 from tests.unit.media.recordings import film, pcm, raw_wav, recording, samples_of, tone
 
 
 @pytest.fixture
 def reader() -> AudioReader:
-    return AudioReader(MediaSettings(allowed_hosts=("127.0.0.1",)))
+    return AudioReader(MediaSettings(allowed_hosts=("127.0.0.1",)), DECODER)
 
 
 def pitch_hz(wav: bytes, rate: int = 16_000) -> float:
@@ -231,6 +233,18 @@ def test_what_is_no_audio_is_an_error_that_says_what_is(name: str) -> None:
         decode_audio(NO_SOUND[name], 9)
 
 
+def test_joined_recordings_are_read_to_the_end() -> None:
+    one = recording(seconds=1)
+    assert decode_audio(one * 3, 9).duration_s == pytest.approx(3, abs=0.05)
+    with pytest.raises(MediaUnreadable, match="several WAV files one after another"):
+        decode_audio(one + recording(rate=8_000, seconds=1), 9)
+
+
+@pytest.mark.parametrize("data_size", [2_000_000_000, 0xFFFF_FFFF, 500_000_000])
+def test_recording_whose_length_is_made_up_is_read_as_far_as_it_goes(data_size: int) -> None:
+    assert decode_audio(raw_wav(pcm(tone(16_000, 2)), data_size=data_size), 9).duration_s == pytest.approx(2)
+
+
 def test_picture_in_place_of_audio_is_an_error(encoded: Any) -> None:
     for format in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"):
         with pytest.raises(MediaUnreadable, match="not audio in a readable format"):
@@ -356,7 +370,7 @@ def test_rules_of_paths_hold(tmp_path: Path) -> None:
     outside.mkdir()
     (outside / "a.wav").write_bytes(recording())
     (inside / "link.wav").symlink_to(outside / "a.wav")
-    confined = AudioReader(MediaSettings(allowed_dirs=(str(inside),)))
+    confined = AudioReader(MediaSettings(allowed_dirs=(str(inside),)), DECODER)
     for reference in (str(outside / "a.wav"), str(inside / ".." / "out" / "a.wav"), str(inside / "link.wav")):
         with pytest.raises(MediaForbidden, match="VLLM_ALLOWED_MEDIA_DIRS"):
             confined.read(reference)
@@ -375,12 +389,12 @@ def test_what_is_no_file_is_refused_at_once(reader: AudioReader, tmp_path: Path)
 def test_private_addresses_are_refused(server: Any) -> None:
     server.answer("/a.wav", recording())
     with pytest.raises(MediaForbidden, match="VLLM_ALLOWED_MEDIA_HOSTS"):
-        AudioReader(MediaSettings()).read(server.url("/a.wav"))
+        AudioReader(MediaSettings(), DECODER).read(server.url("/a.wav"))
     assert server.seen == []
 
 
 def test_limit_of_bytes_holds_for_every_source(server: Any, tmp_path: Path) -> None:
-    reader = AudioReader(MediaSettings(max_audio_bytes=1_000, allowed_hosts=("127.0.0.1",)))
+    reader = AudioReader(MediaSettings(max_audio_bytes=1_000, allowed_hosts=("127.0.0.1",)), DECODER)
     data = recording()
     (tmp_path / "a.wav").write_bytes(data)
     server.answer("/a.wav", data)
@@ -397,7 +411,7 @@ def test_limit_of_bytes_holds_for_every_source(server: Any, tmp_path: Path) -> N
 def test_length_limit_is_that_of_the_settings(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(recording(seconds=2))
     with pytest.raises(MediaTooLarge, match="the 1 s that OMNI_MAX_AUDIO_S"):
-        AudioReader(MediaSettings(max_audio_s=1)).read(str(tmp_path / "a.wav"))
+        AudioReader(MediaSettings(max_audio_s=1), DECODER).read(str(tmp_path / "a.wav"))
 
 
 @pytest.mark.parametrize(

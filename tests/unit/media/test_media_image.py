@@ -14,17 +14,17 @@ import pytest
 from PIL import Image
 
 from media import image as image_module
-from media.decoding import decode
 from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable
 from media.image import DecodedImage, ImageReader
 from settings import MediaSettings
+from tests.decoder import DECODER
 
 Encode = Callable[..., bytes]
 
 
 @pytest.fixture
 def reader() -> ImageReader:
-    return ImageReader(MediaSettings(allowed_hosts=("127.0.0.1",)))
+    return ImageReader(MediaSettings(allowed_hosts=("127.0.0.1",)), DECODER)
 
 
 @pytest.fixture
@@ -32,11 +32,12 @@ def decoded_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The length of each encoded picture that was really decoded."""
     sizes: list[int] = []
 
-    def record(data: bytes, max_pixels: int, longest_side: int | None = None) -> Image.Image:
+    def record(data: bytes, *arguments: Any) -> Image.Image:
         sizes.append(len(data))
-        return decode(data, max_pixels, longest_side)
+        return really(data, *arguments)
 
-    monkeypatch.setattr(image_module, "decode", record)
+    really = DECODER.image
+    monkeypatch.setattr(DECODER, "image", record)
     return sizes
 
 
@@ -92,7 +93,7 @@ def test_setting_says_how_small_a_large_jpeg_may_be_decoded(
 ) -> None:
     (tmp_path / "large.jpg").write_bytes(encoded("JPEG", size=(800, 400)))
     (tmp_path / "large.png").write_bytes(encoded("PNG", size=(800, 400)))
-    small, full = ImageReader(MediaSettings(longest_side=300)), ImageReader(MediaSettings())
+    small, full = ImageReader(MediaSettings(longest_side=300), DECODER), ImageReader(MediaSettings(), DECODER)
     reduced, whole = small.read_path(str(tmp_path / "large.jpg")), full.read_path(str(tmp_path / "large.jpg"))
     assert (reduced.image.size, whole.image.size) == ((400, 200), (800, 400))
     assert reduced.digest != whole.digest
@@ -118,7 +119,7 @@ def test_deleted_file_is_not_answered_from_memory(reader: ImageReader, tmp_path:
 
 
 def test_pictures_used_longest_ago_are_forgotten_first(encoded: Encode, decoded_sizes: list[int]) -> None:
-    reader = ImageReader(MediaSettings(), cache_bytes=2 * 10 * 10 * 4)
+    reader = ImageReader(MediaSettings(), DECODER, cache_bytes=2 * 10 * 10 * 4)
     red, lime, blue = (
         base64.b64encode(encoded("BMP", size=(10, 10), color=color)).decode() for color in ("red", "lime", "blue")
     )
@@ -128,7 +129,7 @@ def test_pictures_used_longest_ago_are_forgotten_first(encoded: Encode, decoded_
 
 
 def test_pictures_are_decoded_again_once_they_are_forgotten(encoded: Encode, decoded_sizes: list[int]) -> None:
-    reader = ImageReader(MediaSettings(), cache_bytes=10 * 10 * 4)
+    reader = ImageReader(MediaSettings(), DECODER, cache_bytes=10 * 10 * 4)
     text = base64.b64encode(encoded("PNG", size=(10, 10))).decode()
     for _ in range(2):
         reader.read_base64(text, None)
@@ -138,14 +139,14 @@ def test_pictures_are_decoded_again_once_they_are_forgotten(encoded: Encode, dec
 
 
 def test_picture_larger_than_the_memory_is_not_kept(encoded: Encode, decoded_sizes: list[int]) -> None:
-    reader = ImageReader(MediaSettings(), cache_bytes=100)
+    reader = ImageReader(MediaSettings(), DECODER, cache_bytes=100)
     for _ in range(2):
         reader.read_base64(base64.b64encode(encoded("PNG", size=(10, 10))).decode(), None)
     assert len(decoded_sizes) == 2
 
 
 def test_limits_of_the_settings_hold_for_every_source(server: Any, tmp_path: Path, encoded: Encode) -> None:
-    reader = ImageReader(MediaSettings(max_image_bytes=1_000, allowed_hosts=("127.0.0.1",)))
+    reader = ImageReader(MediaSettings(max_image_bytes=1_000, allowed_hosts=("127.0.0.1",)), DECODER)
     data = encoded("BMP", size=(30, 30))
     (tmp_path / "cat.bmp").write_bytes(data)
     server.answer("/cat.bmp", data)
@@ -159,7 +160,7 @@ def test_limits_of_the_settings_hold_for_every_source(server: Any, tmp_path: Pat
 
 
 def test_limit_of_pixels_holds(encoded: Encode) -> None:
-    reader = ImageReader(MediaSettings(max_image_pixels=1_000))
+    reader = ImageReader(MediaSettings(max_image_pixels=1_000), DECODER)
     with pytest.raises(MediaTooLarge, match="VLLM_MAX_IMAGE_PIXELS"):
         reader.read_base64(base64.b64encode(encoded("PNG", size=(50, 50))).decode(), None)
 
@@ -167,7 +168,7 @@ def test_limit_of_pixels_holds(encoded: Encode) -> None:
 def test_file_urls_stay_in_the_allowed_folders(tmp_path: Path, encoded: Encode) -> None:
     (tmp_path / "media").mkdir()
     (tmp_path / "cat.png").write_bytes(encoded("PNG"))
-    reader = ImageReader(MediaSettings(allowed_dirs=(str(tmp_path / "media"),)))
+    reader = ImageReader(MediaSettings(allowed_dirs=(str(tmp_path / "media"),)), DECODER)
     with pytest.raises(MediaForbidden, match="VLLM_ALLOWED_MEDIA_DIRS"):
         reader.read_url(f"file://{tmp_path}/media/%2e%2e/cat.png")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import pytest
 
-from media.layout import bare_wav, is_sound_mp4, missing_share
+from media.layout import bare_wav, is_one_format, is_sound_mp4, missing_share
 from tests.unit.media.recordings import film, pcm, raw_wav, recording, tone
 
 SOUND = pcm(tone(16_000, 0.1))
@@ -72,6 +73,78 @@ def test_wav_of_unknown_length_reaches_to_the_end(riff_size: int, data_size: int
     data = raw_wav(SOUND, riff_size=riff_size, data_size=data_size)
     assert bare_wav(data) == PLAIN
     assert missing_share(data) == 0
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        *(2_000_000_000, 1_000_000_000, 500_000_000, 1_234_567_891, 123_456_789),
+        *(1 << 31, (1 << 31) - 1, 1 << 30, (1 << 30) - 44, 1 << 27, (1 << 27) - 36, 0x7FFF_FFDB, 0xFFFF_FFDB),
+    ],
+)
+def test_length_that_no_sound_has_is_not_believed(size: int) -> None:
+    for data in (
+        raw_wav(SOUND, riff_size=min(size + 36, 2**32 - 1), data_size=size),
+        raw_wav(SOUND, data_size=size),
+        wav(FORMAT, chunk(b"LIST", b"INFOISFT\x0e\0\0\0" + b"x" * 14), chunk(b"data", SOUND, size=size)),
+    ):
+        assert bare_wav(data) == PLAIN
+        assert missing_share(data) == 0
+
+
+@pytest.mark.parametrize("size", [len(SOUND) + 2, 2 * len(SOUND), 1_920_000, 10_000_000, 100_000_000])
+def test_length_that_a_sound_may_have_is_believed(size: int) -> None:
+    assert missing_share(raw_wav(SOUND, data_size=size)) == pytest.approx(1 - len(SOUND) / size)
+
+
+def test_round_length_that_is_there_leaves_what_follows_alone() -> None:
+    sound = bytes(10_000_000)
+    assert bare_wav(wav(FORMAT, chunk(b"data", sound), chunk(b"LIST", b"odd"))) == raw_wav(sound)
+
+
+def test_header_that_was_never_completed() -> None:
+    assert bare_wav(raw_wav(SOUND, riff_size=36, data_size=0)) == PLAIN
+    assert bare_wav(wav(FORMAT, chunk(b"data", b""), chunk(b"LIST", b"INFO"), riff_size=48)) == raw_wav(b"")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        PLAIN,
+        wav(FORMAT, chunk(b"data", SOUND), chunk(b"LIST", b"odd")),
+        raw_wav(SOUND, riff_size=2**32 - 1, data_size=2**32 - 1),
+        raw_wav(SOUND, riff_size=0, data_size=0),
+        raw_wav(SOUND, data_size=2_000_000_000),
+    ],
+)
+def test_joined_files_are_all_read(first: bytes) -> None:
+    for last in (PLAIN, first):
+        joined = first + first + last
+        assert bare_wav(joined)[44:] == 3 * SOUND
+        assert missing_share(joined) == 0
+        assert is_one_format(joined)
+    assert missing_share(first + PLAIN[: -len(SOUND) // 2]) == pytest.approx(0.25, abs=0.01)
+
+
+def test_joined_files_of_different_formats_are_told_apart() -> None:
+    other = bytearray(PLAIN)
+    other[24:28] = (8_000).to_bytes(4, "little")
+    assert not is_one_format(PLAIN + other)
+    assert is_one_format(PLAIN)
+    assert is_one_format(b"")
+
+
+def test_very_many_joined_files_take_no_time() -> None:
+    begun_s = time.monotonic()
+    assert is_one_format(raw_wav(b"", riff_size=36, data_size=0) * 100_000)
+    assert missing_share(raw_wav(SOUND, data_size=2_000_000_000) * 5_000) == 0
+    assert time.monotonic() - begun_s < 2
+
+
+def test_round_length_of_sound_that_takes_many_bytes_a_second_is_not_believed() -> None:
+    wide = raw_wav(SOUND, channels=2, rate=96_000, bits=32, data_size=500_000_000)  # less than an hour
+    assert missing_share(wide) == 0
+    assert missing_share(raw_wav(SOUND, channels=2, rate=96_000, bits=32, data_size=500_000_004)) > 0.9
 
 
 def test_what_is_missing_is_measured() -> None:

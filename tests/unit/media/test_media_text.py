@@ -10,6 +10,7 @@ import pytest
 from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable
 from media.recognition import recognised
 from media.text import TextReader
+from tests.decoder import DECODER
 from tests.unit.handlers.conftest import picture
 from tests.unit.media.recordings import film, recording
 
@@ -71,17 +72,17 @@ def test_files_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
     for kind, data in contents.items():
         path = tmp_path / f"{kind}.bin"
         path.write_bytes(data)
-        facts = recognised(str(path), None, 1 << 20)
+        facts = recognised(str(path), None, 1 << 20, DECODER)
         assert (facts.kind, facts.n_bytes) == (kind, len(data))
 
 
 def test_large_container_is_not_looked_into(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(film(frames=4))
     with pytest.raises(MediaTooLarge):
-        recognised(str(tmp_path / "a.mp4"), None, 100)
+        recognised(str(tmp_path / "a.mp4"), None, 100, DECODER)
 
 
 def test_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(MediaUnreadable, match="FIFO"):
-        recognised(str(tmp_path / "pipe"), None, 100)
+        recognised(str(tmp_path / "pipe"), None, 100, DECODER)

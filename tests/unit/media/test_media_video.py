@@ -17,8 +17,10 @@ from PIL import Image
 
 from media.errors import MediaError, MediaForbidden, MediaTooLarge, MediaUnreadable
 from media.muxing import with_sound
-from media.video import VideoFacts, VideoReader, check_video, poster, read_clip
+from media.recordings import VideoReader
+from media.video import VideoFacts, check_video, poster, read_clip
 from settings import MediaSettings
+from tests.decoder import DECODER
 from tests.unit.media.recordings import film, raw_wav, recording, tone
 
 MAX_PIXELS = 1 << 20
@@ -47,7 +49,7 @@ def about(seconds: float) -> float:
 
 @pytest.fixture
 def reader() -> VideoReader:
-    return VideoReader(MediaSettings(allowed_hosts=("127.0.0.1",)))
+    return VideoReader(MediaSettings(allowed_hosts=("127.0.0.1",)), DECODER)
 
 
 # Clips
@@ -117,14 +119,14 @@ def test_limits_of_the_settings_hold(server: Any, tmp_path: Path) -> None:
     data = film(size=(320, 240))
     (tmp_path / "a.mp4").write_bytes(data)
     server.answer("/a.mp4", data)
-    small = VideoReader(MediaSettings(max_video_bytes=1_000, allowed_hosts=("127.0.0.1",)))
+    small = VideoReader(MediaSettings(max_video_bytes=1_000, allowed_hosts=("127.0.0.1",)), DECODER)
     for reference in (str(tmp_path / "a.mp4"), server.url("/a.mp4")):
         with pytest.raises(MediaTooLarge, match=r"The (file|video) .* VLLM_MAX_VIDEO_BYTES allows"):
             small.read(reference)
     with pytest.raises(MediaTooLarge, match="320 × 240 pixels"):
-        VideoReader(MediaSettings(max_image_pixels=10_000)).read(str(tmp_path / "a.mp4"))
+        VideoReader(MediaSettings(max_image_pixels=10_000), DECODER).read(str(tmp_path / "a.mp4"))
     with pytest.raises(MediaForbidden, match="VLLM_ALLOWED_MEDIA_DIRS"):
-        VideoReader(MediaSettings(allowed_dirs=(str(tmp_path / "in"),))).read(str(tmp_path / "a.mp4"))
+        VideoReader(MediaSettings(allowed_dirs=(str(tmp_path / "in"),)), DECODER).read(str(tmp_path / "a.mp4"))
 
 
 def test_frames_larger_than_the_container_says_are_not_decoded() -> None:

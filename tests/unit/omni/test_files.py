@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
+import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from omni import files
+from omni import atomic_file
 from omni.errors import InvalidParameters, OutputFailed
-from omni.files import FOLDER, OutputFolder, automatic_name, checked_name
+from omni.files import FOLDER, OutputFolder, automatic_name, checked_name, shown_path
 from omni.png import is_ours, with_text
 from tests.scripted_omni import png
 
@@ -49,14 +52,89 @@ def test_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(1, "no links here")
+WAYS = ("_link", "_rename_without_replacing")
+ERRORS = [errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EIO, errno.EOPNOTSUPP, errno.EINVAL, errno.EMLINK]
 
-    monkeypatch.setattr(os, "link", refuse)
+
+def refuses(number: int) -> Callable[..., None]:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", ERRORS)
+@pytest.mark.parametrize("n_ways", [1, 2])
+def test_file_system_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, n_ways: int
+) -> None:
+    for way in WAYS[:n_ways]:
+        monkeypatch.setattr(atomic_file, way, refuses(number))
     folder = OutputFolder(str(tmp_path))
-    assert [os.path.basename(folder.save(b"data", "x.png")) for _ in range(2)] == ["x.png", "x_2.png"]
+    folder.check()
+    assert [os.path.basename(folder.save(b"data", "x.png")) for _ in range(3)] == ["x.png", "x_2.png", "x_3.png"]
+    assert sorted(os.listdir(tmp_path)) == ["x.png", "x_2.png", "x_3.png"]
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"data"}
+
+
+def test_file_system_on_which_nothing_can_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for way in WAYS:
+        monkeypatch.setattr(atomic_file, way, refuses(errno.ENOSYS))
+    monkeypatch.setattr(os, "replace", refuses(errno.ENOTSUP))
+    (tmp_path / "x.png").write_bytes(b"before")
+    path = OutputFolder(str(tmp_path)).save(b"data", "x.png")
+    assert (os.path.basename(path), Path(path).read_bytes()) == ("x_2.png", b"data")
+    assert (tmp_path / "x.png").read_bytes() == b"before"
     assert sorted(os.listdir(tmp_path)) == ["x.png", "x_2.png"]
+
+
+def test_c_library_without_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic_file, "_link", refuses(errno.EPERM))
+    monkeypatch.setattr(atomic_file, "_renameat2", lambda: None)
+    assert OutputFolder(str(tmp_path)).save(b"data", "x.png") == str(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("file_mode", "folder_mode"), [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755), (0o660, 0o770), (0o666, 0o777)]
+)
+@pytest.mark.parametrize("n_ways", [0, 2])
+def test_rights_of_files_and_of_folders_that_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_ways: int, file_mode: int, folder_mode: int
+) -> None:
+    for way in WAYS[:n_ways]:
+        monkeypatch.setattr(atomic_file, way, refuses(errno.EPERM))
+    tmp_path.chmod(0o711)
+    before = os.umask(0o027)
+    try:
+        path = Path(OutputFolder(str(tmp_path / "a" / "b"), file_mode).save(b"data", "x.png"))
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (path, *path.parents[:3])] == [
+        file_mode,
+        folder_mode,
+        folder_mode,
+        0o711,
+    ]
+
+
+def test_files_are_private_unless_somebody_says_otherwise(tmp_path: Path) -> None:
+    path = Path(OutputFolder(str(tmp_path / "out")).save(b"data", "x.png"))
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)] == [0o600, 0o700]
+
+
+def test_folder_that_vanished_is_made_again(tmp_path: Path) -> None:
+    folder = OutputFolder(str(tmp_path / "out"))
+    os.unlink(folder.save(b"data", "x.png"))
+    os.rmdir(tmp_path / "out")
+    folder.check()
+    assert Path(folder.save(b"data", "x.png")).read_bytes() == b"data"
+
+
+def test_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    folder = OutputFolder(os.fsdecode(os.fsencode(tmp_path) + b"/out\xff"))
+    path = folder.save(b"data", "x.png")
+    assert os.fsencode(path) == os.fsencode(tmp_path) + b"/out\xff/x.png"
+    assert shown_path(path) == f"{tmp_path}/out\ufffd/x.png"
 
 
 def test_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
@@ -67,21 +145,31 @@ def test_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    really_write = files._write
+    class Full(io.BytesIO):
+        def write(self, data: object, /) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    def run_out(folder: int, name: str, data: bytes) -> None:
-        really_write(folder, name, data[:2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(files, "_write", run_out)
-    with pytest.raises(OutputFailed, match=r"the disk is full.*OMNI_OUTPUT_DIR"):
-        OutputFolder(str(tmp_path)).save(b"data", "x.png")
+    monkeypatch.setattr(os, "fdopen", lambda descriptor, mode: Full())
+    folder = OutputFolder(str(tmp_path))
+    for write in (folder.check, lambda: folder.save(b"data", "x.png")):
+        with pytest.raises(OutputFailed, match=r"the disk is full.*OMNI_OUTPUT_DIR"):
+            write()
     assert os.listdir(tmp_path) == []
 
 
-def test_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
-    with pytest.raises(OutputFailed, match="it may not be written"):
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (errno.EACCES, "it may not be written"),
+        (errno.EROFS, "its file system is read-only"),
+        (errno.ENOTCONN, "not connected any more"),
+        (errno.EIO, "its disk or network drive fails"),
+        (errno.EBADMSG, r"the system refuses it \(Bad message\)"),
+    ],
+)
+def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, text: str) -> None:
+    monkeypatch.setattr(atomic_file, "_write_new", refuses(number))
+    with pytest.raises(OutputFailed, match=text):
         OutputFolder(str(tmp_path)).check()
 
 

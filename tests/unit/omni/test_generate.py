@@ -82,20 +82,35 @@ def test_one_bad_prompt_fails_alone(maker: ImageMaker, omni: ScriptedOmni, tmp_p
     assert len(written(tmp_path)) == 2
 
 
-def test_lost_connection_is_tried_once_more(maker: ImageMaker, omni: ScriptedOmni) -> None:
-    omni.script(hangs_up, omni.honest)
-    job = made(maker, wishes=Wishes(width=64, height=64, seed=9))
-    assert job.state is State.SUCCEEDED
-    assert [fields["seed"] for fields in omni.generations()] == [9, 9]
-
-
-def test_connection_lost_twice_is_that_pictures_error(maker: ImageMaker, omni: ScriptedOmni, tmp_path: Path) -> None:
+def test_lost_connection_is_that_pictures_error(maker: ImageMaker, omni: ScriptedOmni, tmp_path: Path) -> None:
     omni.script(hangs_up)
     job = made(maker)
     assert job.items[0].error is not None
     assert "was lost" in job.items[0].error
-    assert len(omni.generations()) == 2
+    assert len(omni.generations()) == 1
     assert written(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        *(answers(b"", status) for status in (401, 403, 404, 405, 500, 502, 503)),
+        answers(b"<html>"),
+        answers(b'{"data": []}'),
+        answers(b"[7]"),
+    ],
+)
+def test_model_that_is_not_told_stops_nothing(maker: ImageMaker, omni: ScriptedOmni, route: Route) -> None:
+    omni.script(route, path="/v1/models")
+    job = made(maker)
+    assert job.state is State.SUCCEEDED
+    (fields,) = omni.generations()
+    assert "model" not in fields
+    assert (fields["num_inference_steps"], fields["size"]) == (28, "64x64")
+    assert job.items[0].result.parameters.model == "unknown"
+    (note,) = job.details.notes
+    assert note.startswith("The server does not tell its model. ")
+    assert "fallback defaults (steps=28, guidance=5.0)" in note
 
 
 @pytest.mark.parametrize(

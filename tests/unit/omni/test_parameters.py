@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -92,6 +94,66 @@ def test_sizes_that_the_model_cannot_do_are_refused(wishes: dict[str, object], t
     with pytest.raises(InvalidParameters) as caught:
         resolved(KLEIN, **wishes)
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("16:9", (1360, 768)),
+        ("21:9", (1536, 656)),
+        ("1:1", (1024, 1024)),
+        ("4/3", (1168, 880)),
+        ("2.39:1", (1568, 656)),
+    ],
+)
+def test_model_that_nobody_described_makes_any_aspect_ratio(text: str, size: tuple[int, int]) -> None:
+    found = resolved(FALLBACK, aspect_ratio=text)
+    assert (found.width, found.height) == size
+    assert text not in FALLBACK.aspect_ratios or FALLBACK.aspect_ratios[text] == size
+
+
+def test_computed_ratio_has_the_pixels_of_the_profile() -> None:
+    small = Profile(default_resolution=(512, 512), max_resolution_mp=0.25, resolution_multiple=8)
+    found = resolved(small, aspect_ratio="2:1")
+    assert (found.width, found.height) == (720, 360)
+
+
+@pytest.mark.parametrize("text", ["wide", "17:1", "0:0"])
+def test_what_is_no_aspect_ratio_is_refused(text: str) -> None:
+    with pytest.raises(InvalidParameters, match=r"is none: two numbers such as 16:9 are expected"):
+        resolved(FALLBACK, aspect_ratio=text)
+
+
+def test_same_ratio_in_other_words_is_the_model_s_own() -> None:
+    for text in ("16x9", "16/9", "32:18", "1920x1080"):
+        assert resolved(KLEIN, aspect_ratio=text).width == 1024
+
+
+def edited(shape: tuple[int, int], **wishes: Any) -> tuple[tuple[int, int], list[str]]:
+    parameters, notes = resolve("m", KLEIN, "a cat", Wishes(**wishes), reference_images=1, shape=shape)
+    return (parameters.width, parameters.height), notes
+
+
+@pytest.mark.parametrize(
+    ("shape", "wishes", "size"),
+    [
+        ((640, 256), {}, (640, 256)),
+        ((250, 645), {}, (256, 656)),
+        ((640, 256), {"width": 320}, (320, 128)),
+        ((640, 256), {"height": 64}, (160, 64)),
+        ((640, 256), {"width": 512, "height": 512}, (512, 512)),
+        ((640, 256), {"aspect_ratio": "1:1"}, (1024, 1024)),
+    ],
+)
+def test_edit_keeps_the_image_s_shape(shape: tuple[int, int], wishes: dict[str, Any], size: tuple[int, int]) -> None:
+    assert edited(shape, **wishes) == (size, [])
+
+
+def test_image_that_is_too_large_for_the_model_is_edited_smaller_with_a_note() -> None:
+    assert edited((8000, 6000)) == (
+        (2352, 1760),
+        ["The image of 8000x6000 is edited as 2352x1760: this model's images have at most 4194304 pixels."],
+    )
 
 
 def test_two_thousand_and_forty_eight_squared_are_four_megapixels() -> None:

@@ -23,6 +23,7 @@ from omni.jobs import Jobs
 from omni.video import VideoMaker
 from omni.video_parameters import VideoWishes
 from omni.video_servers import VideoServers
+from tests.decoder import DECODER
 from tests.scripted_omni import Route, answers, hangs_up, refuses
 from tests.scripted_video import NOT_FOUND, ScriptedVideoServer, failed, job_json
 from tests.unit.media.recordings import film, recording
@@ -206,6 +207,75 @@ def test_questions_that_get_lost_now_and_then_do_no_harm(
     assert made(video_maker, jobs, voice).state is State.SUCCEEDED
 
 
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504, 529])
+def test_gateway_that_loses_the_server_for_a_moment_does_no_harm(
+    video_maker: VideoMaker, video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio, status: int
+) -> None:
+    lost = answers(b"<html><title>Tunnel asleep</title></html>", status)
+    done = answers(job_json("video_gen_1", "completed"))
+    video_server.step("job", lost, lost, lost, lost, done)
+    assert made(video_maker, jobs, voice).state is State.SUCCEEDED
+    video_server.step("job", lost)
+    assert f"HTTP {status}): Tunnel asleep" in str(made(video_maker, jobs, voice).items[0].error)
+
+
+@pytest.mark.parametrize("word", ["completed", "Succeeded", "done", "finished"])
+def test_any_word_for_a_finished_job(
+    video_maker: VideoMaker, video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio, word: str
+) -> None:
+    running = answers(b'{"status": "PROCESSING", "inference_time_s": "soon", "error": {}}')
+    video_server.step("job", running, answers(json.dumps({"status": word, "inference_time_s": None}).encode()))
+    assert made(video_maker, jobs, voice).state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("word", ["failed", "ERROR", "cancelled", "expired"])
+def test_any_word_for_a_failed_job(
+    video_maker: VideoMaker, video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio, word: str
+) -> None:
+    video_server.step("job", answers(json.dumps({"status": word, "error": "No face."}).encode()))
+    assert "No face." in str(made(video_maker, jobs, voice).items[0].error)
+
+
+def test_video_that_is_made_is_fetched_again_where_that_breaks(
+    video_maker: VideoMaker, video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio
+) -> None:
+    video_server.step("content", hangs_up, answers(WHOLE))
+    assert made(video_maker, jobs, voice).state is State.SUCCEEDED
+    video_server.step("content", answers(b"", 503), answers(WHOLE))
+    assert made(video_maker, jobs, voice).state is State.SUCCEEDED
+
+
+def test_video_is_asked_for_again_only_where_the_server_has_not_begun(
+    video_maker: VideoMaker, video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio
+) -> None:
+    video_server.step("submit", refuses(503, "busy"), answers(job_json("video_gen_1", "queued")))
+    video_server.jobs["video_gen_1"] = 0
+    assert made(video_maker, jobs, voice).state is State.SUCCEEDED
+    assert len(video_server.submitted) == 2
+    video_server.step("submit", refuses(504, "gave up"))
+    assert "may still be in the making" in str(made(video_maker, jobs, voice).items[0].error)
+    assert len(video_server.submitted) == 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 500])
+def test_model_that_is_not_told_stops_nothing(
+    video_maker: VideoMaker, video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio, status: int
+) -> None:
+    video_server.step("models", answers(b"", status))
+    job = made(video_maker, jobs, voice)
+    assert job.state is State.SUCCEEDED
+    assert "model" not in video_server.submitted[0]
+    assert "does not tell its model" in job.details.plan.notes[0]
+
+
+def test_addresses_with_the_version_mean_the_same_servers(video_server: ScriptedVideoServer, jobs: Jobs) -> None:
+    url = video_server.url
+    servers = VideoServers(f"{url}/v1", {"a": f"{url}/v1/", "b": url}, 5.0, None)
+    (state,) = jobs.ask(servers.states())
+    assert (state.url, state.model_types[:2], state.talks) == (url, ["a", "b"], True)
+    assert servers.client("a") is servers.client("single_original")
+
+
 def test_server_that_dies_in_the_middle_is_given_up_soon(
     video_maker: VideoMaker, video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio, tmp_path: Path
 ) -> None:
@@ -222,7 +292,7 @@ def test_server_that_dies_in_the_middle_is_given_up_soon(
 def test_time_is_bounded(video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio, tmp_path: Path) -> None:
     video_server.n_polls = 10_000
     servers = VideoServers(video_server.url, {}, 0.3, None)
-    job = made(VideoMaker(servers, OutputFolder(str(tmp_path / "out")), jobs, 0.3), jobs, voice)
+    job = made(VideoMaker(servers, OutputFolder(str(tmp_path / "out")), jobs, 0.3, DECODER), jobs, voice)
     assert "did not make the video within 0.3 s" in str(job.items[0].error)
     assert video_server.deleted == ["video_gen_1"]
 
@@ -303,7 +373,9 @@ def test_folder_that_cannot_be_written_is_found_before_anything_is_made(
     video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio, tmp_path: Path
 ) -> None:
     (tmp_path / "out").touch()
-    maker = VideoMaker(VideoServers(video_server.url, {}, 5.0, None), OutputFolder(str(tmp_path / "out")), jobs, 5.0)
+    maker = VideoMaker(
+        VideoServers(video_server.url, {}, 5.0, None), OutputFolder(str(tmp_path / "out")), jobs, 5.0, DECODER
+    )
     with pytest.raises(OutputFailed):
         begun(maker, jobs, voice)
 
@@ -328,6 +400,8 @@ def test_model_that_nobody_knows_is_tried_with_a_warning(
 
 
 def test_server_that_is_down(jobs: Jobs, voice: DecodedAudio, tmp_path: Path) -> None:
-    maker = VideoMaker(VideoServers("http://127.0.0.1:9", {}, 5.0, None), OutputFolder(str(tmp_path)), jobs, 5.0)
+    maker = VideoMaker(
+        VideoServers("http://127.0.0.1:9", {}, 5.0, None), OutputFolder(str(tmp_path)), jobs, 5.0, DECODER
+    )
     with pytest.raises(ServerUnreachable, match="list_available_models"):
         begun(maker, jobs, voice)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from omni.errors import InvalidParameters
-from omni.video_models import LONGCAT_AVATAR, WAN_S2V, VideoProfile, is_known, talking_profile
+from omni.video_models import LONGCAT_AVATAR, TINY_WAN_S2V, WAN_S2V, VideoProfile, is_known, talking_profile
 from omni.video_parameters import DEFAULT_PROMPT, VideoParameters, VideoWishes, resolve_video
 
 
@@ -130,3 +130,15 @@ def test_files_of_a_model_tell_more_than_its_name(pipeline: str, profile: VideoP
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
     assert talking_profile("anything", str(tmp_path)) is profile
     assert is_known("anything", str(tmp_path)) == (profile is not None)
+
+
+def test_tiny_model_of_noise_is_asked_for_little(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny-wan-s2v"
+    folder.mkdir()
+    (folder / "model_index.json").write_text('{"_class_name": "WanS2VPipeline"}')
+    assert talking_profile(str(folder), str(folder)) is TINY_WAN_S2V
+    assert is_known(str(folder), str(folder))
+    for picture, size in (((480, 480), (128, 128)), ((1_600, 400), (256, 64)), ((40, 40), (128, 128))):
+        found = resolved(VideoWishes(), picture, profile=TINY_WAN_S2V)
+        assert ((found.width, found.height), found.steps) == (size, 4)
+    assert resolved(VideoWishes(width=640, height=480), profile=TINY_WAN_S2V).width == 640

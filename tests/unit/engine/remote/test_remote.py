@@ -15,13 +15,13 @@ from engine.interface import Control, EngineState, Sampling
 from engine.remote import RemoteEngine
 from settings import EngineSettings
 from tests.mcp_results import Json
-from tests.scripted_openai import MODEL, MODELS, Request, ScriptedOpenAI, answers, goes_on, refuses
+from tests.scripted_openai import MODEL, MODELS, Request, Route, ScriptedOpenAI, answers, goes_on, hangs_up, refuses
 from tests.unit.engine.remote.samples import KEY, answer, engine_for
 
 ROOT = Path(__file__).parents[4]
 
 
-@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
+@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/", "/v1/chat/completions"])
 def test_address_is_right_with_and_without_v1(server: ScriptedOpenAI, suffix: str) -> None:
     engine = RemoteEngine(EngineSettings(base_url=server.url + suffix))
     assert answer(engine).text == "one two"
@@ -81,8 +81,10 @@ def test_adapter_is_a_model_of_the_server(server: ScriptedOpenAI, engine: Remote
     answer(engine, lora="sql")
     assert server.chats()[-1]["model"] == "sql"
     server.script(refuses(404, "The model `sql` does not exist."))
-    with pytest.raises(InvalidGeneration, match=f"has no model 'sql'; it has {MODEL}"):
+    with pytest.raises(InvalidGeneration, match=f"has no model 'sql'; it has {MODEL}") as caught:
         answer(engine, lora="sql")
+    assert "That is the name in lora" in str(caught.value)
+    assert "VLLM_MODEL_NAME" not in str(caught.value)
     assert engine.status().state is EngineState.READY
 
 
@@ -91,6 +93,40 @@ def test_server_that_lists_no_models_is_used_with_the_name_given(server: Scripte
     engine = engine_for(server, model_name="gpt-x")
     assert answer(engine, sampling=Sampling(0.5, 16)).text == "one two"
     assert server.chats()[-1]["model"] == "gpt-x"
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        answers(b"", 403),
+        answers(b"", 405),
+        answers(b"boom", 500),
+        answers(b"<html>"),
+        answers(b'{"data": [{"id": 5}]}'),
+        answers(b'{"error": {"message": "not for you"}}'),
+        hangs_up,
+    ],
+)
+def test_models_that_are_not_told_do_not_stop_a_model_that_is_named(server: ScriptedOpenAI, route: Route) -> None:
+    server.script(route, path=MODELS)
+    engine = engine_for(server, model_name="gpt-x")
+    assert answer(engine).text == "one two"
+    assert (engine.status().state, engine.status().model_name) == (EngineState.READY, "gpt-x")
+    server.script(refuses(404, "The model gpt-x does not exist."))
+    with pytest.raises(EngineUnavailable, match=r"The model gpt-x does not exist\. Check that the model gpt-x is one"):
+        answer(engine)
+    engine.close()
+
+
+def test_model_that_is_not_listed_is_asked_for_where_a_setting_says_so(server: ScriptedOpenAI) -> None:
+    engine = engine_for(server, model_name="other:nitro")
+    with pytest.raises(EngineUnavailable, match=r"has no model 'other:nitro'.* set VLLM_UNLISTED_MODELS=1"):
+        answer(engine)
+    engine.close()
+    engine = engine_for(server, model_name="other:nitro", unlisted_models=True)
+    assert answer(engine).text == "one two"
+    assert server.chats()[-1]["model"] == "other:nitro"
     engine.close()
 
 

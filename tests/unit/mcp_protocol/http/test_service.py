@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import time
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import pytest
 
+from mcp_protocol import subscriptions
+from mcp_protocol.http import posts, service, wire
 from mcp_protocol.http.options import HttpOptions
 from mcp_protocol.http.service import CannotListen, listen
+from sandbox.budget import ByteBudget
 from tests.mcp_results import MODERN, Json, check_notification, check_result
 from tests.unit.mcp_protocol.host import WAIT_S
 from tests.unit.mcp_protocol.http.conftest import MakeWeb
@@ -165,6 +171,9 @@ def test_modern_request_stands_alone(web: Web) -> None:
         (DISCOVER, {"mcp-protocol-version": "2025-11-25"}, (400, -32020)),
         (request("tools/list"), {"mcp-protocol-version": "2026-07-28"}, (400, -32602)),
         (request("tools/list"), {"mcp-protocol-version": "2031-01-01"}, (400, -32022)),
+        (request("server/discover"), {}, (400, -32602)),
+        (request("server/discover"), {"mcp-protocol-version": "2025-11-25"}, (400, -32602)),
+        (request("subscriptions/listen"), {}, (400, -32602)),
         ([DISCOVER], {"mcp-protocol-version": "2026-07-28"}, (400, -32600)),
         ({"jsonrpc": "2.0", "id": 1, "result": {}}, {"mcp-protocol-version": "2026-07-28"}, (400, -32600)),
     ],
@@ -288,6 +297,154 @@ def test_tokens_are_asked_for_everywhere_but_for_health(make_web: MakeWeb) -> No
     assert web.post(request("ping"), {**session, **second}).status_code == 404
 
 
+def test_owner_of_a_token_keeps_nobody_else_out(make_web: MakeWeb, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriptions, "MAX_LISTENS", 5)
+    web = make_web(tokens=("first", "second"), max_sessions=3)
+    first, second = ({"authorization": f"Bearer {token}"} for token in ("first", "second"))
+    session = web.initialize(**first)
+    theirs = [web.initialize(**second) for _ in range(6)]
+    assert [web.post(request("ping"), headers).status_code for headers in theirs] == [404] * 3 + [200] * 3
+    message = modern("subscriptions/listen", {"notifications": {"resourcesListChanged": True}})
+    with contextlib.ExitStack() as streams:
+        for headers in theirs[3:]:
+            headers = {**headers, "accept": "text/event-stream"}
+            streams.enter_context(web.http.stream("GET", "/mcp", headers=headers))
+        for number in range(5):
+            listen = {**message, "id": number}
+            streams.enter_context(web.stream(listen, {**headers_of(listen), **second}))
+        refused = web.post(request("initialize", {"protocolVersion": "2025-11-25", **CLIENT}), second)
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"]
+        one_more = {**message, "id": "one more"}
+        assert code_of(web.post(one_more, {**headers_of(one_more), **second})) == (400, -32602)
+        assert web.post(request("ping"), session).status_code == 200
+        with web.stream(one_more, {**headers_of(one_more), **first}) as events:
+            events.next()
+
+
+def test_owner_with_too_many_connections_is_told_so(make_web: MakeWeb, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "most_connections", lambda: 16)
+    web = make_web(tokens=("first", "second"))
+    first, second = ({"authorization": f"Bearer {token}"} for token in ("first", "second"))
+    message = modern("subscriptions/listen", {"notifications": {}})
+    with contextlib.ExitStack() as streams:
+        for number in range(6):
+            listen = {**message, "id": number}
+            streams.enter_context(web.stream(listen, {**headers_of(listen), **second}))
+        refused = web.post(DISCOVER, {**headers_of(DISCOVER), **second})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert "connections" in refused.json()["error"]["message"]
+        assert web.post(DISCOVER, {**headers_of(DISCOVER), **first}).status_code == 200
+        assert web.http.get("/health").status_code == 200
+
+
+def test_each_path_has_one_name_but_for_a_slash_that_hosts_write(make_web: MakeWeb) -> None:
+    web = make_web(tokens=("token",), sse=True)
+    headers = {"authorization": "Bearer token", "content-type": "application/json"}
+
+    def status(method: str, path: str) -> int:
+        with socket.create_connection(web.service.address, WAIT_S) as connection:
+            lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Content-Length: 0", "Connection: close"]
+            lines += [f"{name}: {value}" for name, value in headers.items()]
+            connection.sendall("\r\n".join([*lines, "", ""]).encode())
+            return int(connection.recv(1000).split()[1])
+
+    for method, path, expected in (("GET", "health", 200), ("POST", "mcp", 400), ("POST", "messages", 404)):
+        assert status(method, f"/{path}") == status(method, f"/{path}/") == status(method, f"/{path}/?x=1") == expected
+    assert (status("GET", "/metrics"), status("GET", "/metrics?x=/")) == (200, 200)
+    for form in (
+        "/metrics/",
+        "//metrics",
+        "/METRICS",
+        "/%6detrics",
+        "/metrics%2f",
+        "/metrics%00",
+        "/metrics;x",
+        "/./metrics",
+        "/x/../metrics",
+        "/metrics//",
+        "/metrics/.",
+        "/health//",
+        "//health",
+        "/Health",
+        "/%68ealth",
+        "/mcp//",
+        "//mcp",
+        "/MCP",
+        "/mc%70",
+        "/sse//",
+        "/",
+        "//",
+    ):
+        assert status("GET", form) == 404, form
+    counted = [text for text in web.http.get("/metrics", headers=headers).text.splitlines() if "http_requests" in text]
+    paths = {text.partition('path="')[2].partition('"')[0] for text in counted if "path=" in text}
+    assert paths == {"/health", "/mcp", "/messages", "/metrics", "other"}
+    headers.pop("authorization")
+    assert [status("GET", path) for path in ("//metrics", "/metrics/", "/mcp/", "/health/")] == [401, 401, 401, 200]
+
+
+def test_bodies_that_are_not_complete_count_in_one_budget(make_web: MakeWeb) -> None:
+    budget = ByteBudget(300_000)
+    web = make_web(budget=budget)
+    session = web.initialize()
+    head = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 250000\r\n\r\n"
+    with socket.create_connection(web.service.address, WAIT_S) as unfinished:
+        unfinished.sendall(head + b" " * 200_000)
+        until_s = time.monotonic() + WAIT_S
+        while budget.held_bytes < 200_000 and time.monotonic() < until_s:
+            time.sleep(0.01)
+        busy = web.post(request("ping", {"x": "y" * 150_000}), session)
+        assert (busy.status_code, busy.headers["retry-after"]) == (503, "5")
+        assert "VLLM_MAX_HELD_BYTES" in busy.json()["error"]["message"]
+        assert web.post(request("ping"), session).status_code == 200
+    while budget.held_bytes and time.monotonic() < until_s:
+        time.sleep(0.01)
+    assert web.post(request("ping", {"x": "y" * 250_000}), session).status_code == 200
+    never = web.post(request("ping", {"x": "y" * 350_000}), session)
+    assert code_of(never) == (413, -32600)
+    assert "VLLM_MAX_HELD_BYTES" in never.json()["error"]["message"]
+    assert budget.held_bytes == 0
+
+
+def test_unfinished_bodies_of_one_owner_leave_room_for_others(make_web: MakeWeb) -> None:
+    budget = ByteBudget(400_000)
+    web = make_web(tokens=("first", "second"), budget=budget)
+    first, second = ({"authorization": f"Bearer {token}"} for token in ("first", "second"))
+    long = modern("server/discover", {"x": "y" * 150_000})
+    head = (
+        b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAuthorization: Bearer second\r\n"
+    )
+    with socket.create_connection(web.service.address, WAIT_S) as unfinished:
+        unfinished.sendall(head + b"Content-Length: 200000\r\n\r\n" + b" " * 190_000)
+        until_s = time.monotonic() + WAIT_S
+        while budget.held_bytes < 190_000 and time.monotonic() < until_s:
+            time.sleep(0.01)
+        assert web.post(long, {**headers_of(long), **second}).status_code == 503
+        assert web.post(long, {**headers_of(long), **first}).status_code == 200
+
+
+def test_body_has_its_time(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posts, "BODY_S", 0.2)
+    monkeypatch.setattr(wire, "LINGER_S", 0.2)
+    with socket.create_connection(web.service.address, WAIT_S) as slow:
+        slow.sendall(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        slow.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
+        since_s = time.monotonic()
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < since_s + WAIT_S:
+                slow.sendall(b"1;x=y\r\n \r\n")
+                slow.settimeout(0.02)
+                with contextlib.suppress(TimeoutError):
+                    data = slow.recv(1000)
+                    if not data:
+                        break
+                    answer += data
+        assert answer.split()[1] == b"408"
+        assert time.monotonic() - since_s < WAIT_S / 2
+
+
 def test_page_that_may_call_is_told_so(make_web: MakeWeb) -> None:
     web = make_web(allowed_origins=("https://app.example",), tokens=("token",))
     asked = web.http.options("/mcp", headers={"origin": "https://app.example", "access-control-request-method": "POST"})
@@ -307,12 +464,31 @@ def test_defect_of_ours_tells_nothing(web: Web, monkeypatch: pytest.MonkeyPatch)
 # The older transport
 
 
+@pytest.mark.parametrize(
+    ("asked", "path", "expected"),
+    [
+        ("http://localhost/sse", "/sse", "http://localhost/messages"),
+        ("http://localhost/sse/", "/sse/", "http://localhost/messages"),
+        ("https://host.example/vllm/sse", "/sse", "https://host.example/vllm/messages"),
+        ("https://host.example/a/b/sse/?x=1", "/sse/?x=1", "https://host.example/a/b/messages"),
+    ],
+)
+def test_address_for_messages_is_beside_that_of_the_stream(
+    make_web: MakeWeb, asked: str, path: str, expected: str
+) -> None:
+    """A proxy may have put all of it below a path that the server does not know."""
+    web = make_web(sse=True)
+    with web.http.stream("GET", path, headers={"accept": "text/event-stream"}) as response:
+        data = next(line for line in response.iter_lines() if line.startswith("data: "))
+    assert urljoin(asked, data.removeprefix("data: ")).partition("?session_id=")[0] == expected
+
+
 def test_older_transport_answers_in_its_stream(make_web: MakeWeb) -> None:
     web = make_web(sse=True)
     with web.http.stream("GET", "/sse", headers={"accept": "text/event-stream"}) as response:
         lines = (line for line in response.iter_lines() if line)
         assert next(lines) == "event: endpoint"
-        path = next(lines).removeprefix("data: ")
+        path = urljoin("/sse", next(lines).removeprefix("data: "))
 
         def send(message: Json) -> None:
             assert web.http.post(path, json=message).status_code == 202

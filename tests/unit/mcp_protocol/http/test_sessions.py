@@ -77,6 +77,18 @@ def test_no_session_begins_while_all_are_in_use() -> None:
     shop.begin()
 
 
+def test_owners_take_no_room_from_each_other() -> None:
+    shop = Shop(max_sessions=2)
+    (theirs,) = shop.begin(owner=1)
+    ours = shop.begin(5, owner=0)
+    assert shop.ended == [session.connection for session in ours[:3]]
+    with ours[3].in_use(), ours[4].in_use():
+        with pytest.raises(TooManySessions):
+            shop.begin(owner=0)
+        assert shop.sessions.find(theirs.id, 1) is theirs
+        shop.begin(1, owner=1)
+
+
 def test_messages_wait_for_the_stream_and_the_newest_stream_gets_them() -> None:
     async def main() -> None:
         (session,) = Shop().begin()

@@ -13,6 +13,7 @@ from mcp_protocol.http.options import HttpOptions
 from mcp_protocol.http.service import HttpService
 from mcp_protocol.server import Server
 from mcp_protocol.tools import Toolbox
+from sandbox.budget import ByteBudget
 from tests.unit.mcp_protocol.host import INFO, TOOLS, WAIT_S, Gates
 from tests.unit.mcp_protocol.shelf import Shelf
 from tests.web_client import WebClient
@@ -21,12 +22,13 @@ from tests.web_client import WebClient
 class Web(WebClient):
     """A server on a free port of this machine, and a client of HTTP to it."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, budget: ByteBudget | None = None, **options: Any) -> None:
         self.gates = Gates()
         self.shelf = Shelf(one="1")
         self.metrics = Metrics()
         self.server = Server(INFO, self._toolbox, self.shelf.catalogues, observe=self.metrics.call_ended)
-        self.service = HttpService(self.server, HttpOptions(port=0, **options), metrics=self.metrics)
+        http = HttpOptions(port=0, **options)
+        self.service = HttpService(self.server, http, metrics=self.metrics, budget=budget)
         self.service.start()
         super().__init__(self.service.url.removesuffix("/mcp"))
 

@@ -1,0 +1,96 @@
+"""Bodies of answers: bounded in bytes, also after decompression, which some servers do without being asked."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx
+
+_GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
+_BARE = -zlib.MAX_WBITS
+_PIECE_BYTES = 1 << 20
+
+
+class UnreadableBody(Exception):
+    """A body that cannot be decompressed; `str()` says why, as the end of "the server answered …"."""
+
+
+class BodyTooLong(Exception):
+    """A body with more bytes than allowed."""
+
+
+async def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body as it comes, decompressed. A piece has at most 1 MiB, however much a few bytes become.
+
+    Raises: `UnreadableBody`; what httpx raises while it reads.
+    """
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding in ("", "identity", "none", "utf-8"):
+        async for data in response.aiter_raw():
+            yield data
+        return
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise UnreadableBody("in a compression that is not read (only gzip and deflate are)")
+    unpacked = _Unpacked()
+    async for data in response.aiter_raw():
+        for piece in unpacked.feed(data):
+            yield piece
+
+
+async def body_of(response: httpx.Response, max_bytes: int, *, cut: bool = False) -> bytes:
+    """The whole body.
+
+    Arguments: the answer; how many bytes are read at most; whether a longer one is cut, as for errors.
+    Raises: `BodyTooLong`, `UnreadableBody`; what httpx raises.
+    """
+    data = bytearray()
+    async for piece in pieces(response):
+        data += piece
+        if len(data) > max_bytes:
+            if cut:
+                return bytes(data[:max_bytes])
+            raise BodyTooLong
+    return bytes(data)
+
+
+class _Unpacked:
+    def __init__(self) -> None:
+        self._decompressor: zlib._Decompress | None = None
+        self._is_plain = False
+        self._begun_with = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """What these bytes are, unpacked. What is not compressed, though a header says so, is taken as it is."""
+        if self._is_plain:
+            return [data]
+        if self._decompressor is None:
+            self._begun_with = data = self._begun_with + data
+            if len(data) < 2:  # it takes two bytes to tell
+                return []
+            self._decompressor = self._begun(data)
+            if self._decompressor is None:
+                self._is_plain = True
+                return [data]
+        found = []
+        try:
+            while data and self._decompressor is not None:
+                found.append(self._decompressor.decompress(data, _PIECE_BYTES))
+                data = self._decompressor.unconsumed_tail
+                if self._decompressor.eof:
+                    data = self._decompressor.unused_data
+                    if not data:
+                        break
+                    self._decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)  # one member after the other
+        except zlib.error:
+            raise UnreadableBody("with damaged compressed data") from None
+        return found
+
+    def _begun(self, data: bytes) -> zlib._Decompress | None:
+        if data[:2] == b"\x1f\x8b" or (data[0] & 15 == 8 and int.from_bytes(data[:2].ljust(2, b"\0")) % 31 == 0):
+            return zlib.decompressobj(_GZIP_OR_ZLIB)
+        if data.lstrip()[:1] in (b"{", b"[", b"d", b":", b"e", b"<", b"\xef"):
+            return None
+        return zlib.decompressobj(_BARE)

@@ -1,0 +1,208 @@
+"""What is in the body of an error: the sentence, the codes and the fields it names, in every shape that servers use.
+
+OpenAI's and vLLM's `error.message`, OpenRouter's `error.metadata.raw` (the answer of the server behind it, as text),
+Gemini's array of errors, Mistral's `message.detail`, FastAPI's `detail` as text or list, DashScope's `code` and
+`message`, RFC 9457's `title` and `detail`, plain text, HTML, and an error in the place of an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from http_client.words import is_html, without_tags
+
+MOST_DEPTH = 8
+MOST_SENTENCES = 3
+MOST_READ_BYTES = 65_536
+
+_SENTENCES = (
+    "message", "detail", "error_description", "error_message", "error_msg", "errormessage", "errmsg", "err_msg", "msg",
+    "status_msg", "reason", "failure_reason", "title", "description",
+)  # fmt: skip
+_SAYING = ("detail", "message", "msg")
+_INNER = ("error", "errors", "err", "response", "fault", "exception", "base_resp", "base_response", "innererror")
+_CODES = ("code", "type", "status", "error_type", "error_code", "reason", "__type", "status_code", "errorcode")
+_EMPTY = {"", "error", "null", "none", "success", "ok"}
+_STATUSES = {status.phrase.lower() for status in HTTPStatus} | {""}
+_NAMELESS = {"body", "query", "header", "path", "__root__"}
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """What an error's body says. `sentence` is as the server wrote it, not fit to be shown yet; `codes` are its words
+    and numbers for the kind of error, in lower case; `fields` are names of the request's fields that it blames.
+    """
+
+    sentence: str = ""
+    codes: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status that the error names itself, as errors inside of a stream do."""
+        return next((int(code) for code in self.codes if re.fullmatch(r"[45]\d\d", code)), None)
+
+
+def read_error(body: bytes | Any) -> ErrorBody:
+    """Reads the body of an error, or a decoded piece of one."""
+    if isinstance(body, bytes | bytearray):
+        text = bytes(body[:MOST_READ_BYTES]).decode("utf-8", "replace").lstrip("\ufeff").strip()
+        found = _decoded(text)
+        if found is None:
+            return ErrorBody(_of_page(text) if is_html(text) else _first_data(text))
+        body = found
+    sentences = list(dict.fromkeys(_sentences(body, 0)))
+    told = [each for each in sentences if not any(each != other and each in other for other in sentences)]
+    return ErrorBody(
+        ": ".join(each.rstrip(".: ") if n < len(told) - 1 else each for n, each in enumerate(told[:MOST_SENTENCES])),
+        tuple(dict.fromkeys(_codes(body, 0))),
+        tuple(dict.fromkeys(_fields(body, 0))),
+    )
+
+
+def error_in(answer: Any, *, is_whole: bool = True) -> ErrorBody | None:
+    """The error that a decoded answer is in spite of its status; `None` where it may be an answer.
+
+    Arguments: `is_whole`, whether it is all that the server answered. A message without anything else is an error then;
+    among other events it may be a note that the server still works.
+    """
+    if isinstance(answer, list):
+        found = [error_in(each, is_whole=is_whole) for each in answer[:4]]
+        return found[0] if found and all(found) else None
+    if not isinstance(answer, dict) or any(answer.get(key) for key in ("choices", "data", "models", "candidates")):
+        return None
+    is_error = (
+        bool(answer.get("error") or answer.get("errors"))
+        or "error" in (answer.get("object"), answer.get("type"), answer.get("status"))
+        or answer.get("success") is False
+        or bool(_base(answer).get("status_code"))
+        or (is_whole and "choices" not in answer and any(isinstance(answer.get(key), str | list) for key in _SAYING))
+    )
+    return read_error(answer) if is_error else None
+
+
+def _base(answer: dict[str, Any]) -> dict[str, Any]:
+    found = answer.get("base_resp") or answer.get("base_response")
+    return found if isinstance(found, dict) else {}
+
+
+def _decoded(text: str) -> Any:
+    """JSON within the text, or what its first event holds; `None` where it is no object or list."""
+    if not text.startswith(("{", "[")):
+        return None
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return found if isinstance(found, dict | list) else None
+
+
+def _of_page(text: str) -> str:
+    """What a page says beyond the status that it has anyway."""
+    told = without_tags(text)
+    return "" if re.sub(r"^\d{3}\W*", "", told).lower() in _STATUSES else told
+
+
+def _first_data(text: str) -> str:
+    """A plain text; of a stream of events, the first one's data; of JSON that is cut off, its first sentence."""
+    if text.startswith(("{", "[")):
+        cut_off = re.search(r'"(?:message|detail|error|msg)"\s*:\s*"((?:[^"\\]|\\.){1,2000})"', text)
+        return cut_off[1] if cut_off is not None else ""
+    found = re.search(r"^data:\s*(.+)$", text, re.MULTILINE)
+    if found is None:
+        return text.strip('"')
+    inner = _decoded(found[1])
+    return found[1] if inner is None else read_error(inner).sentence
+
+
+def _lowered(value: dict[Any, Any]) -> dict[str, Any]:
+    return {key.lower(): entry for key, entry in value.items() if isinstance(key, str)}
+
+
+def _sentences(value: Any, depth: int) -> Iterator[str]:
+    if depth > MOST_DEPTH:
+        return
+    if isinstance(value, str):
+        yield from _of_text(value, depth)
+    elif isinstance(value, list):
+        for entry in value[:8]:
+            yield from _sentences(entry, depth + 1)
+    elif isinstance(value, dict):
+        yield from _of_object(_lowered(value), depth)
+
+
+def _of_text(text: str, depth: int) -> Iterator[str]:
+    """A sentence; where it is or holds JSON itself, as gateways pass on what was said behind them, what that says."""
+    start = min((at for at in (text.find("{"), text.find("[{")) if at >= 0), default=-1)
+    inner = _decoded(text[start:].strip().rstrip("'\"`. ")) if start >= 0 else None
+    told = list(_sentences(inner, depth + 1)) if inner is not None else []
+    before = text[:start].strip().rstrip(":-'\"` ").removesuffix("b") if told else text.strip()
+    if before.lower() not in _EMPTY:
+        yield without_tags(before) if is_html(before) else before
+    yield from told
+
+
+def _of_object(value: dict[str, Any], depth: int) -> Iterator[str]:
+    if isinstance(value.get("msg"), str) and isinstance(value.get("loc"), list):
+        where = ".".join(str(each) for each in value["loc"] if each not in _NAMELESS)
+        yield f"{where}: {value['msg']}" if where else value["msg"]
+        return
+    for key in _INNER:
+        yield from _sentences(value.get(key), depth + 1)
+    if isinstance(value.get("title"), str) and isinstance(value.get("detail"), str):
+        yield from _sentences(value["title"], depth + 1)
+    found = False
+    for key in _SENTENCES:
+        told = list(_sentences(value.get(key), depth + 1)) if not found else []
+        found = found or bool(told)
+        yield from told
+    metadata = value.get("metadata")
+    if isinstance(metadata, dict):
+        yield from _sentences(metadata.get("raw"), depth + 1)
+        reasons = metadata.get("reasons")
+        if isinstance(reasons, list) and reasons:
+            yield ", ".join(str(each) for each in reasons[:8])
+
+
+def _codes(value: Any, depth: int) -> Iterator[str]:
+    for entry in _objects(value, depth):
+        for key in _CODES:
+            code = entry.get(key)
+            if isinstance(code, int | str) and not isinstance(code, bool) and len(str(code)) <= 80:
+                yield str(code).lower()
+        if isinstance(entry.get("error"), str) and len(entry["error"]) <= 80 and " " not in entry["error"]:
+            yield entry["error"].lower()
+
+
+def _fields(value: Any, depth: int) -> Iterator[str]:
+    for entry in _objects(value, depth):
+        for key in ("param", "parameter", "field"):
+            if isinstance(entry.get(key), str) and 0 < len(entry[key]) <= 80:
+                yield re.split(r"[.\[]", entry[key].removeprefix("body."))[0]
+        if isinstance(entry.get("loc"), list):
+            names = [each for each in entry["loc"] if isinstance(each, str) and each not in _NAMELESS]
+            yield from names[:1]
+
+
+def _objects(value: Any, depth: int) -> Iterator[dict[str, Any]]:
+    """All objects in an error, also those in the text of its entries."""
+    if depth > MOST_DEPTH:
+        return
+    if isinstance(value, str):
+        start = value.find("{")
+        inner = _decoded(value[start:].strip().rstrip("'\"`. ")) if start >= 0 else None
+        if inner is not None:
+            yield from _objects(inner, depth + 1)
+    elif isinstance(value, list):
+        for each in value[:8]:
+            yield from _objects(each, depth + 1)
+    elif isinstance(value, dict):
+        lowered = _lowered(value)
+        yield lowered
+        for each in list(lowered.values())[:32]:
+            if isinstance(each, dict | list | str):
+                yield from _objects(each, depth + 1)

@@ -1,0 +1,158 @@
+"""Pictures that are certain to be harmless, found out by their layout: these need no child to decode them.
+
+A baseline JPEG with one scan and a PNG take time and memory in proportion to their pixels, whatever their bytes are.
+What such a file holds beside its pixels is left out before a decoder sees it: EXIF data of 64 KB may make gigabytes of
+overlapping values. Everything else, and every doubt, is not plain.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+MAX_METADATA_BYTES = 64 << 10
+MAX_SEGMENTS = 64
+MAX_EXIF_ENTRIES = 200
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MAX_CHUNKS = 64
+_MIN_CHUNK_BYTES = 1_024
+"""A PNG's pixels may come in so many chunks, and in one more for each of these bytes: each costs a reader some time."""
+_KEPT_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_DROPPED_CHUNKS = (b"pHYs", b"sRGB", b"gAMA", b"cHRM", b"tIME", b"bKGD", b"sBIT", b"hIST", b"tEXt", b"iCCP", b"cICP")
+"""Chunks that change no pixel of ours. A text may hold EXIF data by one of these names:"""
+_EXIF_TEXTS = (b"Raw profile", b"XML:")
+
+_APP0, _APP1, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+_DHT, _DQT, _DRI, _SOF0, _SOS = 0xC4, 0xDB, 0xDD, 0xC0, 0xDA
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""A marker between pieces of a scan: neither a byte of data, nor padding, nor one of those that restart it."""
+_END = b"\xff\xd9"
+_ORIENTATION, _SHORT = 0x0112, 3
+
+
+class PlainImage(NamedTuple):
+    """A picture file with nothing but its pixels, and how it is to be turned (1 to 8, as EXIF counts)."""
+
+    data: bytes
+    orientation: int
+
+
+def plain_image(data: bytes) -> PlainImage | None:
+    """The bare file, or None where it is not plain."""
+    if data.startswith(_PNG):
+        return _plain_png(data)
+    return _plain_jpeg(data) if data.startswith(b"\xff\xd8\xff") else None
+
+
+def _plain_png(data: bytes) -> PlainImage | None:
+    """A PNG of chunks that Pillow needs for the pixels."""
+    kept = [_PNG]
+    names: list[bytes] = []
+    position, dropped = len(_PNG), 0
+    begin = position
+    max_chunks = _MAX_CHUNKS + len(data) // _MIN_CHUNK_BYTES
+    while True:
+        size, name = int.from_bytes(data[position : position + 4]), data[position + 4 : position + 8]
+        end = position + 12 + size
+        if end > len(data) or len(names) >= max_chunks:
+            return None
+        names.append(name)
+        if name in _DROPPED_CHUNKS:
+            dropped += size
+            if dropped > MAX_METADATA_BYTES or data.startswith(_EXIF_TEXTS, position + 8):
+                return None
+            kept.append(data[begin:position])
+            begin = end
+        elif name not in _KEPT_CHUNKS:
+            return None
+        position = end
+        if name == b"IEND":
+            break
+    if not _has_order(names):
+        return None
+    if begin == len(_PNG) and position == len(data):
+        return PlainImage(data, 1)
+    kept.append(data[begin:position])
+    return PlainImage(b"".join(kept), 1)
+
+
+def _has_order(names: list[bytes]) -> bool:
+    """Whether there is one of each chunk that may be there once, in its place, and all pixels in one row."""
+    essential = [name for name in names if name in _KEPT_CHUNKS]
+    n_pixel_chunks = essential.count(b"IDAT")
+    head = [name for name in essential if name != b"IDAT"]
+    if head not in (
+        [b"IHDR", b"IEND"],
+        [b"IHDR", b"PLTE", b"IEND"],
+        [b"IHDR", b"tRNS", b"IEND"],
+        [b"IHDR", b"PLTE", b"tRNS", b"IEND"],
+    ):
+        return False
+    return (
+        n_pixel_chunks > 0
+        and names[0] == b"IHDR"
+        and essential[-1 - n_pixel_chunks : -1].count(b"IDAT") == (n_pixel_chunks)
+    )
+
+
+def _plain_jpeg(data: bytes) -> PlainImage | None:
+    """A baseline JPEG with one scan for all its colours."""
+    kept, orientation = [data[:2]], 1
+    n_components = n_frames = n_exif = metadata = 0
+    position = 2
+    for _ in range(MAX_SEGMENTS):
+        marker, size = data[position + 1 : position + 2], int.from_bytes(data[position + 2 : position + 4])
+        end = position + 2 + size
+        if data[position : position + 1] != b"\xff" or not marker or size < 2 or end > len(data):
+            return None
+        code, body = marker[0], data[position + 4 : end]
+        metadata += size
+        if metadata > MAX_METADATA_BYTES:
+            return None
+        if code == _SOF0:
+            n_frames, n_components = n_frames + 1, body[5] if len(body) > 5 else 0
+        elif code == _APP1:
+            found = _orientation(body)
+            n_exif += body.startswith(b"Exif\0\0")
+            if found is None or n_exif > 1:
+                return None
+            orientation = max(orientation, found)
+        if code in (_SOF0, _DHT, _DQT, _DRI, _SOS, _APP14) or (code == _APP0 and body.startswith(b"JFIF\0")):
+            kept.append(data[position:end])
+        elif not _APP0 <= code <= _APP15 and code != _COMMENT:
+            return None
+        position = end
+        if code == _SOS:
+            last = _MARKER.search(data, position)
+            is_whole = last is not None and last.group() == _END
+            if not is_whole or last is None or n_frames != 1 or not n_components or body[:1] != bytes([n_components]):
+                return None
+            kept.append(data[position : last.end()])
+            return PlainImage(b"".join(kept), orientation)
+    return None
+
+
+def _orientation(body: bytes) -> int | None:
+    """How EXIF data turn the picture; None where there is any doubt. `body` is what is in the segment APP1."""
+    if not body.startswith(b"Exif\0\0"):
+        # Other data in this segment may turn a picture as well: Adobe's XMP.
+        return None if b"rientation" in body else 1
+    exif = body[6:]
+    if exif[:4] not in (b"II*\0", b"MM\0*"):
+        return None
+
+    def number(position: int, n_bytes: int) -> int:
+        return int.from_bytes(exif[position : position + n_bytes], "little" if exif[:1] == b"I" else "big")
+
+    start = number(4, 4)
+    n_entries = number(start, 2)
+    if start + 2 + 12 * n_entries > len(exif) or n_entries > MAX_EXIF_ENTRIES:
+        return None
+    found = 1
+    for entry in range(start + 2, start + 2 + 12 * n_entries, 12):
+        if number(entry, 2) == _ORIENTATION:
+            if number(entry + 2, 2) != _SHORT or number(entry + 4, 4) != 1 or found != 1:
+                return None
+            found = number(entry + 8, 2)
+    return found if 1 <= found <= 8 else 1

@@ -1,0 +1,63 @@
+"""Shapes of images: sizes that keep a ratio of width to height within what a model can do."""
+
+from __future__ import annotations
+
+import math
+import re
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+COMMON = ("1:1", "16:9", "9:16", "4:3", "3:4", "3:2", "2:3")
+"""The aspect ratios that makers of image models publish sizes for."""
+MAX_RATIO = 16.0
+_DISTORTION = 0.04
+"""So much a ratio may change when sides are rounded; nobody sees less."""
+_MORE_STEPS = 8
+_RATIO = re.compile(r"\s*([0-9]{1,4}(?:\.[0-9]{1,4})?)\s*[:x/×]\s*([0-9]{1,4}(?:\.[0-9]{1,4})?)\s*", re.IGNORECASE)
+
+
+def ratio_of(text: str) -> float | None:
+    """What "16:9", "16x9" or "1.85:1" means; None for anything else, and for a side more than `MAX_RATIO` times the
+    other."""
+    found = _RATIO.fullmatch(text)
+    if not found or not float(found[1]) or not float(found[2]):
+        return None
+    ratio = float(found[1]) / float(found[2])
+    return ratio if 1 / MAX_RATIO <= ratio <= MAX_RATIO else None
+
+
+def of_ratio(ratio: float, n_pixels: int, multiple: int) -> Size:
+    """The size of that ratio with at most so many pixels, in multiples of `multiple`."""
+    return following((round(1e6 * ratio), 1_000_000), multiple, n_pixels)
+
+
+def following(size: Size, multiple: int, max_pixels: int) -> Size:
+    """The size that keeps an image's shape: its own, with sides rounded to multiples, or less where that is more than
+    `max_pixels`. A small image is enlarged as far as the rounding would distort it otherwise."""
+    ratio = size[0] / size[1]
+    scale = min(1.0, math.sqrt(max_pixels / (size[0] * size[1])))
+    n_short = max(1, round(min(size) * scale / multiple))
+    best = None
+    for steps in range(n_short, n_short + _MORE_STEPS):
+        found = _with_short_side(steps, ratio, multiple)
+        if found[0] * found[1] > max_pixels:
+            break
+        distortion = abs(math.log(found[0] / found[1] / ratio))
+        if best is None or distortion < best[0]:
+            best = (distortion, found)
+        if distortion <= _DISTORTION:
+            break
+    if best is not None:
+        return best[1]
+    smaller = (_with_short_side(steps, ratio, multiple) for steps in range(n_short - 1, 0, -1))
+    fitting = next((found for found in smaller if found[0] * found[1] <= max_pixels), None)
+    if fitting is not None:
+        return fitting
+    longest = max(1, max_pixels // multiple // multiple) * multiple
+    return (longest, multiple) if ratio > 1 else (multiple, longest)
+
+
+def _with_short_side(steps: int, ratio: float, multiple: int) -> Size:
+    """The size whose shorter side is so many multiples."""
+    longer = max(steps, round(steps * max(ratio, 1 / ratio))) * multiple
+    return (longer, steps * multiple) if ratio > 1 else (steps * multiple, longer)
