@@ -234,7 +234,7 @@ def _section_values(
         try:
             found[name] = _with_absolute_paths(entry, entry.kind.parse(text))
         except FileNotFoundError as error:
-            problems.append(f"The setting {entry.variable} is a relative path, and {error}; give an absolute path.")
+            problems.append(f"The setting {variable} is a relative path, and {error}; give an absolute path.")
         except (ValueError, OverflowError):
             shown = "not shown" if entry.kind.secret else _quoted(text)
             problems.append(f"The setting {variable} is {shown}; allowed: {entry.kind.allowed}.")

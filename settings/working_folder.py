@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Mapping
 
+from settings import placeholders
+
 LIBRARY_PATHS = (
     "HF_HOME",
     "HF_HUB_CACHE",
@@ -54,10 +56,10 @@ def absolute(path: str) -> str:
 
 
 def library_paths(environment: Mapping[str, str]) -> dict[str, str]:
-    """Those variables of libraries that hold relative paths, with absolute ones; a path that begins with another
-    variable is left to the library."""
-    given = {name: environment.get(name, "") for name in LIBRARY_PATHS}
-    made = {name: absolute_or_none(path) for name, path in given.items() if not path.startswith("$")}
+    """Those variables of libraries that hold relative paths, with absolute ones; a path with a placeholder or another
+    variable in it is left as it is."""
+    given = {name: placeholders.cleaned(environment.get(name, "")) for name in LIBRARY_PATHS}
+    made = {name: absolute_or_none(path) for name, path in given.items() if not placeholders.unfilled_in_path(path)}
     folders = environment.get("PYTHONPATH", "").split(os.pathsep)
     if any(folder and not os.path.isabs(folder) for folder in folders):
         made["PYTHONPATH"] = os.pathsep.join(absolute_or_none(folder) or folder for folder in folders)

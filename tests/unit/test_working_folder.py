@@ -78,7 +78,7 @@ def test_relative_settings_count_from_the_start(start: Path) -> None:
     assert found.engine.extra_engine_args == extra
 
 
-@pytest.mark.parametrize("name", ["org/model", "./nothing", "~/model"])
+@pytest.mark.parametrize("name", ["org/model", "./nothing", "~maker/model"])
 def test_name_of_a_model_that_is_no_folder_here_stays_a_name(name: str, start: Path) -> None:
     assert settled(VLLM_MODEL_NAME=name).engine.model_name == name
 
@@ -113,9 +113,11 @@ def test_folder_that_is_gone_at_the_start_is_left_all_the_same(gone: Path) -> No
 
 
 def test_relative_setting_without_a_folder_to_count_from_is_a_problem(gone: Path) -> None:
-    (problem,) = settled(OMNI_OUTPUT_DIR="out", HF_HOME="cache").problems
-    assert problem.startswith("The setting OMNI_OUTPUT_DIR is a relative path, and the folder that the server was")
-    assert problem.endswith("give an absolute path.")
+    problems = settled(OMNI_OUTPUT_DIR="out", HF_HOME="cache").problems
+    assert len(problems) == 2
+    for variable, problem in zip(("HF_HOME", "OMNI_OUTPUT_DIR"), problems, strict=True):
+        assert problem.startswith(f"The setting {variable} is a relative path, and the folder that the server was")
+        assert problem.endswith("give an absolute path.")
 
 
 def test_folder_that_goes_later_leaves_absolute_paths_alone(start: Path, tmp_path: Path) -> None:
