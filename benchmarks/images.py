@@ -6,12 +6,16 @@ PIL images, and in a row of its own data URLs as well. The other rows are the sa
 picture checked first (nothing is irrelevant at threshold 0, so there is an answer over all of them as well), with that
 answer alone, and one call for each picture: of `LLM.chat` and of `analyze_single_image`, on the same pictures. Each of
 these rows has pictures of its own, so that no cache knows them. A gain is the time one by one over that of the list.
+
+A table of its own has what the decoding child costs: a picture decoded in a child of the sandbox against the same one
+decoded by the same code in this process, in turn, both warm. Plain pictures, which no child decodes, are there too.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from benchmarks import decoding
 from benchmarks.engines import Messages, OurServer, RawEngine, one_by_one
 from benchmarks.pipe_server import Json
 from benchmarks.prompts import Prompts, user
@@ -58,12 +62,14 @@ def measure(run: Run) -> Findings:
     with RawEngine(run.model) as raw, OurServer(run.model) as ours:
         _round(raw, ours, prompts, n_images, raw_first=True)
         rounds = [_round(raw, ours, prompts, n_images, raw_first=number % 2 == 0) for number in range(n_rounds)]
+    children = decoding.measure(run.pick(full=40, quick=5))
     n_different = sum(each.n_different for each in rounds)
     notes = [
         f"{n_different} of {n_rounds * n_images} texts differ from the raw engine's.",
         f"{n_rounds} rounds, at most {MAX_TOKENS} tokens a picture.",
     ]
-    return Findings([_table(n_images, rounds)], _requirements(n_images, rounds), notes)
+    tables = [_table(n_images, rounds), decoding.table(children)]
+    return Findings(tables, [*_requirements(n_images, rounds), *decoding.requirements(children)], notes)
 
 
 def _round(raw: RawEngine, ours: OurServer, prompts: Prompts, n_images: int, raw_first: bool) -> Round:

@@ -10,6 +10,7 @@ from msgspec import Raw
 from mcp_protocol import jsonrpc, versions
 from mcp_protocol.answers import ToolAnswers
 from mcp_protocol.call import Answerer, Call, Observe
+from mcp_protocol.coercion import arguments_of
 from mcp_protocol.connection import Connection, Exchange, Method, Outlet
 from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request
 from mcp_protocol.log import log, log_failure
@@ -230,7 +231,7 @@ class Server:
         return finished(listed, exchange.revision, self._server_info, LIST_CACHE)
 
     def _call_tool(self, request: Request, exchange: Exchange) -> None:
-        name, arguments = request.params.get("name"), request.params.get("arguments")
+        name, arguments = request.params.get("name"), arguments_of(request.params.get("arguments"))
         if not isinstance(name, str):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: name must be a string")
         if not isinstance(arguments, dict | Raw | None):

@@ -5,6 +5,7 @@ Files may be made to take gigabytes or hours, and libraries of C to crash. Here 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,12 @@ from media.errors import (
     MediaTooLarge,
     MediaUnreadable,
 )
+from media.image import decoders
 from media.kinds import AUDIO, PICTURE, VIDEO, MediaKind
 from media.pixels import image_of
 from media.plain_images import plain_image
 from sandbox.errors import (
+    SandboxBusy,
     SandboxCancelled,
     SandboxError,
     SandboxFailed,
@@ -58,6 +61,7 @@ class Decoder:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
+        self._here = threading.BoundedSemaphore(decoders())
 
     def image(
         self, data: bytes, max_pixels: int, longest_side: int | None = None, limits: CallLimits = NO_LIMITS
@@ -65,7 +69,9 @@ class Decoder:
         """A picture, as `media.decoding.decode` returns it."""
         plain = plain_image(data)
         if plain is not None:
-            return decoding.decode(plain.data, max_pixels, longest_side, plain.orientation)
+            # Nobody waits here for what a child does: that may take as long as its file wants.
+            with self._here:
+                return decoding.decode(plain.data, max_pixels, longest_side, plain.orientation)
         arguments = {"max_pixels": max_pixels, "longest_side": longest_side}
         ceiling = decoding.memory_bytes(max_pixels)
         work = _Work("media.in_child.images:picture", PICTURE, IMAGE_TIMEOUT_S, decoding.OPENING_BYTES, ceiling)
@@ -139,6 +145,11 @@ class Decoder:
                 cancelled=limits.cancelled,
                 take=take,
             )
+        except SandboxBusy:
+            limits.check()
+            raise MediaUnreadable(
+                f"The {work.kind.noun} was not decoded: other files took too long before it. Try again."
+            ) from None
         except SandboxTimeout:
             limits.check()
             raise MediaTooLarge(f"The {work.kind.noun} takes more than {work.timeout_s:g} s to decode.") from None

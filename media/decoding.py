@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 from typing import TYPE_CHECKING, Any
 
 from media.errors import MediaTooLarge, MediaUnreadable
@@ -89,7 +90,37 @@ def _open(data: bytes | memoryview) -> ImageFile:
     from PIL import Image
 
     prepare()
-    return Image.open(io.BytesIO(data), formats=FORMATS)
+    file: Any = io.BytesIO(data) if isinstance(data, bytes) else _ViewedFile(data)
+    return Image.open(file, formats=FORMATS)
+
+
+class _ViewedFile:
+    """Shared memory as a file that is read: `BytesIO` would copy all of it first."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._at = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads as a file does."""
+        end = len(self._view) if size < 0 else self._at + size
+        piece = bytes(self._view[self._at : end])
+        self._at += len(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves as a file does."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._view)}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._at
+
+    def close(self) -> None:
+        """Lets go of the memory."""
+        self._view = memoryview(b"")
 
 
 def _admit(size: tuple[int, int], max_pixels: int) -> None:

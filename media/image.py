@@ -62,7 +62,6 @@ class ImageReader:
         self._decoder = decoder
         self._source = MediaSource(PICTURE, settings.max_image_bytes, settings.fetch_timeout_s, settings, tls_context)
         self._cache = _Cache(cache_bytes)
-        self._decoding = threading.BoundedSemaphore(decoders())
 
     def read(self, reference: str, longest_side: int | None = None, limits: CallLimits = NO_LIMITS) -> DecodedImage:
         """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
@@ -94,8 +93,7 @@ class ImageReader:
         digest = hashed.hexdigest()
         found = self._cache.get(digest)
         if found is None:
-            with self._decoding:
-                image = self._decoder.image(data, self._settings.max_image_pixels, longest_side, limits)
+            image = self._decoder.image(data, self._settings.max_image_pixels, longest_side, limits)
             found = DecodedImage(image, digest, image.width * image.height * BYTES_PER_PIXEL)
             self._cache.put(found)
         return found

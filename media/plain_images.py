@@ -19,7 +19,20 @@ _MAX_CHUNKS = 64
 _MIN_CHUNK_BYTES = 1_024
 """A PNG's pixels may come in so many chunks, and in one more for each of these bytes: each costs a reader some time."""
 _KEPT_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_DROPPED_CHUNKS = (b"pHYs", b"sRGB", b"gAMA", b"cHRM", b"tIME", b"bKGD", b"sBIT", b"hIST", b"tEXt", b"iCCP", b"cICP")
+_DROPPED_CHUNKS = (
+    b"pHYs",
+    b"sRGB",
+    b"gAMA",
+    b"cHRM",
+    b"tIME",
+    b"bKGD",
+    b"sBIT",
+    b"hIST",
+    b"tEXt",
+    b"iTXt",
+    b"iCCP",
+    b"cICP",
+)
 """Chunks that change no pixel of ours. A text may hold EXIF data by one of these names:"""
 _EXIF_TEXTS = (b"Raw profile", b"XML:")
 

@@ -4,6 +4,7 @@ SandboxError
 ├─ SandboxFailed       the function raised an exception of its own; it has its name and its text
 ├─ SandboxMemory       it wanted more memory than it may have
 ├─ SandboxTimeout      it took longer than it may
+│  └─ SandboxBusy      no child became free in that time
 ├─ SandboxCancelled    the caller does not want it any more
 ├─ SandboxCrashed      its process ended
 └─ SandboxUnavailable  no process could be started, or the sandbox is closed
@@ -29,7 +30,11 @@ class SandboxMemory(SandboxError):
 
 
 class SandboxTimeout(SandboxError):
-    """The function took longer than it may, or no child became free in that time."""
+    """The function took longer than it may."""
+
+
+class SandboxBusy(SandboxTimeout):
+    """All children worked for others all the time."""
 
 
 class SandboxCancelled(SandboxError):

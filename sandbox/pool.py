@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox.channel import Request
-from sandbox.errors import SandboxCancelled, SandboxTimeout, SandboxUnavailable
+from sandbox.errors import SandboxBusy, SandboxCancelled, SandboxUnavailable
 from sandbox.limits import IDLE_S, TICK_S, max_children
 from sandbox.memory import IS_ENFORCED
 from sandbox.process import Child
@@ -122,7 +122,7 @@ class Sandbox:
                 if cancelled():
                     raise SandboxCancelled("The work was cancelled.")
                 if time.monotonic() >= deadline_s:
-                    raise SandboxTimeout("The work had to wait too long for others.")
+                    raise SandboxBusy("The work had to wait too long for others.")
                 self._freed.wait(TICK_S)
         return self._started()
 

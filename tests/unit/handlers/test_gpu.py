@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from engine.errors import EngineUnavailable
 from tests.unit.engine.fake_nvml import GB, Card, FakeNvml
@@ -181,6 +183,18 @@ def test_kept_pictures_go_with_the_model(desk: Desk, by_itself: bool) -> None:
     assert desk.services.images.read_base64(text, None).image is not image
 
 
+def test_release_and_the_end_leave_no_child_of_the_sandbox(desk: Desk) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(buffer, "GIF")
+    text = base64.b64encode(buffer.getvalue()).decode()
+    for give_back in (lambda: desk.run("release_gpu"), desk.services.close):
+        desk.services.images.read_base64(text, None)
+        desk.services.images.forget()
+        assert len(desk.services.sandbox.process_ids()) == 1
+        give_back()
+        assert desk.services.sandbox.process_ids() == []
+
+
 # The idle timeout
 
 
@@ -206,7 +220,7 @@ def test_timeout_is_updated_at_once(desk: Desk) -> None:
         (1e999, "int"),
         (float("nan"), "int"),
         (True, "int, got bool"),
-        ("60", "int, got str"),
+        ("a minute", "int, got str"),
         (None, "int, got null"),
     ],
 )

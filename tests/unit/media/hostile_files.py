@@ -89,9 +89,7 @@ def swollen_mp4s() -> dict[str, bytes]:
         "elst": mp4(more=box(b"trak", box(b"edts", full_box(b"elst", struct.pack(">IIII", MANY, 1, 0, 1 << 16))))),
         "trun": mp4(more=extends, after=fragment(MANY)),
         "several runs": mp4(more=extends, after=fragment(MANY) * 5),
-        "sidx": mp4(
-            more=extends, after=full_box(b"sidx", one, struct.pack(">IIIHH", 1000, 0, 0, 0, 65_535), bytes(64))
-        ),
+        "sidx": mp4(more=extends, after=index),
         "saiz": mp4(more=extends, after=fragment(1, full_box(b"saiz", bytes([1]), struct.pack(">I", MANY)))),
         "saio": mp4(more=extends, after=fragment(1, full_box(b"saio", struct.pack(">I", MANY)))),
         "keys": mp4(more=keys),
@@ -99,19 +97,21 @@ def swollen_mp4s() -> dict[str, bytes]:
     }
 
 
-def tiff(tags: dict[int, tuple[int, int, int | bytes]], data: bytes = b"") -> bytes:
+Tags = dict[int, tuple[int, int, int | bytes]]
+
+
+def tiff(tags: Tags, data: bytes = b"") -> bytes:
     """A TIFF: `data` after the header of 8 bytes, then its tags as (type, count, value, or the value's bytes)."""
     out, entries = bytearray(b"II*\0\0\0\0\0" + data), b""
     for tag, (kind, count, value) in sorted(tags.items()):
-        if isinstance(value, bytes):
-            value, offset = len(out), value
-            out += offset
-        entries += struct.pack("<HHII", tag, kind, count, value)
+        where = value if isinstance(value, int) else len(out)
+        out += value if isinstance(value, bytes) else b""
+        entries += struct.pack("<HHII", tag, kind, count, where)
     out[4:8] = struct.pack("<I", len(out))
     return bytes(out) + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
-def _grey(width: int, height: int, compression: int, bits: int = 8) -> dict[int, tuple[int, int, int | bytes]]:
+def _grey(width: int, height: int, compression: int, bits: int = 8) -> Tags:
     return {
         256: (4, 1, width),
         257: (4, 1, height),
@@ -126,7 +126,7 @@ def huge_tile(width: int = 32_768, height: int = 30_000) -> bytes:
     """16 × 16 pixels out of one tile of a gigabyte."""
     packer = zlib.compressobj(9)
     data = b"".join(packer.compress(bytes(width)) for _ in range(height)) + packer.flush()
-    tile = {322: (4, 1, width), 323: (4, 1, height), 324: (4, 1, 8), 325: (4, 1, len(data))}
+    tile: Tags = {322: (4, 1, width), 323: (4, 1, height), 324: (4, 1, 8), 325: (4, 1, len(data))}
     return tiff({**_grey(16, 16, 8), **tile}, data)
 
 
@@ -138,14 +138,14 @@ def huge_strip(n_bytes: int = 1 << 30) -> bytes:
 def overlapping_strips(n_strips: int = 200, side: int = 7_000) -> bytes:
     """Strips of nearly the whole picture each, which share their bytes."""
     offsets = struct.pack(f"<{n_strips}I", *range(8, 8 + n_strips))
-    strips = {273: (4, n_strips, offsets), 278: (4, 1, side - 1)}
+    strips: Tags = {273: (4, n_strips, offsets), 278: (4, 1, side - 1)}
     return tiff({**_grey(side, side, 1, bits=1), **strips}, bytes((side + 7) // 8 * side + 2 * n_strips))
 
 
 def overlapping_tags(n_tags: int = 3_000, n_bytes: int = 2_000_000) -> bytes:
     """Tags without a meaning whose values are all the same bytes."""
-    tags: dict[int, tuple[int, int, int | bytes]] = {40_000 + number: (1, n_bytes, 8) for number in range(n_tags)}
-    plain = {273: (4, 1, 8), 278: (4, 1, 16), 279: (4, 1, 256)}
+    tags: Tags = {40_000 + number: (1, n_bytes, 8) for number in range(n_tags)}
+    plain: Tags = {273: (4, 1, 8), 278: (4, 1, 16), 279: (4, 1, 256)}
     return tiff({**_grey(16, 16, 1), **plain, **tags}, bytes(n_bytes))
 
 

@@ -144,6 +144,31 @@ def test_a_picture_has_a_time_of_its_own(decoder: Decoder, monkeypatch: pytest.M
         decoder.image(hostile_files.empty_scans(), MAX_PIXELS)
 
 
+def test_hostile_files_keep_plain_pictures_from_nothing() -> None:
+    """Not even when every child works on one; what needs a child waits as long as its own call does."""
+    alone = Sandbox(n_children=1)
+    decoder, ended = Decoder(alone), threading.Event()
+    data, gif = hostile_files.empty_scans(), saved(Image.new("RGB", (9, 9)), "GIF")
+
+    def occupy() -> None:
+        with pytest.raises(MediaCancelled):
+            decoder.image(data, MAX_PIXELS, limits=CallLimits(ended.is_set))
+
+    thread = threading.Thread(target=occupy)
+    thread.start()
+    try:
+        while not alone.process_ids():
+            time.sleep(0.01)
+        assert decoder.image(png_file(), MAX_PIXELS).size == (20, 10)
+        with pytest.raises(MediaCancelled):
+            decoder.image(gif, MAX_PIXELS, limits=CallLimits(deadline_s=time.monotonic() + 0.1))
+    finally:
+        ended.set()
+        thread.join()
+    assert decoder.image(gif, MAX_PIXELS).size == (9, 9)
+    alone.close()
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("size", [(1, 1), (64, 48), (1_500, 1_300)])
 def test_a_child_returns_the_same_pixels(decoder: Decoder, format: str, size: tuple[int, int]) -> None:
@@ -216,6 +241,7 @@ PLAIN: dict[str, Callable[[], bytes]] = {
     "a PNG of 16 bits": lambda: saved(Image.new("I;16", (40, 30), 40_000), "PNG"),
     "a PNG with a resolution": lambda: saved(Image.new("RGB", (40, 30)), "PNG", dpi=(72, 72)),
     "a PNG with a profile": lambda: saved(Image.new("RGB", (40, 30)), "PNG", icc_profile=b"p" * 3_000),
+    "a PNG with a text": lambda: hostile_files.png(hostile_files.chunk(b"iTXt", b"parameters\0\0\0\0\0{}")),
     "a PNG with something behind it": lambda: png_file() + b"something",
 }
 

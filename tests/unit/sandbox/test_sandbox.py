@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from sandbox.errors import (
+    SandboxBusy,
     SandboxCancelled,
     SandboxCrashed,
     SandboxError,
@@ -167,7 +168,7 @@ def test_who_waits_for_a_child_can_be_cancelled_and_has_a_deadline() -> None:
         with ThreadPoolExecutor(1) as threads:
             occupied = threads.submit(run, sandbox, "asleep", seconds=WAIT_S)
             assert eventually(lambda: bool(sandbox.process_ids()))
-            with pytest.raises(SandboxTimeout):
+            with pytest.raises(SandboxBusy):
                 sandbox.run("tests.unit.sandbox.work:echoed", {}, timeout_s=0.1, memory_bytes=MEBIBYTE)
             with pytest.raises(SandboxCancelled):
                 sandbox.run(

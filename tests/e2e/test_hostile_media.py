@@ -1,0 +1,83 @@
+"""The real server with files that are made to take all memory or hours: one error each, and the next is served."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.server_process import ServerProcess, assert_all_end, children_of
+from tests.unit.media.hostile_files import empty_scans, exif_pieces, huge_tile, jpeg, overlapping_strips, swollen_mp4s
+
+CALL_TIMEOUT_S = 2
+SERVED_S = 15.0
+MAX_GROWTH_BYTES = 150 << 20
+"""Of the server alone: it holds the file, and Pillow's modules."""
+MAX_IN_ALL_BYTES = 350 << 20
+FILES = {
+    "tables of an MP4": lambda: swollen_mp4s()["stsz of several tracks"],
+    "runs of a fragment": lambda: swollen_mp4s()["several runs"],
+    "tile": huge_tile,
+    "strips": overlapping_strips,
+    "scans": empty_scans,
+    "EXIF data": exif_pieces,
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with ServerProcess({"VLLM_CALL_TIMEOUT": str(CALL_TIMEOUT_S)}) as process:
+        process.initialize()
+        process.call("validate_multimodal_request", {"prompt": "a"})
+        yield process
+
+
+def resident(server: ServerProcess) -> int:
+    """The memory of the server and of its children."""
+    total = server.resident_bytes()
+    for child in children_of(server.pid):
+        try:
+            status = Path(f"/proc/{child.pid}/statm").read_text()
+        except OSError:
+            continue
+        total += int(status.split()[1]) * 4_096
+    return total
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_hostile_file_costs_its_own_call_alone(server: ServerProcess, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(FILES[name]())
+    (tmp_path / "good.jpg").write_bytes(jpeg((40, 30), progressive=True))
+    before, alone = resident(server), server.resident_bytes()
+    began_s = time.monotonic()
+    answer = server.call("validate_multimodal_request", {"prompt": "a", "file_paths": [str(path)]})["result"]
+    assert resident(server) - before < MAX_IN_ALL_BYTES
+    assert server.resident_bytes() - alone < MAX_GROWTH_BYTES
+    assert "Traceback" not in str(answer)
+    # Where the deadline answered, the child that works on the file still has to go.
+    arguments = {"prompt": "a", "file_paths": [str(tmp_path / "good.jpg")]}
+    while True:
+        result = server.call("validate_multimodal_request", arguments)["result"]
+        if not result["isError"]:
+            break
+        assert time.monotonic() - began_s < SERVED_S, result
+    assert not result["structuredContent"]["errors"], result
+
+
+def test_children_are_gone_with_a_server_that_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "scans.jpg").write_bytes(empty_scans())
+    with ServerProcess() as server:
+        server.initialize()
+        assert children_of(server.pid) == []
+        server.send_call("validate_multimodal_request", {"prompt": "a", "file_paths": [str(tmp_path / "scans.jpg")]})
+        until_s = time.monotonic() + SERVED_S
+        while not (children := children_of(server.pid)) and time.monotonic() < until_s:
+            time.sleep(0.01)
+        assert children
+        time.sleep(0.2)  # by then it decodes
+        server.signal(signal.SIGKILL)
+        assert_all_end(children)
