@@ -41,6 +41,6 @@ def _provider(provider: Provider, told: Listing | EngineError | None) -> Finding
     if not models:
         return ok(subject, f"{url} answers, and does not tell its models; calls have to name one.")
     default = provider.facts.default_model
-    if default is not None and default not in {model.id for model in models}:
+    if default is not None and default not in {model.id for model in models} and not provider.facts.unlisted_models:
         return warning(subject, f"{url} answers, but has no model {default}, its default_model. Name another one.")
     return ok(subject, f"{url} answers; models: {len(models)}.")

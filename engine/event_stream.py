@@ -244,6 +244,8 @@ class EventStream:
 
     def _counted(self, chunks: list[Chunk], payload: bytes) -> Iterator[Chunk]:
         self._is_held_data = False
+        if not chunks and not self.junk:
+            self.junk = payload[:MOST_JUNK_BYTES]
         for chunk in chunks:
             if chunk.choices or chunk.usage is not None or chunk.error is not None:
                 self.n_events += 1

@@ -182,7 +182,9 @@ class ModelServer:
             models = None
         if models is None or any(model.id == name for model in models):
             return EngineUnavailable(f"{refusal} Check that the model {name} is one for chat.")
-        return InvalidGeneration(self.no_such_model(name, [model.id for model in models], hint))
+        said = refusal.refusal.reason if isinstance(refusal, NotFound) and refusal.refusal is not None else ""
+        told = f" It says: {said.rstrip('.')}." if said else ""
+        return InvalidGeneration(self.no_such_model(name, [model.id for model in models], hint) + told)
 
     def no_such_model(self, name: str, ids: Iterable[str], hint: str) -> str:
         """That a model is not there, and which are."""

@@ -56,6 +56,8 @@ class _Reading:
         """Whether something of the answer came, after which the request must not be sent again."""
         self.is_finished = False
         """Whether the server said why the answer ended, or counted its tokens as it does at the end."""
+        self.is_over = False
+        """Whether only what follows an answer can still come."""
         self._on_chunk = on_chunk
 
     def take(self, chunk: Chunk) -> None:
@@ -63,11 +65,14 @@ class _Reading:
         for choice in chunk.choices or ():
             self.has_choices = True
             delta = choice.delta
-            said = delta is not None and (
+            said = delta is not None and bool(
                 delta.content or delta.refusal or delta.reasoning or delta.reasoning_content or delta.tool_calls
             )
-            self.has_begun = self.has_begun or bool(said)
-            self.is_finished = self.is_finished or choice.is_whole or has_word(choice.finish_reason)
+            is_end = choice.is_whole or has_word(choice.finish_reason)
+            self.has_begun = self.has_begun or said
+            # Some servers name an end in every event: one that more text follows was none.
+            self.is_finished = is_end or (self.is_finished and not said)
+            self.is_over = self.is_finished and not said
         if chunk.usage is not None and not chunk.choices and self.has_begun:
             self.is_finished = True
         self._on_chunk(chunk)
@@ -183,13 +188,18 @@ class OpenAIClient:
                 async for data in stream:
                     for chunk in reading.events.feed(data):
                         self._take(chunk, reading)
-                        left_s = min(self._silence_s, AFTER_END_S) if reading.is_finished else self._silence_s
+                        left_s = min(self._silence_s, AFTER_END_S) if reading.is_over else self._silence_s
                         silence.reschedule(now_s() + left_s)
                     if reading.events.is_done:
                         break
             except httpx.HTTPError:  # the last line may have come, all but its end
                 self._take_rest(reading)
                 raise
+            except UnreadableBody:
+                if reading.has_begun and not reading.is_finished:
+                    raise self._server.lost() from None
+                if not reading.is_finished:
+                    raise
             self._take_rest(reading)
             if reading.events.is_done:
                 with contextlib.suppress(TimeoutError, httpx.HTTPError, UnreadableBody):
@@ -221,22 +231,24 @@ class OpenAIClient:
 
     def _nothing(self, reading: _Reading, response: httpx.Response) -> EngineError:
         """Why there is no answer in what came."""
-        events, junk = reading.events, reading.events.junk
+        server, events, junk = self._server, reading.events, reading.events.junk
         answer, is_json = decoded(junk) if junk else (None, False)
-        if is_json and isinstance(answer, dict | list):
-            said = refusal_in(answer, response.headers, (self._server.key,)) if answer else None
-            if said is not None:
-                return self._server.failure(said)
-            is_empty = isinstance(answer, list) or not answer.get("choices")
-            return self._server.empty() if is_empty else self._server.unreadable()
+        said = refusal_in(answer, response.headers, (server.key,)) if isinstance(answer, dict | list) else None
+        if said is not None:
+            return server.failure(said)
+        if isinstance(answer, dict):
+            return server.unreadable() if answer.get("choices") else server.empty()
         kind = response.headers.get("content-type", "").partition(";")[0].strip()
-        if junk and (is_html(_text(junk)) or kind not in ("", "text/event-stream", "application/json")):
-            told = self._server.plain(without_tags(_text(junk)))
-            said_so = f"{self._server.plain(kind) or 'something'} in place of a stream of events"
-            return self._server.unusable(f"{said_so} (“{told[:100]}”)" if told else said_so)
-        if junk or events.n_unreadable:
-            return self._server.unreadable("" if is_json else _text(junk))
-        return self._server.empty() if _is_framed(response) and not events.is_done else self._server.lost()
+        is_foreign = kind not in ("", "text/event-stream", "application/json") or is_html(_text(junk)) or bool(answer)
+        if junk and is_foreign and kind != "text/event-stream":
+            told = server.plain(without_tags(_text(junk)))
+            said_so = f"{server.plain(kind) or 'something'} in place of a stream of events"
+            return server.unusable(f"{said_so} (“{told[:100]}”)" if told else said_so)
+        if (junk and not is_json) or events.n_unreadable:
+            return server.unreadable("" if is_json else _text(junk))
+        if events.is_done:
+            return server.nothing()
+        return server.empty() if _is_framed(response) else server.lost()
 
     async def _ask(self, url: str) -> Any:
         """The decoded answer to a question.
@@ -290,8 +302,7 @@ class OpenAIClient:
                 raise server.lost() from None
             raise (EngineUnavailable(failure.text) if failure.text else server.unreachable()) from None
         except UnreadableBody as error:
-            if not is_complete():
-                raise self._server.unusable(str(error)) from None
+            raise self._server.unusable(str(error)) from None
 
 
 _ABSENT = (404, 405, 501)

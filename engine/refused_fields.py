@@ -90,6 +90,8 @@ class RefusedFields:
         renamed = {name for name, other in _RENAMED.items() if name in sent and _stands(other, refusal.said)}
         if renamed:
             return renamed  # "use max_completion_tokens instead", in whatever words
+        if "stream_options" in sent and _stands("stream_options", " ".join([text, *refusal.fields])):
+            return {"stream_options"}  # nothing of an answer depends on it
         if not UNKNOWN_FIELD.search(text):
             return set()
         names = [name for name in sent if name in _OPTIONAL or name in _RENAMED]

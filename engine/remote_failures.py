@@ -118,6 +118,13 @@ class RemoteServer:
             f"model. Check {self.address_setting} if it stays so."
         )
 
+    def nothing(self) -> GenerationFailed:
+        """It said that its answer is complete, and none had come."""
+        return GenerationFailed(
+            f"The model server at {self.url} gave an empty answer, or what it sent was lost on the way. Try again, or "
+            "another model."
+        )
+
     def unreadable(self, said: str = "") -> GenerationFailed:
         """What came is no answer in any form that is known; `said` is how it begins, where nothing else came."""
         words = f" It begins: “{self.plain(said)[:200]}”." if said.strip() else ""

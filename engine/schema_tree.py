@@ -95,7 +95,7 @@ class SchemaTree:
             parts = self._parts(node)
             own = any(name in CONSTRAINTS for name in node)
             if own + sum(any(map(_speaks, part)) for part in parts) < 2:
-                if len(parts) > 1:
+                if own + len(parts) > 1:
                     crowd.update(id(schema) for part in parts for schema in part if not _speaks(schema))
                 continue
             if not self.is_plain:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from handlers import (
     chat,
     gpu,
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 SESSIONS = ("session_id", "fork_session_id")
 """Arguments that name a conversation, whose turns come one after another."""
 
+ASK_THE_MODEL = ("chat_completion_batch", "analyze_images_with_query", "check_image_relevance", "analyze_single_image")
+"""Tools that only read as long as the model runs here: a server of somebody else's may cost money, and sees what is
+sent."""
+
 TOOLS = (
     Tool(
         name="chat_completion",
@@ -35,8 +41,8 @@ TOOLS = (
         description=(
             "Answers a conversation of text and pictures with the vision-language model that runs on this machine. "
             "Use it to describe or compare pictures, read what is on them, or ask anything of a local model. A "
-            "message's content is text or a list of parts: text, image_url (http(s), data: or file: URL) or image "
-            "(absolute path, or base64 data with mimeType). With a session_id the server remembers the conversation, "
+            "message's content is text or a list of parts: text, image_url, or image (absolute path or URL, or base64 "
+            "data with mimeType). With a session_id the server remembers the conversation, "
             "pictures included: send only the new messages next time; fork_session goes on in a copy of it. With "
             "response_format the answer is JSON that fits a schema. Returns the answer as text; finish_reason 'length' "
             "means that max_tokens cut it off, 'timeout' that its time was up. With tools the model may ask you to "
@@ -276,7 +282,6 @@ TOOLS = (
         arguments=images.GenerateImageArguments,
         handler=images.generate_image,
         read_only=False,
-        idempotent=True,
         open_world=True,
     ),
     Tool(
@@ -430,7 +435,6 @@ TOOLS = (
         arguments=video.ImageToVideoArguments,
         handler=video.process_image_to_video,
         read_only=False,
-        idempotent=True,
         open_world=True,
     ),
     Tool(
@@ -445,7 +449,6 @@ TOOLS = (
         arguments=video.VideoToVideoArguments,
         handler=video.process_video_to_video,
         read_only=False,
-        idempotent=True,
         open_world=True,
     ),
     Tool(
@@ -465,6 +468,7 @@ TOOLS = (
         handler=providers.generate_multimodal_response,
         result=providers.MultimodalResult,
         text=lambda result: str(result.text),
+        read_only=False,
         open_world=True,
     ),
     Tool(
@@ -502,7 +506,15 @@ TOOLS = (
 )
 
 
+def _only_reads(tool: Tool) -> bool:
+    """Whether it only reads where the model is somebody else's."""
+    return tool.read_only and tool.name not in ASK_THE_MODEL
+
+
 def toolbox(services: Services) -> Toolbox:
     """The tools of the families that the settings pick, over these services."""
     picked = services.settings.server.toolsets
-    return Toolbox((tool for tool in TOOLS if not picked or tool.is_in(picked)), services, explain)
+    tools = [tool for tool in TOOLS if not picked or tool.is_in(picked)]
+    if services.settings.engine.base_url is not None:
+        tools = [msgspec.structs.replace(tool, read_only=_only_reads(tool)) for tool in tools]
+    return Toolbox(tools, services, explain)

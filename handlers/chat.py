@@ -11,15 +11,15 @@ import msgspec
 from msgspec import Meta
 
 from engine.errors import GenerationCancelled, InvalidGeneration, PromptTooLong
-from engine.interface import Completion, Control, Conversation, Message, TextPart
+from engine.interface import Completion, Control, Conversation, ImagePart, Message, TextPart
 from handlers.answers import AnswerArguments, request_of
 from handlers.costs import Stopwatch, Timings, Usage, usage_of
 from handlers.functions import check_tool_messages, shown_calls
 from handlers.held_images import images_of
 from handlers.logprobs import Logprobs, logprobs_of
-from handlers.messages import ChatMessage, ImageUrlContent, TextContent, engine_messages, parts_of
+from handlers.messages import ChatMessage, ReadPictures, TextContent, engine_messages, parts_of, reference_of
 from handlers.model import control_of, load
-from handlers.pictures import NOT_IN_TIME, SideBySide, is_fetched
+from handlers.pictures import NOT_IN_TIME, PictureSource, SideBySide, is_fetched, pictures_here, pictures_in_order
 from handlers.progress import TextProgress, TokenProgress
 from mcp_protocol.tools import ArgumentError
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from engine.sessions import Plan
     from handlers.services import Services
     from mcp_protocol.call import Call
-    from media.image import ImageReader
 
 SessionId = Annotated[str, Meta(min_length=1, max_length=256, description="Any name; the same name continues.")]
 ForkId = Annotated[
@@ -100,7 +99,10 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
     watch = Stopwatch(call)
     request = request_of(arguments, call, services)
     max_images = services.settings.engine.max_images_per_prompt
-    new_messages = engine_messages(arguments.messages, images_of(call, services), max_images)
+    images = images_of(call, services)
+    new_messages = engine_messages(
+        arguments.messages, lambda sources: pictures_in_order(sources, images, call), max_images
+    )
     plan = _plan(arguments, new_messages, services)
     check_tool_messages(new_messages if plan is None else plan.new, "arguments.messages")
     watch.load_s = load(call, services)
@@ -221,23 +223,26 @@ def _conversations(
     max_images = services.settings.engine.max_images_per_prompt
     images = images_of(call, services)
 
+    def read_pictures(sources: Sequence[PictureSource]) -> AbstractContextManager[Iterable[ImagePart | str]]:
+        return nullcontext(pictures_here(sources, images, call))
+
     def read(index: int) -> Conversation | str:
         where = f"arguments.conversations[{index}]"
-        return _conversation(conversations[index], request, images, max_images, where)
+        return _conversation(conversations[index], request, read_pictures, max_images, where)
 
     parts = [part for messages in conversations for message in messages for part in parts_of(message)]
     if all(isinstance(part, TextContent) for part in parts):
         return nullcontext([read(index) for index in range(len(conversations))])
-    fetches = any(isinstance(part, ImageUrlContent) and is_fetched(part.image_url.url) for part in parts)
+    fetches = any(not isinstance(part, TextContent) and is_fetched(reference_of(part)) for part in parts)
     return SideBySide(read, len(conversations), call, NOT_IN_TIME, fetches=fetches)
 
 
 def _conversation(
-    messages: list[ChatMessage], request: Conversation, images: ImageReader, max_images: int, where: str
+    messages: list[ChatMessage], request: Conversation, read_pictures: ReadPictures, max_images: int, where: str
 ) -> Conversation | str:
     """One conversation of a batch, or why it cannot be read."""
     try:
-        read = engine_messages(messages, images, max_images, where)
+        read = engine_messages(messages, read_pictures, max_images, where)
         check_tool_messages(read, where)
     except (ArgumentError, InvalidGeneration) as error:
         return str(error)

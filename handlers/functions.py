@@ -76,7 +76,7 @@ class FunctionArguments(SamplingArguments, kw_only=True, frozen=True):
     tools: (
         Annotated[
             list[FunctionTool],
-            Meta(min_length=1, max_length=MAX_TOOLS, description="Functions the model may call; you run them."),
+            Meta(max_length=MAX_TOOLS, description="Functions the model may call; you run them."),
         ]
         | None
     ) = None

@@ -1,20 +1,25 @@
-"""The messages of a conversation as callers write them, and how they become the engine's."""
+"""The messages of a conversation as callers write them, and how they become the engine's.
+
+The Structs are the form that is published; `message_forms` brings what clients of other APIs write to it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from engine.interface import ImagePart, Message, TextPart
 from handlers.functions import MAX_CALLS, AssistantCall, CallId, tool_calls_of
+from handlers.message_forms import canonical_message
+from handlers.pictures import PictureData, PictureSource
+from mcp_protocol.jsonrpc import Json
 from mcp_protocol.tools import ArgumentError
 from media.errors import MediaError
-
-if TYPE_CHECKING:
-    from media.image import DecodedImage, ImageReader
+from media.inline import refuse_other_media
 
 
 class TextContent(msgspec.Struct, tag="text", tag_field="type", forbid_unknown_fields=True, frozen=True):
@@ -26,7 +31,7 @@ class TextContent(msgspec.Struct, tag="text", tag_field="type", forbid_unknown_f
 class ImageUrl(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A picture's address in OpenAI's form."""
 
-    url: Annotated[str, Meta(description="http(s), data: (base64) or file: URL.", min_length=1)]
+    url: Annotated[str, Meta(description="http(s), data: (base64) or file: URL, or absolute path.", min_length=1)]
     detail: Annotated[str | None, Meta(description="Accepted and ignored.")] = None
 
 
@@ -37,9 +42,9 @@ class ImageUrlContent(msgspec.Struct, tag="image_url", tag_field="type", forbid_
 
 
 class ImageContent(msgspec.Struct, tag="image", tag_field="type", forbid_unknown_fields=True, frozen=True):
-    """A picture by absolute path, or as base64 in MCP's form; exactly one of path and data."""
+    """A picture by reference, or as base64 in MCP's form; exactly one of path and data."""
 
-    path: Annotated[str | None, Meta(description="Absolute path of a picture on this machine.")] = None
+    path: Annotated[str | None, Meta(description="Absolute path, or file:, data: or http(s) URL.")] = None
     data: Annotated[str | None, Meta(description="The picture's bytes as base64.")] = None
     mimeType: Annotated[str | None, Meta(description="The picture's media type, e.g. image/png.")] = None
 
@@ -48,7 +53,7 @@ Part = TextContent | ImageUrlContent | ImageContent
 
 
 class ChatMessage(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One message of the conversation."""
+    """One message. What OpenAI's clients echo beside these fields is ignored."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: Annotated[
@@ -64,34 +69,68 @@ class ChatMessage(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     ) = None
     tool_call_id: Annotated[CallId, Meta(description="The call that a tool message answers.")] | None = None
 
+    @staticmethod
+    def canonical(message: Json) -> Json:
+        """A message that is written in another way, in this one."""
+        return canonical_message(message)
+
+
+ReadPictures = Callable[[Sequence[PictureSource]], AbstractContextManager[Iterable[ImagePart | str]]]
+"""Reads pictures in their order, each or why there is none."""
+
 
 def engine_messages(
-    messages: Sequence[ChatMessage], images: ImageReader, max_images: int, where: str = "arguments.messages"
+    messages: Sequence[ChatMessage], read: ReadPictures, max_images: int, where: str = "arguments.messages"
 ) -> tuple[Message, ...]:
     """Reads every picture and returns the messages as the engine takes them.
 
-    Arguments: the messages, at least one; the reader; how many pictures one prompt may hold; the name of the
-    argument for error texts.
-    Raises: `ArgumentError`, which names the message or picture by its position.
+    Arguments: the messages, at least one; what reads their pictures; how many pictures one prompt may hold; the name of
+    the argument for error texts.
+    Raises: `ArgumentError`, which names the message or picture by its position, and what `read` raises.
     """
     if messages[-1].role not in ("user", "tool"):
         raise ArgumentError(f"{where}: the last message must have the role user or tool; it has {messages[-1].role}.")
     for i, message in enumerate(messages):
         _check_fields(message, f"{where}[{i}]")
-    n_images = sum(not isinstance(part, TextContent) for message in messages for part in parts_of(message))
-    if n_images > max_images:
+    sources = _sources(messages, where)
+    if len(sources) > max_images:
         raise ArgumentError(
-            f"{where}: {n_images} pictures; one prompt holds at most {max_images} (VLLM_MAX_IMAGES_PER_PROMPT)."
+            f"{where}: {len(sources)} pictures; one prompt holds at most {max_images} (VLLM_MAX_IMAGES_PER_PROMPT)."
         )
+    pictures = iter(_pictures(sources, read))
     return tuple(
         Message(
             message.role,
-            tuple(_engine_part(part, images, f"{where}[{i}].content[{j}]") for j, part in enumerate(parts_of(message))),
+            tuple(
+                TextPart(part.text) if isinstance(part, TextContent) else next(pictures) for part in parts_of(message)
+            ),
             tool_calls_of(message.tool_calls or (), f"{where}[{i}].tool_calls"),
             message.tool_call_id,
         )
         for i, message in enumerate(messages)
     )
+
+
+def _sources(messages: Sequence[ChatMessage], where: str) -> list[tuple[str, PictureSource]]:
+    """Where each picture of a conversation stands, and where it comes from."""
+    return [
+        (f"{where}[{i}].content[{j}]", source_of(part, f"{where}[{i}].content[{j}]"))
+        for i, message in enumerate(messages)
+        for j, part in enumerate(parts_of(message))
+        if not isinstance(part, TextContent)
+    ]
+
+
+def _pictures(sources: Sequence[tuple[str, PictureSource]], read: ReadPictures) -> list[ImagePart]:
+    if not sources:
+        return []
+    found = []
+    with read([source for _, source in sources]) as pictures:
+        for (place, _), picture in zip(sources, pictures, strict=True):
+            if isinstance(picture, str):
+                raise ArgumentError(f"{place}: {picture}")
+            found.append(picture)
+    return found
 
 
 def _check_fields(message: ChatMessage, where: str) -> None:
@@ -111,21 +150,24 @@ def parts_of(message: ChatMessage) -> Sequence[Part]:
     return [TextContent(message.content)] if isinstance(message.content, str) else message.content or ()
 
 
-def _engine_part(part: Part, images: ImageReader, where: str) -> TextPart | ImagePart:
-    if isinstance(part, TextContent):
-        return TextPart(part.text)
+def reference_of(part: ImageUrlContent | ImageContent) -> str:
+    """The path or URL of a part's picture; empty where its data came along."""
+    return part.image_url.url if isinstance(part, ImageUrlContent) else part.path or ""
+
+
+def source_of(part: ImageUrlContent | ImageContent, where: str) -> PictureSource:
+    """Where a part's picture comes from.
+
+    Raises: `ArgumentError`.
+    """
+    if isinstance(part, ImageUrlContent):
+        return part.image_url.url
+    if (part.path is None) == (part.data is None):
+        raise ArgumentError(f"{where}: an image part needs exactly one of path and data.")
+    if part.path is None:
+        return PictureData(part.data or "", part.mimeType)
     try:
-        decoded = _read(part, images, where)
+        refuse_other_media(part.mimeType)
     except MediaError as error:
         raise ArgumentError(f"{where}: {error}") from None
-    return ImagePart(decoded.image, decoded.digest)
-
-
-def _read(part: ImageUrlContent | ImageContent, images: ImageReader, where: str) -> DecodedImage:
-    if isinstance(part, ImageUrlContent):
-        return images.read_url(part.image_url.url)
-    if part.path is not None and part.data is None:
-        return images.read_path(part.path)
-    if part.data is not None and part.path is None:
-        return images.read_base64(part.data, part.mimeType)
-    raise ArgumentError(f"{where}: an image part needs exactly one of path and data.")
+    return part.path

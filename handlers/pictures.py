@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
 
 from engine.errors import GenerationCancelled
 from engine.interface import ImagePart
@@ -73,30 +76,55 @@ class SideBySide(Generic[T]):
         return future.result()
 
 
-def pictures_of(references: Sequence[str], images: ImageReader, call: Call) -> SideBySide[ImagePart | str]:
-    """Each reference's picture, or why there is none."""
+class PictureData(msgspec.Struct, frozen=True):
+    """A picture that came inside the message: base64 text and its media type, where that is told."""
+
+    data: str
+    mime_type: str | None = None
+
+
+PictureSource = str | PictureData
+"""A path or URL, or the picture's own data."""
+
+
+def pictures_of(sources: Sequence[PictureSource], images: ImageReader, call: Call) -> SideBySide[ImagePart | str]:
+    """Each source's picture, or why there is none."""
     budget = _Budget()
 
     def read(number: int) -> ImagePart | str:
-        return _read(references[number], images, budget, call)
+        return _read(sources[number], images, budget, call)
 
-    return SideBySide(read, len(references), call, NOT_IN_TIME, fetches=any(map(is_fetched, references)))
+    return SideBySide(read, len(sources), call, NOT_IN_TIME, fetches=any(map(is_fetched, sources)))
 
 
-def is_fetched(reference: str) -> bool:
+def is_fetched(source: PictureSource) -> bool:
     """Whether a picture comes over the network."""
-    return reference[:4].casefold() == "http"
+    return isinstance(source, str) and source[:4].casefold() == "http"
 
 
-def read_picture(reference: str, images: ImageReader, call: Call) -> ImagePart | str:
+def pictures_in_order(
+    sources: Sequence[PictureSource], images: ImageReader, call: Call
+) -> AbstractContextManager[Iterable[ImagePart | str]]:
+    """The few pictures of one prompt: fetched side by side, where neither a cancellation nor the call's deadline waits
+    for the network; without any to fetch, read one after another by whoever takes them."""
+    if any(map(is_fetched, sources)):
+        return pictures_of(sources, images, call)
+    return nullcontext(pictures_here(sources, images, call))
+
+
+def pictures_here(sources: Sequence[PictureSource], images: ImageReader, call: Call) -> Iterator[ImagePart | str]:
+    """Each source's picture, or why there is none, read by the thread that takes them."""
+    budget = _Budget()
+    return (_read(source, images, budget, call) for source in sources)
+
+
+def read_picture(source: PictureSource, images: ImageReader, call: Call) -> ImagePart | str:
     """One picture, or why there is none.
 
     Raises: `GenerationCancelled`.
     """
-    if is_fetched(reference):  # it may take long, and the call may be cancelled meanwhile
-        with pictures_of([reference], images, call) as pictures:
-            return next(iter(pictures))
-    return _read(reference, images, _Budget(), call)
+    with pictures_in_order([source], images, call) as pictures:
+        return next(iter(pictures))
 
 
 class _Budget:
@@ -121,9 +149,13 @@ def limits_of(call: Call) -> CallLimits:
     return CallLimits(call.cancelled, call.deadline_s)
 
 
-def _read(reference: str, images: ImageReader, budget: _Budget, call: Call) -> ImagePart | str:
+def _read(source: PictureSource, images: ImageReader, budget: _Budget, call: Call) -> ImagePart | str:
     try:
-        decoded = images.read(reference, limits=limits_of(call))
+        decoded = (
+            images.read_base64(source.data, source.mime_type, limits=limits_of(call))
+            if isinstance(source, PictureData)
+            else images.read(source, limits=limits_of(call))
+        )
         budget.take(decoded.n_bytes)
     except MediaError as error:
         return str(error)

@@ -66,7 +66,10 @@ class AnalyzeImagesArguments(VisionSampling, kw_only=True, frozen=True):
     metadata: (
         Annotated[
             list[Known | None],
-            Meta(max_length=MAX_IMAGES, description="For each picture what is known of it, or null; in their order."),
+            Meta(
+                max_length=MAX_IMAGES,
+                description="For each picture what is known of it, an empty text for nothing; in their order.",
+            ),
         ]
         | None
     ) = None

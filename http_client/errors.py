@@ -162,7 +162,8 @@ def _of_object(value: dict[str, Any], depth: int) -> Iterator[str]:
         yield from told
     metadata = value.get("metadata")
     if isinstance(metadata, dict):
-        yield from _sentences(metadata.get("raw"), depth + 1)
+        raw = metadata.get("raw")
+        yield from _sentences(raw.get("data", raw) if isinstance(raw, dict) else raw, depth + 1)
         reasons = metadata.get("reasons")
         if isinstance(reasons, list) and reasons:
             yield ", ".join(str(each) for each in reasons[:8])

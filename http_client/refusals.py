@@ -184,7 +184,8 @@ UNKNOWN_FIELD = _any(
     r"unsupported|not supported|n't supported|not support|n't support|incompatible|deprecated|not implemented",
     r"unrecogni[sz]ed|not recogni[sz]ed|unknown|unexpected|extra_forbidden|extra (?:inputs|fields)",
     r"not permitted|not allowed|unavailable|not available|cannot be used|cannot both|additional propert",
-    r"only the default|only \S+ (?:is|are) (?:allowed|supported)",
+    r"only the default|only \S+ (?:is|are) (?:allowed|supported)|should not exist|forbidden|disallowed",
+    r"invalid (?:parameter|argument|field|key|property|option)|no such (?:parameter|argument|field|option)",
 )
 _QUOTED = re.compile(r"""['"`]([A-Za-z_][A-Za-z0-9_.]{1,60})['"`]|\b([a-z]+(?:_[a-z]+)+)\b""")
 
@@ -197,7 +198,7 @@ def _blame(status: int, found: ErrorBody, names_fields: bool) -> Blame:
         return Blame.FUNDS
     if status == 413 and not _CONTEXT.search(text):
         return Blame.TOO_LARGE
-    if status not in (401, 429) and status < 500 and _POLICY.search(text):
+    if status not in (401, 404, 405, 429) and status < 500 and _POLICY.search(text):
         return Blame.CONTENT_POLICY
     if status == 401:
         return Blame.KEY
@@ -217,12 +218,12 @@ def _blame(status: int, found: ErrorBody, names_fields: bool) -> Blame:
 def _less_certain(status: int, text: str, found: ErrorBody, names_fields: bool) -> Blame:
     if status in (502, 503, 504, 529):
         return Blame.BUSY
-    if status in (200, 400, 422) and names_fields and "model" not in found.fields and UNKNOWN_FIELD.search(text):
-        return Blame.PARAMETER
-    if status < 500 and (_MODEL.search(text) or "model" in found.fields):
-        return Blame.MODEL
     if status == 403:
         return Blame.PERMISSION
+    if status < 500 and (_MODEL.search(text) or "model" in found.fields):
+        return Blame.MODEL
+    if status in (200, 400, 422) and names_fields and UNKNOWN_FIELD.search(text):
+        return Blame.PARAMETER
     if status in (404, 405):
         return Blame.ADDRESS
     if status in (200, 400, 408, 409, 425) and _RATE.search(text):

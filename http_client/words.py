@@ -14,7 +14,9 @@ _MOST_READ = 20_000
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 _PATH = re.compile(r"(?<![\w.:/])(?:/[\w.+@-]+){2,}/?")
 _PARAMETER = re.compile(r"\s*\(parameter=.*\)\s*$", re.DOTALL)
-_KEY = re.compile(r"\b(?:sk|hf|gsk|xai|pk|rk|nvapi|AIza|Bearer )[-_]?[A-Za-z0-9*_.-]{16,}|\b(?:sk|hf)[-_][\w*.-]{6,}")
+_KEY = re.compile(
+    r"\b(?:sk|hf)[-_][\w*.-]{6,}|\b(?:gsk|xai|nvapi|pk|rk)[-_][\w*.-]{16,}|\bAIza[\w-]{30,}|\bBearer [\w*.+/=-]{8,}"
+)
 _TITLE = re.compile(r"<(title|h1)\b[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
 _UNSEEN = re.compile(r"<(script|style|head)\b.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^>]{0,2000}>")

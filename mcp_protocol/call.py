@@ -17,9 +17,10 @@ from mcp_protocol.jsonrpc import PARSE_ERROR, Json, ProtocolError, notification_
 from mcp_protocol.raw_json import decoded, object_bytes
 from mcp_protocol.turn import ORDINARY, Turn
 from mcp_protocol.versions import LOG_LEVELS, Revision
+from sandbox.budget import Holding
 
 if TYPE_CHECKING:
-    from sandbox.budget import Holding
+    from sandbox.budget import ByteBudget
 
 Send = Callable[[Json], None]
 
@@ -44,8 +45,8 @@ class Call:
     passed or the server ends. A cancelled call is claimed by the cancellation, so that nothing answers it. The answer
     goes to `outlet`, and so does what is sent before it unless `send` is given.
 
-    Arguments that came as `Raw` are objects only from `open` on. `holding` is what they take of the budget; it ends,
-    and they go, with the call, or earlier where the call will not be run.
+    Arguments that came as `Raw` are objects only from `open` on. What it takes of `budget`, and its arguments, go with
+    the end of the call, or earlier where it will not be run.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Call:
         on_phase: Callable[[], None] = lambda: None,
         answerer: Answerer | None = None,
         turn: Turn = ORDINARY,
-        holding: Holding | None = None,
+        budget: ByteBudget | None = None,
     ) -> None:
         self.answerer = answerer
         self.turn = turn
@@ -88,7 +89,8 @@ class Call:
         self._progress_token = progress_token
         self._progress = 0.0
         self._log_level = log_level
-        self._holding = holding
+        self._budget = budget
+        self._holding: Holding | None = None
         self._at_end: list[Callable[[], None]] = []
         self._send = outlet.send if send is None else send
         self._wake = wake
@@ -111,24 +113,28 @@ class Call:
             return first
 
     def open(self) -> Json:
-        """The arguments as objects, made of them at the call's turn.
+        """The arguments as objects; long ones are made of their bytes now, and are the caller's to keep.
 
         Raises: `ProtocolError` for what is no JSON after all; `OverBudget`.
         """
-        if self._raw is not None:
-            self.hold(object_bytes(self._raw))
-            try:
-                self.arguments, self._raw = decoded(self._raw), None
-            except (ValueError, RecursionError) as error:
-                text = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
-                raise ProtocolError(PARSE_ERROR, f"Parse error: {text}") from None
-        return self.arguments
+        if self._raw is None:
+            return self.arguments
+        self.hold(object_bytes(self._raw))
+        try:
+            arguments: Json = decoded(self._raw)
+        except (ValueError, RecursionError) as error:
+            text = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise ProtocolError(PARSE_ERROR, f"Parse error: {text}") from None
+        self._raw = None
+        return arguments
 
     def hold(self, n_bytes: int) -> None:
         """Takes so many bytes of the budget until the call's end.
 
         Raises: `OverBudget`.
         """
+        if self._holding is None and self._budget is not None:
+            self._holding = Holding(self._budget)
         if self._holding is not None:
             self._holding.add(n_bytes)
 

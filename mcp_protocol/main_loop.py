@@ -23,6 +23,12 @@ from mcp_protocol.stdio import LineSplitter, ReaderGone, Wire
 STOP_WORK_S = 0.8
 """What a running call gets to end after a signal; clients kill a server 2 s after it."""
 
+GREETING = (
+    b"This is an MCP server. It waits for messages of a client, such as Claude or an IDE, which starts it by itself; "
+    b"to stop it press Ctrl-C or Ctrl-D. --help lists its options, --check tells what works.\n"
+)
+"""For somebody who started it on a terminal."""
+
 _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
@@ -62,6 +68,7 @@ class MainLoop:
         """
         status = 0
         self._watch_signals()
+        self._greet()
         try:
             self._serve(server)
             if self._stop_requested:
@@ -81,6 +88,12 @@ class MainLoop:
             log.log_failure("closing the engine")
         log.flush(0.2)
         os._exit(status)
+
+    def _greet(self) -> None:
+        """Tells whoever sits at a terminal what waits there."""
+        if self._wire is not None and os.isatty(self._wire.in_fd):
+            with contextlib.suppress(OSError):
+                os.write(2, GREETING)
 
     def _serve(self, server: Server) -> None:
         poll = select.poll()

@@ -10,6 +10,7 @@ from msgspec import Raw
 from mcp_protocol import jsonrpc, versions
 from mcp_protocol.answers import ToolAnswers
 from mcp_protocol.call import Answerer, Call, Observe
+from mcp_protocol.coercion import arguments_of
 from mcp_protocol.connection import Connection, Exchange, Method, Outlet
 from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request
 from mcp_protocol.log import log, log_failure
@@ -21,7 +22,7 @@ from mcp_protocol.tools import Toolbox, error_result
 from mcp_protocol.turn import Turn
 from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished, meta_of
 from mcp_protocol.work_queue import IdleTask, QueueFull, Task, WorkQueue
-from sandbox.budget import ByteBudget, Holding, OverBudget
+from sandbox.budget import ByteBudget, OverBudget
 
 if TYPE_CHECKING:
     from mcp_protocol.catalogues import Catalogues
@@ -230,7 +231,7 @@ class Server:
         return finished(listed, exchange.revision, self._server_info, LIST_CACHE)
 
     def _call_tool(self, request: Request, exchange: Exchange) -> None:
-        name, arguments = request.params.get("name"), request.params.get("arguments")
+        name, arguments = request.params.get("name"), arguments_of(request.params.get("arguments"))
         if not isinstance(name, str):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: name must be a string")
         if not isinstance(arguments, dict | Raw | None):
@@ -263,12 +264,13 @@ class Server:
             on_phase=self._look_for_changes,
             answerer=answerer,
             turn=turn or self._toolbox().turn(name, arguments),
-            holding=Holding(self._budget),
+            budget=self._budget,
         )
         if answerer is None and (limit_s := self._toolbox().timeout_s(name, arguments)) is not None:
             call.limit(limit_s)
         try:
-            call.hold(waiting_bytes(arguments))
+            if isinstance(arguments, Raw) or self.queue.is_busy:  # else it is short and begins at once
+                call.hold(waiting_bytes(arguments))
             self.queue.put(call)
         except (QueueFull, OverBudget) as full:
             if call.claim():

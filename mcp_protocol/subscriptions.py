@@ -27,9 +27,10 @@ MAX_SUBSCRIPTIONS = 1_000
 MAX_LISTENS = 100
 """Streams that all clients of one owner may have open."""
 FEW = 16
-"""Resources that an ordinary client watches, of which each call may bear a dearer look."""
-CHEAP_CPU_S, CHEAP_CPU_OF_FEW_S, CHEAP_S = 0.0005, 0.005, 0.05
-"""What a look may cost the call before it: the processor's time, that for a few resources, and the time in all."""
+"""Resources that an ordinary client watches: each call looks at so few, unless that is very dear."""
+CHEAP_CPU_S, CHEAP_CPU_OF_FEW_S = 0.0005, 0.1
+"""What a look may cost the call before it, in the processor's time: at many resources, and at a few. The first looks at
+a model that loads may have modules to load, and share the interpreter with it."""
 REST = 19
 """How many times as long as the look the rest is: looks then take a twentieth of the time."""
 MAX_REST_S = 10.0
@@ -168,9 +169,8 @@ class Subscriptions:
             keys = list(self._seen)
         self._tell({key: version for key in keys for version in self._versions(key)})
         took_s, cpu_s = time.monotonic() - since_s, time.thread_time() - cpu_since_s
-        was_dear, is_dear = self._was_dear, took_s > CHEAP_S or cpu_s > _cheap_cpu_s(len(keys))
-        self._was_dear = is_dear
-        self._is_dear = was_dear and is_dear  # the first may have had modules to load
+        was_dear, self._was_dear = self._was_dear, cpu_s > (CHEAP_CPU_OF_FEW_S if len(keys) <= FEW else CHEAP_CPU_S)
+        self._is_dear = was_dear and self._was_dear
         self._rest_s = min(REST * took_s, MAX_REST_S) if self._is_dear else SOON_S
 
     def _tell(self, now: dict[Any, object]) -> None:
@@ -233,10 +233,6 @@ class Subscriptions:
     def _forget_unwatched(self) -> None:
         watched = set().union(*self._legacy.values(), *(listen.watched for listen in self._listens.values()))
         self._seen = {key: version for key, version in self._seen.items() if key in watched}
-
-
-def _cheap_cpu_s(n_watched: int) -> float:
-    return CHEAP_CPU_OF_FEW_S if n_watched <= FEW else CHEAP_CPU_S
 
 
 def _listen_key(request_id: Any, connection: Connection) -> Any:

@@ -12,13 +12,13 @@ from msgspec import Raw
 
 from mcp_protocol import schema
 from mcp_protocol.call import Call
+from mcp_protocol.coercion import HOST_ARGUMENTS, Hold, coerced, number_of
 from mcp_protocol.jsonrpc import Json, ProtocolError, encode
 from mcp_protocol.raw_json import members
 from mcp_protocol.turn import Turn
 from sandbox.budget import OverBudget
 
-IGNORED_ARGUMENT = "headers"
-"""FluidMCP puts its caller's HTTP headers, bearer tokens included, among the arguments; they are dropped unread."""
+TOO_DEEP = "arguments: nested too deeply"
 MAX_TIMEOUT_S = 86_400
 """The longest limit that a call may bring along: a day."""
 
@@ -87,8 +87,8 @@ class Tool(msgspec.Struct, frozen=True):
         if "timeout_s" not in self.arguments.__struct_fields__:
             return None
         known = members(arguments, ("timeout_s",)) if isinstance(arguments, Raw) else arguments
-        limit_s: Any = known.get("timeout_s")
-        return limit_s if type(limit_s) in (int, float) and 0 < limit_s <= MAX_TIMEOUT_S else None
+        limit_s = number_of(known.get("timeout_s"))
+        return limit_s if limit_s is not None and 0 < limit_s <= MAX_TIMEOUT_S else None
 
     def is_in(self, families: Collection[str]) -> bool:
         """Whether the tool belongs to one of these families."""
@@ -139,7 +139,7 @@ class Toolbox:
         """
         tool = self._tools[call.tool]
         try:
-            return tool.content(tool.handler(validated(call.open(), tool.arguments), call, self._services))
+            return tool.content(tool.handler(validated(call.open(), tool.arguments, call.hold), call, self._services))
         except ProtocolError:
             raise
         except (ArgumentError, OverBudget) as error:
@@ -183,23 +183,36 @@ def error_result(text: str) -> Json:
     return {"content": [text_block(text)], "isError": True}
 
 
-def validated(arguments: Json, cls: type[msgspec.Struct]) -> Any:
-    """The arguments as the tool's Struct.
+def validated(arguments: Json, cls: type[msgspec.Struct], hold: Hold = lambda n_bytes: None) -> Any:
+    """The arguments as the tool's Struct. What hosts add by themselves is dropped, and what they write in another type
+    than the schema's is taken where it can mean one thing only; see `coercion`. `hold` takes what that needs of memory.
 
-    Raises: `ArgumentError`, with the argument's path and what was expected.
+    Raises: `ArgumentError`, with the argument's path and what was expected, and what `hold` raises.
     """
     known = cls.__struct_encode_fields__
-    if IGNORED_ARGUMENT in arguments and IGNORED_ARGUMENT not in known:
-        arguments = {name: value for name, value in arguments.items() if name != IGNORED_ARGUMENT}
-    for name in arguments:
-        if name not in known:
+    unknown = [name for name in arguments if name not in known]
+    for name in unknown:
+        if name not in HOST_ARGUMENTS:
             raise ArgumentError(_unknown_argument(name, known))
+    if unknown:
+        arguments = {name: value for name, value in arguments.items() if name in known}
     try:
         return msgspec.convert(arguments, cls)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return _validated_once_coerced(arguments, cls, hold)
+    except RecursionError:
+        raise ArgumentError(TOO_DEEP) from None
+
+
+def _validated_once_coerced(arguments: Json, cls: type[msgspec.Struct], hold: Hold) -> Any:
+    try:
+        return msgspec.convert(coerced(arguments, cls, hold), cls)
     except msgspec.ValidationError as error:
         raise ArgumentError(_readable(str(error))) from None
+    except UnicodeEncodeError:
+        raise ArgumentError("arguments: half a surrogate pair is no text, and stands where none is expected") from None
     except RecursionError:
-        raise ArgumentError("arguments: nested too deeply") from None
+        raise ArgumentError(TOO_DEEP) from None
 
 
 def _unknown_argument(name: str, known: tuple[str, ...]) -> str:

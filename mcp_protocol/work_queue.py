@@ -139,6 +139,11 @@ class WorkQueue:
             return all(item.settled for item in self._lineup if isinstance(item, Call))
 
     @property
+    def is_busy(self) -> bool:
+        """Whether anything runs or waits, as far as can be told without waiting for a lock."""
+        return not self._lineup.is_empty
+
+    @property
     def n_waiting(self) -> int:
         """How many calls wait for their turn."""
         with self._changed:

@@ -14,6 +14,8 @@ from urllib.parse import unquote_to_bytes
 
 from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable, megabytes, shown
 from media.kinds import PICTURE, MediaKind
+from media.lookalikes import difference, lookalike
+from media.windows_paths import is_windows_path, paths_here, windows_path_of_url
 from settings import working_folder
 
 # O_NONBLOCK: opening a FIFO without a writer would hang. O_NOCTTY: opening a terminal must not make it ours.
@@ -48,18 +50,18 @@ def read_file(path: str, allowed_dirs: Sequence[str] | None, max_bytes: int, kin
 def open_regular_file(path: str, allowed_dirs: Sequence[str] | None) -> BinaryIO:
     """Opens a regular file for reading.
 
-    `path` may begin with "~"; a relative path counts from the folder that the server was started in. `allowed_dirs` are
-    absolute folders, compared by real path; None allows every folder except /proc, /sys and /dev, and no folder allows
-    none.
+    `path` may begin with "~"; a relative path counts from the folder that the server was started in. A path as Windows
+    or Git Bash writes it means the file of WSL that it names, where that is there. `allowed_dirs` are absolute folders,
+    compared by real path; None allows every folder except /proc, /sys and /dev, and no folder allows none.
 
     Raises `MediaNotFound`, `MediaForbidden` or `MediaUnreadable`. For a path outside of the allowed folders the
     error is the same whether or not something is there.
     """
     if "\0" in path or not path.strip():
         raise MediaForbidden(f"The path {shown(path)} cannot be a file's name.")
-    if path.startswith("\\\\"):
+    if path.startswith("\\\\") and not is_windows_path(path):
         raise MediaForbidden(f"The path {shown(path)} names another machine; only this machine's files are read.")
-    full_path = _full_path(path)
+    full_path = _path_here(path)
     try:
         descriptor = os.open(full_path, _FLAGS)
     except ValueError:
@@ -81,6 +83,8 @@ def path_of_file_url(url: str) -> str:
     """
     rest = url[len("file:") :]
     host = ""
+    if (windows_path := windows_path_of_url(_unquoted(rest, url))) is not None:
+        return windows_path
     if rest.startswith("//"):
         host, slash, path = rest[2:].partition("/")
         rest = slash + path
@@ -88,10 +92,33 @@ def path_of_file_url(url: str) -> str:
         raise MediaForbidden(f"The URL {shown(url)} names another machine; only this machine's files are read.")
     if not rest.startswith("/"):
         raise MediaForbidden(f"The URL {shown(url)} has no absolute path; it must look like file:///folder/name.")
+    return _unquoted(rest, url)
+
+
+def _unquoted(rest: str, url: str) -> str:
     try:
         return os.fsdecode(unquote_to_bytes(rest))
     except UnicodeEncodeError:
         raise MediaForbidden(f"The URL {shown(url)} cannot be a file's name.") from None
+
+
+def _path_here(path: str) -> str:
+    """The full path of this machine that is meant: the path itself, or what it means in WSL, where something is there.
+
+    Where nothing is, a path that only Windows writes stands for its likeliest meaning.
+    """
+    candidates = paths_here(path)
+    if not candidates:
+        return _full_path(path)
+    usual = candidates[0] if is_windows_path(path) else _full_path(path)
+    return next(filter(_is_there, (usual, *candidates)), usual)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a null byte or half a surrogate pair
+        return False
 
 
 def _full_path(path: str) -> str:
@@ -131,10 +158,36 @@ def _open_error(error: OSError, path: str, full_path: str, allowed_dirs: Sequenc
     if error.errno in (errno.ENXIO, errno.ENODEV):
         return _not_a_file(path, stat.S_IFSOCK if error.errno == errno.ENXIO else stat.S_IFCHR)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
-        if os.path.isabs(os.path.expanduser(path)):
-            return MediaNotFound(f"There is no file {shown(path)}.")
-        return MediaNotFound(f"There is no file {shown(full_path)} in the server's working folder; give the full path.")
+        return _not_found(path, full_path, allowed_dirs)
     return MediaUnreadable(f"The file {shown(path)} cannot be read.")
+
+
+def _not_found(path: str, full_path: str, allowed_dirs: Sequence[str] | None) -> MediaNotFound:
+    """Why there is no such file, as far as that can be told: another form of path, or a name that only looks alike."""
+
+    def is_readable(folder: str) -> bool:
+        return is_inside(folder, allowed_dirs) and not any(contains(kernel, folder) for kernel in KERNEL_FOLDERS)
+
+    found = lookalike(full_path, is_readable)
+    if found is not None and is_readable(os.path.realpath(found)):
+        return MediaNotFound(
+            f"There is no file {shown(path)}, but one that looks the same, {shown(found)}: "
+            f"{difference(full_path, found)}. Give its name exactly."
+        )
+    candidates = paths_here(path)
+    if is_windows_path(path):
+        return MediaNotFound(
+            f"There is no file {shown(path)}. This is a Windows path, and the server runs on Linux: in WSL it would be "
+            f"{shown(candidates[0])}, which is not there. Give the path as the server's machine has it."
+        )
+    if candidates and not os.path.lexists(f"/{path[1:].partition('/')[0]}"):  # no such folder at the root
+        return MediaNotFound(
+            f"There is no file {shown(path)}, nor {' or '.join(map(shown, candidates))}: it looks like a path of Git "
+            "Bash or WSL. Give the path as the server's machine has it."
+        )
+    if os.path.isabs(os.path.expanduser(path)):
+        return MediaNotFound(f"There is no file {shown(path)}.")
+    return MediaNotFound(f"There is no file {shown(full_path)} in the server's working folder; give the full path.")
 
 
 def _outside(path: str, allowed_dirs: Sequence[str] | None) -> MediaForbidden:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from media.network import TlsContext
     from settings import MediaSettings
 
-_SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
+_SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
 
 
 class MediaSource:

@@ -31,7 +31,7 @@ _REASONS = {
     errno.EROFS: "its file system is read-only",
     errno.EEXIST: "there is a file of that name in the way",
     errno.ENOTDIR: "there is a file of that name in the way",
-    errno.ENOENT: "it is gone, and cannot be made again",
+    errno.ENOENT: "it is gone, or takes no files",
     errno.EIO: "its disk or network drive fails",
     errno.ENOTCONN: "its file system is not connected any more",
     errno.ESTALE: "its file system is not connected any more",

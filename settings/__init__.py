@@ -13,7 +13,7 @@ import msgspec
 
 from settings import placeholders, working_folder
 from settings.engine import DEMO_MODEL, MAX_IDLE_TIMEOUT_S, ROOT, EngineSettings, SamplingSettings, SessionSettings
-from settings.kinds import FILE, FOLDER, NAMED_FOLDERS, Kind, Setting
+from settings.kinds import FILE, FILE_OR_FOLDER, FOLDER, NAMED_FOLDERS, Kind, Setting
 from settings.media import MediaSettings
 from settings.misspelt import slips
 from settings.network import NetworkSettings
@@ -75,7 +75,7 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
-PATHS: tuple[Kind, ...] = (FILE, FOLDER)
+PATHS: tuple[Kind, ...] = (FILE, FOLDER, FILE_OR_FOLDER)
 """Kinds whose values are paths."""
 
 
@@ -237,7 +237,8 @@ def _section_values(
             problems.append(f"The setting {variable} is a relative path, and {error}; give an absolute path.")
         except (ValueError, OverflowError):
             shown = "not shown" if entry.kind.secret else _quoted(text)
-            problems.append(f"The setting {variable} is {shown}; allowed: {entry.kind.allowed}.")
+            advice = entry.kind.advice(text) if entry.kind.advice is not None else ""
+            problems.append(f"The setting {variable} is {shown}; allowed: {entry.kind.allowed}. {advice}".rstrip())
     return found
 
 

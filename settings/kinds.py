@@ -18,6 +18,8 @@ class Kind(msgspec.Struct, frozen=True):
     parse: Callable[[str], Any]
     secret: bool = False
     is_path: bool = False
+    advice: Callable[[str], str] | None = None
+    """What to say beside `allowed` of a text that is refused; "" for nothing."""
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -176,6 +178,10 @@ def _file(text: str) -> str:
     return _expanded(text)
 
 
+def _search_path(text: str) -> str:
+    return os.pathsep.join(map(os.path.expanduser, text.split(os.pathsep)))
+
+
 def _model(text: str) -> str:
     """Services have names that begin with ~, as in ~maker/model, so only ~/ is the home folder."""
     return _expanded(text) if text == "~" or text.startswith("~" + os.sep) else text
@@ -207,6 +213,12 @@ def _web_server(text: str) -> str:
     if parts.query or parts.fragment or parts.port == 0 or any(c.isspace() for c in text):
         raise ValueError(text)
     return text.rstrip("/")
+
+
+def _about_the_scheme(text: str) -> str:
+    """For an address that is one but for its beginning."""
+    is_address = "://" not in text and (":" in text or "." in text or text.startswith("localhost"))
+    return "Begin it with http:// or https://." if is_address else ""
 
 
 def _proxy(text: str) -> str:
@@ -255,8 +267,10 @@ NAMED_SERVERS = Kind(
 FILE = Kind("a file's path", _file, is_path=True)
 FILE_MODE = Kind("rights in octal without execution, such as 0600, 0640 or 0644", _file_mode)
 FOLDER = Kind("a folder's path", _expanded, is_path=True)
+SEARCH_PATH = Kind(f"one path or several, separated by '{os.pathsep}'", _search_path, is_path=True)
+FILE_OR_FOLDER = Kind("a path", _expanded, is_path=True)
 MODEL = Kind("a name or a folder's path", _model, is_path=True)
-WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server)
+WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server, advice=_about_the_scheme)
 PROXY = Kind("an http or https URL without a path, such as http://user:password@proxy:3128", _proxy, secret=True)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)
 POSITIVE = whole(1)

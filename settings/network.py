@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from settings.kinds import FILE, NAMES, PROXY, TEXT, Setting
+from settings.kinds import FILE_OR_FOLDER, NAMES, PROXY, SEARCH_PATH, Setting
 
 
 class NetworkSettings(msgspec.Struct, frozen=True):
@@ -14,18 +14,20 @@ class NetworkSettings(msgspec.Struct, frozen=True):
         str | None,
         Setting(
             "VLLM_CA_FILE",
-            FILE,
+            FILE_OR_FOLDER,
             "Certificates (PEM) of authorities to trust as well, for all https: providers, model servers, downloads.",
             "none",
         ),
     ] = None
     ssl_cert_file: Annotated[
         str | None,
-        Setting("SSL_CERT_FILE", TEXT, "The same, by the name that OpenSSL's programs know.", "none"),
+        Setting("SSL_CERT_FILE", FILE_OR_FOLDER, "The same, by the name that OpenSSL's programs know.", "none"),
     ] = None
     ssl_cert_dir: Annotated[
         str | None,
-        Setting("SSL_CERT_DIR", TEXT, "The same, as folders of certificates that `openssl rehash` has named.", "none"),
+        Setting(
+            "SSL_CERT_DIR", SEARCH_PATH, "The same, as folders of certificates that `openssl rehash` has named.", "none"
+        ),
     ] = None
     proxy_url: Annotated[
         str | None,

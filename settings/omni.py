@@ -11,7 +11,12 @@ class OmniSettings(msgspec.Struct, frozen=True):
     """The vLLM-Omni servers that make pictures and videos, and where those are put."""
 
     url: Annotated[
-        str, Setting("OMNI_URL", WEB_SERVER, "Address of the vLLM-Omni server that makes pictures (`--vllm-url`).")
+        str,
+        Setting(
+            "OMNI_URL",
+            WEB_SERVER,
+            "Address of the vLLM-Omni server that makes pictures, with `/v1` or without (`--vllm-url`).",
+        ),
     ] = "http://localhost:6655"
     api_key: Annotated[
         str | None, Setting("OMNI_API_KEY", TEXT, "Key that the vLLM-Omni server asks for, if it does.", "none")
@@ -57,7 +62,12 @@ class OmniSettings(msgspec.Struct, frozen=True):
     ] = None
     video_url: Annotated[
         str | None,
-        Setting("OMNI_VIDEO_URL", WEB_SERVER, "Address of the vLLM-Omni server that makes videos.", "OMNI_URL"),
+        Setting(
+            "OMNI_VIDEO_URL",
+            WEB_SERVER,
+            "Address of the vLLM-Omni server that makes videos, with `/v1` or without.",
+            "OMNI_URL",
+        ),
     ] = None
     video_models: Annotated[
         dict[str, str],

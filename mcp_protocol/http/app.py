@@ -42,8 +42,8 @@ class HttpApp:
 
     Arguments: the server; the options; whether only this machine can reach us; `wake`, which makes the main loop look
     at the deadlines; `healthy`, which tells whether calls can be served; `metrics`, which count, and are shown with
-    `samples`; `budget`, for the bytes of bodies that are not complete yet,
-    of which each of several owners has at most half.
+    `samples`; `budget`, for the bytes of bodies that are not complete yet, of which each of several owners has at most
+    half.
     """
 
     def __init__(

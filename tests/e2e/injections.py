@@ -23,7 +23,7 @@ FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 """The library that fakes a process's clock, where the system's package `libfaketime` puts it."""
 
 BREAKABLE = """
-import os, sys, threading, time
+import builtins, os, sys, threading, time
 
 def watch():
     while not hasattr(sys.modules.get("vllm.v1.engine.core"), "EngineCore"):
@@ -38,7 +38,7 @@ def watch():
             os.unlink(os.environ["BREAK_STEP"])
         except OSError:
             return really_step(self)
-        raise {"MemoryError": MemoryError}.get(kind, RuntimeError)("inside the model at 0x7f0011223344")
+        raise getattr(builtins, kind)("inside the model at 0x7f0011223344")
 
     core.step = step
 

@@ -161,7 +161,7 @@ def test_smallest_client_asks_a_question(model: dict[str, str], tmp_path: Path) 
 
 
 def test_smallest_client_tells_what_the_server_says(tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "examples" / "stdio_client.py", "Hello"]
+    command: list[str | Path] = [sys.executable, ROOT / "examples" / "stdio_client.py", "Hello"]
     finished = run(command, tmp_path, VLLM_MODEL_NAME=str(tmp_path / "none"))
     assert finished.returncode == 1
     assert "The server says: " in finished.stderr

@@ -43,7 +43,13 @@ def wait_for(server: ServerProcess, phase: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"), [("RuntimeError", "The engine stopped working"), ("MemoryError", "out of memory. Try: ")]
+    ("kind", "told"),
+    [
+        ("RuntimeError", "The engine stopped working"),
+        ("MemoryError", "out of memory. Try: "),
+        ("SystemExit", "The engine stopped working"),
+        ("GeneratorExit", "The engine stopped working"),
+    ],
 )
 def test_broken_step_fails_the_call_that_met_it_and_no_other(
     server: ServerProcess, breakable: BreakableStep, kind: str, told: str

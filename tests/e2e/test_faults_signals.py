@@ -27,7 +27,7 @@ LONG_CHAT: Json = {"messages": [{"role": "user", "content": "Tell me more."}], "
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SHORT_CHAT: Json = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
 BATCH: Json = {"prompts": ["a", "b", "c"], "width": 64, "height": 64}
-PHASES = ("idle", "importing vLLM", "loading weights", "generating", "released", "jobs")
+PHASES = ("idle", "importing vLLM", "loading weights", "loaded", "generating", "released", "jobs")
 WAITING = ("importing vLLM", "loading weights", "generating")
 """Phases in which a call waits for the model."""
 GONE_S = 5.0
@@ -76,9 +76,10 @@ def enter(server: ServerProcess, phase: str) -> list[OneProcess]:
     server.initialize()
     if phase == "idle":
         server.result("model_info")
-    elif phase == "released":
+    elif phase in ("loaded", "released"):
         server.result("chat_completion", SHORT_CHAT)
-        server.result("release_gpu")
+        if phase == "released":
+            server.result("release_gpu")
     elif phase == "jobs":
         server.send_call("batch_generate", BATCH, request_id="call", meta={"progressToken": 1})
         server.read_message()

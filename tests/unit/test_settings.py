@@ -117,7 +117,9 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("providers", "VLLM_MAX_TEXT_BYTES", "1000", 1000),
     ("network", "VLLM_CA_FILE", "~/ca.pem", os.path.expanduser("~/ca.pem")),
     ("network", "SSL_CERT_FILE", "/etc/ca.pem", "/etc/ca.pem"),
+    ("network", "SSL_CERT_FILE", "~/ca.pem", os.path.expanduser("~/ca.pem")),
     ("network", "SSL_CERT_DIR", "/etc/a:/etc/b", "/etc/a:/etc/b"),
+    ("network", "SSL_CERT_DIR", "~/a:/etc/b", os.path.expanduser("~/a:/etc/b")),
     ("network", "VLLM_PROXY_URL", "http://user:word@proxy:3128/", "http://user:word@proxy:3128"),
     ("network", "VLLM_NO_PROXY", "localhost, .lan", ("localhost", ".lan")),
 ]
@@ -394,3 +396,11 @@ def test_help_has_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         command_line.parse(["--help"])
     written = capsys.readouterr().out
     assert all(row.variable in written and row.meaning in written for row in rows())
+
+
+def test_address_without_its_beginning_is_told_what_it_lacks() -> None:
+    for variable, text in (("OMNI_URL", "localhost:6655"), ("VLLM_BASE_URL", "gpu.lan/v1")):
+        (problem,) = read({variable: text}).problems
+        assert problem.endswith("query or fragment. Begin it with http:// or https://.")
+    (problem,) = read({"VLLM_PROXY_URL": "http://me:word@proxy:3128/path"}).problems
+    assert "word" not in problem.replace("user:password", "")

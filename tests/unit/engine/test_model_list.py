@@ -8,6 +8,7 @@ import pytest
 
 from engine.model_list import ServedModel, served_models
 
+ODD: tuple[Any, ...] = (0, -1, 5.5, True, "many", [], {}, 1e300, "nan", "inf")
 ROW = {"id": "m", "object": "model"}
 
 
@@ -47,7 +48,7 @@ def test_empty_list_is_one() -> None:
         ({"context_window": 8}, 8),
         ({"max_context_length": "8"}, 8),
         ({"max_model_len": None, "context_length": 8}, 8),
-        *(({"max_model_len": odd}, None) for odd in (0, -1, 5.5, True, "many", [], {}, 1e300, "nan", "inf")),
+        *(({"max_model_len": odd}, None) for odd in ODD),
     ],
 )
 def test_context_is_a_whole_number_or_not_known(row: dict[str, Any], context: int | None) -> None:

@@ -111,3 +111,39 @@ def test_unmarked_processes_are_left_alone() -> None:
         children.end_guard()
         assert bystander.poll() is None
         bystander.kill()
+
+
+HELD = """
+import ctypes, os, sys
+sys.path.insert(0, {root!r})
+from engine.processes import ChildProcesses
+ending_fd, write_fd = os.pipe()
+children = ChildProcesses(ending_fd)
+children.watch()
+print(children._guard.pid, flush=True)
+sys.stdin.read(1)
+os.write(write_fd, b"x" if {is_to_end} else b"")
+ctypes.PyDLL(None).sleep(3)
+print("alive", flush=True)
+os.read(ending_fd, 1) if {is_to_end} else None
+"""
+"""A server that is told to end, or is not, while a library holds Python's lock for 3 s."""
+
+
+@pytest.mark.parametrize(("is_to_end", "status"), [(True, -signal.SIGKILL), (False, 0)])
+def test_guard_ends_a_server_whose_lock_is_held_when_it_is_to_end(is_to_end: bool, status: int) -> None:
+    program = HELD.format(root=str(ROOT), is_to_end=is_to_end)
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        guard_pid = int(server.stdout.readline())
+        begin_s = time.monotonic()
+        server.stdin.write("x")
+        server.stdin.close()
+        assert server.wait(30) == status
+        if is_to_end:
+            assert guard.KILL_S - 0.1 < time.monotonic() - begin_s < 2.9
+        assert server.stdout.read() == ("" if is_to_end else "alive\n")
+    assert wait_until_gone([guard_pid]) == []

@@ -75,7 +75,7 @@ def test_objects_get_no_properties_but_those_listed(desk: Desk) -> None:
             {"type": "json_schema", "json_schema": {"name": "x"}},
             "arguments.response_format.json_schema: object missing",
         ),
-        (json_schema("{}"), "arguments.response_format.json_schema.schema: expected object, got str"),
+        (json_schema("{"), "arguments.response_format.json_schema.schema: expected object, got str"),
         (json_schema(True), "arguments.response_format.json_schema.schema: expected object, got bool"),
         (json_schema({}, regex="a"), "arguments.response_format.json_schema: object contains unknown field regex"),
         (json_schema({}, name=""), "arguments.response_format.json_schema.name: expected str of length >= 1"),

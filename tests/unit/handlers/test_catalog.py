@@ -25,6 +25,25 @@ def test_only_what_deletes_or_breaks_off_is_destructive() -> None:
     assert not any(tool.read_only and tool.destructive for tool in TOOLS)
 
 
+def test_what_costs_money_makes_files_or_changes_something_is_not_read_only(make_desk: Callable[..., Desk]) -> None:
+    changing = {tool.name for tool in TOOLS if not tool.read_only}
+    assert changing == {
+        "chat_completion", "delete_session", "offload_gpu", "release_gpu", "update_gpu_timeout", "generate_image",
+        "batch_generate", "cancel_batch", "process_image_to_video", "process_video_to_video",
+        "generate_multimodal_response",
+    }  # fmt: skip
+    remote = make_desk(VLLM_BASE_URL="http://127.0.0.1:9/v1").toolbox.listing()
+    assert {tool["name"] for tool in remote if not tool["annotations"]["readOnlyHint"]} == {
+        *changing,
+        *("chat_completion_batch", "analyze_images_with_query", "check_image_relevance", "analyze_single_image"),
+    }
+
+
+def test_what_makes_another_file_with_each_call_is_not_idempotent() -> None:
+    idempotent = {tool.name for tool in TOOLS if tool.idempotent and not tool.read_only}
+    assert idempotent == {"delete_session", "offload_gpu", "release_gpu", "update_gpu_timeout", "cancel_batch"}
+
+
 def test_engine_is_made_only_when_asked_for(desk: Desk) -> None:
     from handlers.services import Services
 

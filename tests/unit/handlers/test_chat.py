@@ -115,7 +115,7 @@ def test_sampling_argument_reaches_the_engine(desk: Desk, name: str, value: Any,
     ("arguments", "words"),
     [
         ({"temperature": 2.1}, "arguments.temperature: expected float <= 2"),
-        ({"temperature": "0.7"}, "arguments.temperature: expected float | null, got str"),
+        ({"temperature": "warm"}, "arguments.temperature: expected float | null, got str"),
         ({"max_tokens": 0}, "arguments.max_tokens: expected int >= 1"),
         ({"max_tokens": True}, "arguments.max_tokens: expected int | null, got bool"),
         ({"max_tokens": 600, "min_tokens": 601}, "arguments.min_tokens: 601 is more than max_tokens (600)"),

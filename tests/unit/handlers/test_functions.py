@@ -116,7 +116,7 @@ def with_call(**changed: Any) -> Json:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"tools": []}, "arguments.tools: expected array of length >= 1"),
+        ({"tools": [], "tool_choice": "required"}, "arguments.tool_choice: required needs arguments.tools"),
         ({"tools": [tool(f"f{n}") for n in range(129)]}, "arguments.tools: expected array of length <= 128"),
         ({"tools": [{"type": "retrieval"}]}, "arguments.tools[0].type: invalid value 'retrieval'"),
         ({"tools": [{"type": "function"}]}, "arguments.tools[0]: object missing required field function"),

@@ -220,7 +220,7 @@ def test_timeout_is_updated_at_once(desk: Desk) -> None:
         (1e999, "int"),
         (float("nan"), "int"),
         (True, "int, got bool"),
-        ("60", "int, got str"),
+        ("a minute", "int, got str"),
         (None, "int, got null"),
     ],
 )

@@ -178,7 +178,7 @@ def test_picture_to_begin_from_that_cannot_be_read_is_named(studio: Desk, omni: 
         ({"prompt": "a", "height": 100_000}, "arguments.height: expected int <= 16384"),
         ({"prompt": "a", "width": 17}, "Width 17 is not a multiple of 16. Nearest valid width is 16."),
         ({"prompt": "a", "width": True}, "arguments.width: expected int"),
-        ({"prompt": "a", "width": "512"}, "arguments.width: expected int"),
+        ({"prompt": "a", "width": "512 px"}, "arguments.width: expected int"),
         ({"prompt": "a", "num_inference_steps": 0}, "arguments.num_inference_steps: expected int >= 1"),
         ({"prompt": "a", "num_inference_steps": 10**6}, "arguments.num_inference_steps: expected int <= 200"),
         ({"prompt": "a", "seed": -1}, "arguments.seed: expected int >= 0"),

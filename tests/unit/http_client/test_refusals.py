@@ -36,6 +36,10 @@ SHAPES: list[tuple[Any, str]] = [
         openai("Provider returned error", metadata={"raw": json.dumps(openai("It is so.")), "provider_name": "x"}),
         "Provider returned error: It is so.",
     ),
+    (
+        openai("Refused", metadata={"raw": {"kind": "OK", "data": json.dumps(openai("It is so."))}}),
+        "Refused: It is so.",
+    ),
     (openai('upstream said: {"error": {"message": "It is so."}}'), "upstream said: It is so."),
     ({"error": 'b\'{"detail": "It is so."}\''}, "It is so."),
     ({"type": "error", "error": {"type": "overloaded_error", "message": "It is so."}}, "It is so."),
@@ -72,6 +76,14 @@ def test_reason_is_one_bounded_printable_line_without_secrets() -> None:
     assert not any(secret in told for secret in (KEY, "sk-ve", "hf_A", "0x7f", "/srv"))
 
 
+def test_words_that_only_look_like_keys_stay() -> None:
+    said = "skip-the-validation-step-please, or ask gsk and nvapi"
+    assert reason(400, {}, encoded(openai(said))) == said
+    for key in ("gsk_" + "a1" * 20, "AIza" + "b2" * 18, "Bearer abcdefgh12", "sk-proj-abc123"):
+        told = reason(400, {}, encoded(openai(f"bad {key}!")))
+        assert told == "bad …!", told
+
+
 @pytest.mark.parametrize("body", ["[" * 5_000, '{"error":' * 3_000, '{"error":{"message":"' + "{" * 60_000, "\ud800"])
 def test_hostile_bodies_are_read_in_bounded_time(body: str) -> None:
     refusal(400, {}, body.encode("utf-8", "surrogatepass"))
@@ -89,13 +101,17 @@ def test_hostile_bodies_are_read_in_bounded_time(body: str) -> None:
         (400, openai("The response was filtered", code="content_filter"), Blame.CONTENT_POLICY),
         (403, openai("Your input was flagged", code=403), Blame.CONTENT_POLICY),
         (403, openai("Country, region, or territory not supported"), Blame.PERMISSION),
+        (403, openai("This model is not available in your region."), Blame.PERMISSION),
         (402, openai("This request requires more credits"), Blame.FUNDS),
         (429, openai("You exceeded your current quota", code="insufficient_quota"), Blame.FUNDS),
         (429, openai("Slow down"), Blame.RATE),
         (404, openai("The model `x` does not exist.", param="model"), Blame.MODEL),
         (404, {"error": 'model "x" not found, try pulling it first'}, Blame.MODEL),
         (400, openai("x/y is not a valid model ID"), Blame.MODEL),
+        (400, openai("Unknown model: 'some_model'"), Blame.MODEL),
+        (400, openai("The model does not support the field 'stream_options'"), Blame.PARAMETER),
         (404, {"detail": "Not Found"}, Blame.ADDRESS),
+        (404, openai("The model `text-moderation-9` does not exist"), Blame.MODEL),
         (405, {"detail": "Method Not Allowed"}, Blame.ADDRESS),
         (404, openai("No endpoints found that support image input"), Blame.ADDRESS),
         (400, openai("This model's maximum context length is 8 tokens"), Blame.CONTEXT),

@@ -16,9 +16,12 @@ from typing import Any
 import httpcore
 import pytest
 
+from http_client.outgoing import Outgoing
 from media import network
 from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable
 from media.network import fetch
+from settings import NetworkSettings
+from tests.certificates import Authority
 
 LOCAL = ("127.0.0.1",)
 PUBLIC = "93.184.216.34"
@@ -427,6 +430,22 @@ def test_unknown_certificate_is_refused(tls_server: Any) -> None:
     with pytest.raises(MediaNotFound, match="certificate"):
         get(f"https://cats.example:{tls_server.port}/", hosts=())
     assert tls_server.seen == []
+
+
+def test_authority_of_the_settings_is_trusted(server: Any, tmp_path: Path, resolver: Any, connected: list[str]) -> None:
+    authority = Authority(tmp_path)
+    server.socket = authority.server_context("cats.example").wrap_socket(server.socket, server_side=True)
+    server.answer("/cat", b"cat")
+    resolver([PUBLIC])
+    url = f"https://cats.example:{server.port}/cat"
+    with pytest.raises(MediaNotFound, match=r"set VLLM_CA_FILE \(or SSL_CERT_FILE\)"):
+        get(url, hosts=())
+    trusting = Outgoing(NetworkSettings(ca_file=str(authority.file))).tls_context
+    assert fetch(url, max_bytes=100, timeout_s=10, tls_context=trusting) == b"cat"
+    unusable = Outgoing(NetworkSettings(ca_file=str(tmp_path / "none"))).tls_context
+    with pytest.raises(MediaUnreadable, match="The file of VLLM_CA_FILE cannot be used"):
+        fetch(url, max_bytes=100, timeout_s=10, tls_context=unusable)
+    assert connected == [PUBLIC, PUBLIC]
 
 
 def test_redirect_from_https_to_http_is_refused(

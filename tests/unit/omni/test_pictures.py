@@ -73,11 +73,11 @@ def coloured(size: tuple[int, int], colour: str) -> bytes:
 
 def share(sheet: Any, is_it: Callable[[Any], bool]) -> float:
     counted = sheet.getcolors(1 << 20)
-    return sum(n for n, pixel in counted if is_it(pixel)) / (sheet.width * sheet.height)
+    return float(sum(n for n, pixel in counted if is_it(pixel)) / (sheet.width * sheet.height))
 
 
 def is_white(pixel: Any) -> bool:
-    return min(pixel) > 240
+    return bool(min(pixel) > 240)
 
 
 @pytest.mark.parametrize(

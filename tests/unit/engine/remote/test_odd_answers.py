@@ -223,6 +223,25 @@ def test_compressed_answers_are_read(server: ScriptedOpenAI, engine: RemoteEngin
         assert answer(engine).text == "Good day"
 
 
+def test_damage_behind_the_first_words_is_a_lost_connection(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
+    packer = zlib.compressobj(wbits=31)
+    data = packer.compress(lines(*SAID).encode()) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+    def damaged(request: Request, fields: Json) -> None:
+        request.send_response(200)
+        request.send_header("Content-Encoding", "gzip")
+        request.send_header("Connection", "close")
+        request.end_headers()
+        request.wfile.write(data)
+        request.wfile.flush()
+        time.sleep(0.2)
+        request.wfile.write(b"\xff" * 100)
+
+    server.script(damaged)
+    with pytest.raises(GenerationFailed, match=r"was lost .* until then: Good day$"):
+        answer(engine)
+
+
 def test_bomb_is_not_unpacked(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
     server.script(raw(gzip.compress(b"data: " + bytes(3 * MAX_EVENT_BYTES)), Content_Encoding="gzip"))
     with pytest.raises(GenerationFailed, match="longer than it can be"):
