@@ -70,8 +70,9 @@ class WorkQueue:
 
     Arguments: `run_call` answers one call, `run_task` runs one task (neither may raise); `on_idle` is called by a
     worker after each item, so that the main thread can look whether all is done; `idle_task` is run by a worker when
-    it is due and nothing else runs or waits; `n_workers`, how many calls run at a time, not counting those that are
-    `at_once`; `max_waiting`, how many calls may wait.
+    it is due and nothing else runs or waits; `on_lost` answers a call, claimed for that, of which its worker was torn
+    away; `n_workers`, how many calls run at a time, not counting those that are `at_once`; `max_waiting`, how many
+    calls may wait.
     """
 
     def __init__(
@@ -81,10 +82,12 @@ class WorkQueue:
         on_idle: Callable[[], None],
         idle_task: IdleTask | None = None,
         *,
+        on_lost: Callable[[Call], None] = lambda call: None,
         n_workers: int = 1,
         max_waiting: int | None = None,
     ) -> None:
         self._run_call = run_call
+        self._on_lost = on_lost
         self._run_task = run_task
         self._on_idle = on_idle
         self._idle_task = idle_task
@@ -96,22 +99,21 @@ class WorkQueue:
         self._changed = threading.Condition()
         self._ready: queue.SimpleQueue[None] = queue.SimpleQueue()
         """One entry per item put; its wait costs a third of a condition's, and every call pays for it."""
-        self._n_threads = 0
+        self._threads: list[threading.Thread] = []
 
     def put(self, item: Call | Task) -> None:
         """Adds an item at the end.
 
-        Raises: `QueueFull` for a call when too many wait.
+        Raises: `QueueFull` for a call when too many wait; `RuntimeError` where the system gives no thread.
         """
         with self._changed:
             if self._max_waiting is not None and len(self._lineup.waiting) >= self._max_waiting:
                 self._make_room(item, self._max_waiting)
             self._lineup.add(item)
-            more = self._n_threads < self._lineup.n_useful_threads
-            self._n_threads += more
-        self._ready.put(None)
-        if more:
-            self._start_thread(item)
+            self._ready.put(None)
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            if len(self._threads) < self._lineup.n_useful_threads:
+                self._start_thread(item)
 
     def cancel(self, request_id: Any, connection: Connection | None = None) -> Call | None:
         """Cancels a client's oldest unanswered call with this id, and returns it; None when there is none.
@@ -183,22 +185,21 @@ class WorkQueue:
             self._changed.wait_for(lambda: not any(call in self._lineup.running for call in hurried), timeout_s)
         return [call for call in (*running, *waiting) if isinstance(call, Call) and call.claim()]
 
-    def _start_thread(self, item: Call | Task) -> None:
-        """Starts one more thread for an item; where the system gives none, those that are there have to do.
+    def _start_thread(self, item: Call | Task | None) -> None:
+        """Starts one more thread, for an item; where the system gives none, those that are there have to do.
 
         Raises: `RuntimeError` when there are none; then the item, if it is a call, is not run.
         """
+        thread = threading.Thread(target=self._work, name="worker", daemon=True)
         try:
-            threading.Thread(target=self._work, name="worker", daemon=True).start()
+            thread.start()
         except RuntimeError:
-            with self._changed:
-                self._n_threads -= 1
-                served = self._n_threads > 0
-            if served:
+            if self._threads:
                 return
             if isinstance(item, Call) and item.claim():
                 item.settle()
             raise
+        self._threads.append(thread)
 
     def _make_room(self, item: Call | Task, max_waiting: int) -> None:
         """Raises `QueueFull` unless there is room when those are not counted that were cancelled, or that do not stand
@@ -238,29 +239,51 @@ class WorkQueue:
 
     def _work(self) -> None:
         """What a worker's thread does for ever: whatever a library throws into it, the calls to come need it."""
-        with contextlib.suppress(BaseException):
-            log.configure_logging()
-        while True:
-            try:
-                self._work_on_next()
-            except BaseException:
-                log.log_failure("a worker")
-                time.sleep(PAUSE_S)
+        try:
+            with contextlib.suppress(BaseException):
+                log.configure_logging()
+            while True:
+                try:
+                    self._work_on_next()
+                except BaseException:
+                    self._ready.put(None)  # an item's entry may have been taken, and the item not
+                    log.log_failure("a worker")
+                    time.sleep(PAUSE_S)
+        finally:
+            self._replace(threading.current_thread())
+
+    def _replace(self, thread: threading.Thread) -> None:
+        """Has another thread go on in place of one that ends: something was thrown while it saw to what was thrown
+        before."""
+        with self._changed, contextlib.suppress(RuntimeError):  # the next item tries again
+            self._threads.remove(thread)
+            self._ready.put(None)
+            if len(self._threads) < self._lineup.n_useful_threads:
+                self._start_thread(None)
 
     def _work_on_next(self) -> None:
-        item = self._next_item()
+        item: Call | Task | None = None
         try:
+            item = self._next_item()
             if isinstance(item, Task):
                 self._run_task(item)
             elif not item.claimed:
                 self._run_call(item)
+        except BaseException:
+            if isinstance(item, Call) and item.claim():
+                self._on_lost(item)
+            raise
         finally:
-            with self._changed:
-                self._lineup.end(item)
-                self._changed.notify_all()
-            if isinstance(item, Call):
-                item.end()
-            self._on_idle()
+            if item is not None:
+                self._end(item)
+
+    def _end(self, item: Call | Task) -> None:
+        with self._changed:
+            self._lineup.end(item)
+            self._changed.notify_all()
+        if isinstance(item, Call):
+            item.end()
+        self._on_idle()
 
     def _next_item(self) -> Call | Task:
         """Waits for what this thread is to do."""
