@@ -1,11 +1,11 @@
 """How long the process takes to end, from a signal or the end of its input to its last moment, with nothing beside it.
 
 Each time is that of a server of its own, brought into a phase and then ended: with nothing to do, before a load and
-after it, or with a call that imports vLLM, loads the weights or generates. The end of input is measured where no call is
-left to answer, since those are answered first. A few servers are loaded side by side, and ended one after another when
-all of them are idle. Clients kill a server 2 s after they asked it to end. "Status not 0" counts the ends that needed
-the last resort, a timer of the system or the engine's guard, because a library held Python's lock. "Left behind" counts
-processes of the server that are still there 1 s after its end.
+after it, or with a call that imports vLLM, loads the weights or generates. The end of input is measured where no call
+is left to answer, since those are answered first. A few servers are loaded side by side, and ended one after another
+when all of them are idle. Clients kill a server 2 s after they asked it to end. "Status not 0" counts the ends that
+needed the last resort, a timer of the system or the engine's guard, because a library held Python's lock. "Left behind"
+counts processes of the server that are still there 1 s after its end.
 """
 
 from __future__ import annotations

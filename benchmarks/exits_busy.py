@@ -1,7 +1,8 @@
 """The same ends as on the idle machine, with four processes beside the server that do nothing but count.
 
-They begin when the server is in its phase, and 0.2 s before it is asked to end: a server under such a load takes long to
-get into a phase, but leaves it in the same way. "Status not 0" counts the ends that needed the last resort, as above.
+They begin when the server is in its phase, and 0.2 s before it is asked to end: a server under such a load takes long
+to get into a phase, but leaves it in the same way. "Status not 0" counts the ends that needed the last resort, as
+above.
 """
 
 from __future__ import annotations

@@ -96,7 +96,10 @@ class WorkQueue:
         self._lineup: Lineup[Call | Task] = Lineup(n_workers)
         self._rested = False
         """Whether the idle task has run since the last item."""
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        """Always taken itself, never through the condition: that has lines of Python between the lock and the `with`
+        block, in which a thread that is thrown out would keep it."""
+        self._changed = threading.Condition(self._lock)
         self._ready: queue.SimpleQueue[None] = queue.SimpleQueue()
         """One entry per item put; its wait costs a third of a condition's, and every call pays for it."""
         self._threads: list[threading.Thread] = []
@@ -106,7 +109,7 @@ class WorkQueue:
 
         Raises: `QueueFull` for a call when too many wait; `RuntimeError` where the system gives no thread.
         """
-        with self._changed:
+        with self._lock:
             if self._max_waiting is not None and len(self._lineup.waiting) >= self._max_waiting:
                 self._make_room(item, self._max_waiting)
             self._lineup.add(item)
@@ -137,7 +140,7 @@ class WorkQueue:
     @property
     def drained(self) -> bool:
         """Whether every call has its answer written; tasks do not count."""
-        with self._changed:
+        with self._lock:
             return all(item.settled for item in self._lineup if isinstance(item, Call))
 
     @property
@@ -148,7 +151,7 @@ class WorkQueue:
     @property
     def n_waiting(self) -> int:
         """How many calls wait for their turn."""
-        with self._changed:
+        with self._lock:
             return sum(isinstance(item, Call) and not item.claimed for item in self._lineup.waiting)
 
     def next_deadline_s(self) -> float | None:
@@ -176,7 +179,7 @@ class WorkQueue:
 
     def stop(self, timeout_s: float) -> list[Call]:
         """Ends the work: asks the running calls to stop, waits for them so long, and claims all that is left."""
-        with self._changed:
+        with self._lock:
             waiting = self._lineup.clear()
             running = [item for item in self._lineup.running if isinstance(item, Call)]
             for call in running:
@@ -191,15 +194,16 @@ class WorkQueue:
         Raises: `RuntimeError` when there are none; then the item, if it is a call, is not run.
         """
         thread = threading.Thread(target=self._work, name="worker", daemon=True)
+        self._threads.append(thread)
         try:
             thread.start()
         except RuntimeError:
+            self._threads.remove(thread)
             if self._threads:
                 return
             if isinstance(item, Call) and item.claim():
                 item.settle()
             raise
-        self._threads.append(thread)
 
     def _make_room(self, item: Call | Task, max_waiting: int) -> None:
         """Raises `QueueFull` unless there is room when those are not counted that were cancelled, or that do not stand
@@ -217,7 +221,7 @@ class WorkQueue:
 
     def _calls(self) -> list[Call]:
         """The unanswered calls, oldest first."""
-        with self._changed:
+        with self._lock:
             calls = [item for item in self._lineup if isinstance(item, Call) and not item.claimed]
         return calls if self._in_order else sorted(calls, key=lambda call: call.arrived_s)
 
@@ -230,7 +234,7 @@ class WorkQueue:
         return call.phase is not None or call not in self._lineup.running
 
     def _waiting_text(self, call: Call, now_s: float) -> str:
-        with self._changed:
+        with self._lock:
             loading = [item for item in (call, *self._lineup.running) if item.phase is not None]
         if loading:
             seconds = round(now_s - loading[0].phase_since_s)
@@ -255,8 +259,8 @@ class WorkQueue:
     def _replace(self, thread: threading.Thread) -> None:
         """Has another thread go on in place of one that ends: something was thrown while it saw to what was thrown
         before."""
-        with self._changed, contextlib.suppress(RuntimeError):  # the next item tries again
-            self._threads.remove(thread)
+        with self._lock, contextlib.suppress(RuntimeError):  # the next item tries again
+            self._threads = [other for other in self._threads if other is not thread]
             self._ready.put(None)
             if len(self._threads) < self._lineup.n_useful_threads:
                 self._start_thread(None)
@@ -278,7 +282,7 @@ class WorkQueue:
                 self._end(item)
 
     def _end(self, item: Call | Task) -> None:
-        with self._changed:
+        with self._lock:
             self._lineup.end(item)
             self._changed.notify_all()
         if isinstance(item, Call):
@@ -297,7 +301,7 @@ class WorkQueue:
 
     def _taken(self, may_rest: bool = False) -> Call | Task | None:
         """The next item that may run, which begins; the idle task when there is none and it is its time."""
-        with self._changed:
+        with self._lock:
             item = self._lineup.begin_next()
             if item is None:
                 return self._begun_idle_task() if may_rest and self._lineup.is_empty else None
@@ -320,7 +324,7 @@ class WorkQueue:
         return self._idle_task.task
 
     def _call_about_jobs_waits(self) -> bool:
-        with self._changed:
+        with self._lock:
             return any(item.turn.about_jobs and not item.claimed for item in self._lineup.waiting)
 
     def _wait_for_item(self, timeout_s: float | None) -> bool:
