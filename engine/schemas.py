@@ -20,6 +20,32 @@ MAX_COUNT = 10_000
 """Of all items and properties that a schema counts up to: the grammar grows with each."""
 MAX_LENGTH = 1_000_000
 
+FORMATS = frozenset(
+    {
+        "date-time",
+        "date",
+        "time",
+        "duration",
+        "email",
+        "idn-email",
+        "hostname",
+        "idn-hostname",
+        "ipv4",
+        "ipv6",
+        "uri",
+        "uri-reference",
+        "iri",
+        "iri-reference",
+        "uuid",
+        "uri-template",
+        "json-pointer",
+        "relative-json-pointer",
+        "regex",
+    }
+)
+"""Those that JSON Schema 2020-12 defines, of which the backend refuses some. Any other is a note, as it says itself:
+libraries write "password", "path", "binary" or "int32"."""
+
 COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
 _COUNTED = (*COUNTS, "minContains", "maxContains")
 _LENGTHS = ("minLength", "maxLength")
@@ -32,7 +58,8 @@ _ENDLESS = 1e18
 
 
 def usable_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema as an engine gets it: objects that list their properties have no others.
+    """The schema as an engine gets it: objects that list their properties have no others, and formats that JSON Schema
+    does not define are left out.
 
     Raises: `InvalidGeneration`, which says what about the schema cannot be used.
     """
@@ -41,7 +68,8 @@ def usable_schema(schema: dict[str, Any]) -> dict[str, Any]:
         raise InvalidGeneration(f"the schema has the key {OPTIONS!r}, which is not for callers. Leave it out.")
     tree = SchemaTree(schema)
     _check_counts(tree.nodes)
-    return _closed(schema, tree)
+    usable: dict[str, Any] = _without_notes(_closed(schema, tree))
+    return usable
 
 
 def counted(node: dict[str, Any]) -> float:
@@ -117,6 +145,18 @@ def _closed(schema: dict[str, Any], tree: SchemaTree) -> dict[str, Any]:
 
     result: dict[str, Any] = close(schema)
     return result
+
+
+def _without_notes(node: Any) -> Any:
+    """A copy of a schema, or of a list of them, without the formats that bind nobody."""
+    if isinstance(node, list):
+        return [_without_notes(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    changed = rebuilt(node, _without_notes)
+    if isinstance(written := changed.get("format"), str) and written not in FORMATS:
+        del changed["format"]
+    return changed
 
 
 def rebuilt(node: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:

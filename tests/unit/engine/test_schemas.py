@@ -218,6 +218,48 @@ def test_numbers_get_the_bounds_that_they_lack(given: Json, seen: Json) -> None:
     assert bounded(given) == seen
 
 
+def test_a_number_that_is_asked_for_often_is_written_once() -> None:
+    given = {
+        "properties": {
+            "a": {"type": "number", "title": "A"},
+            "b": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+            "c": {"description": "Anything."},
+            "d": {"type": "integer", "$comment": "It has more than a reference may stand for."},
+        }
+    }
+    to_number = {"$ref": "#/$defs/number1"}
+    assert bounded(closed(given)) == {
+        "properties": {
+            "a": {"title": "A", **to_number},
+            "b": {"anyOf": [to_number, {"type": "null"}]},
+            "c": {"description": "Anything.", "$ref": "#/$defs/any"},
+            "d": {**given["properties"]["d"], **WHOLE},
+        },
+        "additionalProperties": False,
+        "items": {"$ref": "#/$defs/any"},
+        "minimum": WHOLE["minimum"],
+        "maximum": WHOLE["maximum"],
+        "multipleOf": 1e-9,
+        "$defs": {"any": ANY, "number1": {"type": "number", **WHOLE, "multipleOf": 1e-9}},
+    }
+
+
+def test_formats_that_json_schema_does_not_define_are_left_out_where_schemas_stand() -> None:
+    secret = {"type": "string", "format": "password"}
+    given = {"properties": {"format": secret, "at": {"format": "date"}}, "required": ["at"], "default": secret}
+    assert usable_schema({"anyOf": [given, {"const": secret}]}) == {
+        "anyOf": [
+            {
+                "properties": {"format": {"type": "string"}, "at": {"format": "date"}},
+                "required": ["at"],
+                "default": secret,
+                "additionalProperties": False,
+            },
+            {"const": secret},
+        ]
+    }
+
+
 # References in the parameters of functions
 
 
