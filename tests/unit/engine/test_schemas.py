@@ -97,6 +97,12 @@ def chain(n: int, keyword: str = "allOf") -> Json:
         {"allOf": [{"$ref": "#"}] * 3_000},
         {"properties": {f"p{i}": {"$ref": "#/properties"} for i in range(2_000)}},
         {"anyOf": [{"$ref": "#" + "/x" * 40_000}]},
+        {
+            "items": [{"$ref": "#/a", "required": ["n"]}] * 1_000,
+            "a": {"$ref": "#" + "/b" * 20_000, "allOf": [{}] * 1_000},
+            "b": {},
+        },
+        {"items": [{"$ref": "#/a", "required": ["n"]}] * 1_000, "a": {"allOf": [{}] * 9_000}},
     ],
 )
 def test_a_look_takes_time_in_proportion_to_the_size(schema: Json) -> None:
@@ -131,6 +137,45 @@ def test_a_wrapper_around_one_schema_leaves_it_closed(wrapper: Json) -> None:
         "$defs": {"Size": CLOSED},
         "additionalProperties": False,
     }
+
+
+PAIR: Json = {"type": "object", "properties": {"n": TEXT, "m": TEXT}}
+EITHER: Json = {"anyOf": [{"required": ["n"]}, {"required": ["m"], "type": "object"}]}
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {**PAIR, **EITHER},
+        {**PAIR, "allOf": [{"required": ["n"]}, {"required": ["m"]}]},
+        {"allOf": [PAIR, {"required": ["n"]}]},
+        {"allOf": [PAIR], "required": ["n"]},
+        {"allOf": [{"$ref": "#/$defs/Pair"}, {"required": ["n"]}]},
+        {"$ref": "#/$defs/Pair", "required": ["n", "m"]},
+    ],
+)
+def test_a_schema_that_only_asks_for_listed_properties_opens_no_object(beside: Json) -> None:
+    seen = closed({"items": beside, "$defs": {"Pair": PAIR}})
+    assert seen["$defs"]["Pair"] == {**PAIR, "additionalProperties": False}
+    assert json.dumps(seen["items"]).count("additionalProperties") == ("$ref" not in json.dumps(beside))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {**PAIR, "anyOf": [{"required": ["n"]}, {"required": ["k"]}]},
+        {"allOf": [PAIR, {"required": ["k"]}]},
+        {"allOf": [PAIR], "required": ["k"]},
+        {"$ref": "#/$defs/Pair", "required": ["k"]},
+        {"$ref": "#/$defs/Pair", "required": ["n"], "properties": {"k": TEXT}},
+        {**PAIR, "anyOf": [{"required": ["n"]}, {"properties": {"k": TEXT}}]},
+    ],
+)
+def test_one_that_asks_for_others_leaves_it_open(beside: Json) -> None:
+    given = {"items": beside, "$defs": {"Pair": PAIR}, "properties": {"a": {"$ref": "#/$defs/Pair"}}}
+    seen = closed(json.loads(json.dumps(given)))
+    assert seen["items"] == beside
+    assert ("$ref" in beside) == (seen["$defs"]["Pair"] == PAIR)
 
 
 @pytest.mark.parametrize(
@@ -219,12 +264,13 @@ def test_numbers_get_the_bounds_that_they_lack(given: Json, seen: Json) -> None:
 
 
 def test_a_number_that_is_asked_for_often_is_written_once() -> None:
-    given = {
+    commented: Json = {"type": "integer", "$comment": "It has more than a reference may stand for."}
+    given: Json = {
         "properties": {
             "a": {"type": "number", "title": "A"},
             "b": {"anyOf": [{"type": "number"}, {"type": "null"}]},
             "c": {"description": "Anything."},
-            "d": {"type": "integer", "$comment": "It has more than a reference may stand for."},
+            "d": commented,
         }
     }
     to_number = {"$ref": "#/$defs/number1"}
@@ -233,7 +279,7 @@ def test_a_number_that_is_asked_for_often_is_written_once() -> None:
             "a": {"title": "A", **to_number},
             "b": {"anyOf": [to_number, {"type": "null"}]},
             "c": {"description": "Anything.", "$ref": "#/$defs/any"},
-            "d": {**given["properties"]["d"], **WHOLE},
+            "d": {**commented, **WHOLE},
         },
         "additionalProperties": False,
         "items": {"$ref": "#/$defs/any"},
