@@ -36,7 +36,7 @@ def bounded(schema: dict[str, Any]) -> dict[str, Any]:
     definitions = schema.get("$defs", {})
     if crowded is None or not tree.is_plain or not isinstance(definitions, dict):
         return schema
-    bounds = _Bounds(crowded, taken=definitions, may_refer=not any("oneOf" in node for node in tree.nodes))
+    bounds = _Bounds(tree, crowded, taken=definitions)
     result = bounds.changed(schema)
     if bounds.definitions:
         result = {**result, "$defs": {**result.get("$defs", {}), **bounds.definitions}}
@@ -49,14 +49,15 @@ class _Bounds:
     Each kind of number is written once and referred to: a grammar holds an expression for every range that is written
     out, and two hundred of them are more than it takes.
 
-    Arguments: the nodes that stay as they are; the names of definitions that are taken; whether numbers may be referred
-    to: the backend does not see that the choices of a `oneOf` differ where they are references.
+    Arguments: the schema's tree; the nodes that stay as they are; the names of definitions that are taken.
     Attributes: `definitions`, by name, of what the schema now refers to.
     """
 
-    def __init__(self, crowded: frozenset[int], taken: Iterable[str], *, may_refer: bool) -> None:
+    def __init__(self, tree: SchemaTree, crowded: frozenset[int], taken: Iterable[str]) -> None:
+        self._tree = tree
         self._crowded = crowded
-        self._may_refer = may_refer
+        # The backend does not see that the choices of a `oneOf` differ where they are references.
+        self._may_refer = not any("oneOf" in node for node in tree.nodes)
         self._taken = frozenset(taken)
         self._names: dict[str, str] = {}
         self.definitions: dict[str, Any] = {}
@@ -75,7 +76,7 @@ class _Bounds:
 
     def changed(self, node: dict[str, Any]) -> dict[str, Any]:
         """A copy of a schema with the bounds in it and below it."""
-        changed = rebuilt(node, self.put)
+        changed = rebuilt(node, self.put, self._tree)
         if id(node) in self._crowded or not _FIXED.isdisjoint(node):
             return changed
         return self._around(node, changed)

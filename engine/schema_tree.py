@@ -60,6 +60,7 @@ CONSTRAINTS = frozenset(
     | BELOW
 )
 """Keywords that say something of a value by themselves, but for `type`."""
+KEYWORDS = CONSTRAINTS | NAMED | BESIDE | REFERENCES
 _PARTS = BELOW | {"properties", "patternProperties", "enum", "const"}
 _OTHER_BASE = ("$id", "id")
 MAX_HOPS = 8
@@ -80,8 +81,13 @@ class SchemaTree:
         self._listed: dict[int, Any] = {}
         self.is_plain = True
         self.nodes = self._reachable()
+        self._known = {id(node) for node in self.nodes} if self.is_plain else set()
         if not self.is_plain:
             self.nodes = _objects(root)
+
+    def is_schema(self, value: dict[str, Any]) -> bool:
+        """Whether an object certainly acts as a schema."""
+        return id(value) in self._known
 
     def crowded(self) -> frozenset[int] | None:
         """The `id` of each node beside which another speaks of the same value, so that neither may be changed alone.

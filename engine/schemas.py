@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from engine.errors import InvalidGeneration
-from engine.schema_tree import SchemaTree
+from engine.schema_tree import KEYWORDS, SchemaTree
 
 OPTIONS = "x-guidance"
 """A key at a schema's root by which the backend takes options, laxness among them."""
@@ -68,8 +68,7 @@ def usable_schema(schema: dict[str, Any]) -> dict[str, Any]:
         raise InvalidGeneration(f"the schema has the key {OPTIONS!r}, which is not for callers. Leave it out.")
     tree = SchemaTree(schema)
     _check_counts(tree.nodes)
-    usable: dict[str, Any] = _without_notes(_closed(schema, tree))
-    return usable
+    return _closed(schema, tree)
 
 
 def counted(node: dict[str, Any]) -> float:
@@ -98,7 +97,7 @@ def closed(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema with `additionalProperties: false` where an object lists its properties and does not speak of others.
 
     JSON Schema means "any others" then, which models read as an invitation to go on for ever. Where two schemas hold
-    for one object, each lists only its own part; these stay as they are.
+    for one object, each lists only its own part; these stay as they are. Formats that JSON Schema does not define go.
     """
     return _closed(schema, SchemaTree(schema))
 
@@ -126,17 +125,17 @@ def _number(node: dict[str, Any], name: str) -> float:
 
 def _closed(schema: dict[str, Any], tree: SchemaTree) -> dict[str, Any]:
     crowded = tree.crowded()
-    if crowded is None:
-        return schema
 
     def close(node: Any) -> Any:
         if isinstance(node, list):
             return [close(item) for item in node]
         if not isinstance(node, dict):
             return node
-        changed = rebuilt(node, close)
+        changed = rebuilt(node, close, tree)
+        if isinstance(written := node.get("format"), str) and written not in FORMATS:
+            del changed["format"]
         listed, required = node.get("properties"), node.get("required", [])
-        if id(node) in crowded or not isinstance(listed, dict) or not isinstance(required, list):
+        if crowded is None or id(node) in crowded or not isinstance(listed, dict) or not isinstance(required, list):
             return changed
         others_needed = any(not isinstance(name, str) or name not in listed for name in required)
         if not others_needed and not any(name in node for name in _OTHERS):
@@ -147,25 +146,26 @@ def _closed(schema: dict[str, Any], tree: SchemaTree) -> dict[str, Any]:
     return result
 
 
-def _without_notes(node: Any) -> Any:
-    """A copy of a schema, or of a list of them, without the formats that bind nobody."""
-    if isinstance(node, list):
-        return [_without_notes(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    changed = rebuilt(node, _without_notes)
-    if isinstance(written := changed.get("format"), str) and written not in FORMATS:
-        del changed["format"]
-    return changed
+def rebuilt(node: dict[str, Any], change: Callable[[Any], Any], tree: SchemaTree) -> dict[str, Any]:
+    """A copy of an object with each schema in it changed: those below keywords, and those that references find below
+    other names, such as OpenAPI's `components`."""
 
+    def elsewhere(value: Any) -> Any:
+        if isinstance(value, list):
+            return [elsewhere(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if tree.is_schema(value):
+            return change(value)
+        return {name: elsewhere(child) for name, child in value.items()}
 
-def rebuilt(node: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """A copy of an object with each schema in it changed, as far as these stand where they can be known."""
     return {
         name: {key: change(child) for key, child in value.items()}
         if name in _NAMED_SCHEMAS and isinstance(value, dict)
         else change(value)
         if name in _SCHEMAS
         else value
+        if name in KEYWORDS
+        else elsewhere(value)
         for name, value in node.items()
     }
