@@ -4,7 +4,7 @@ schema's size. Whether an engine can follow one is tried out elsewhere (`schema_
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from engine.errors import InvalidGeneration
@@ -53,13 +53,15 @@ _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _SCHEMAS = ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf")
 _OTHERS = ("additionalProperties", "unevaluatedProperties", "minProperties", "const", "enum")
 """What may speak of properties that are not listed."""
+_DIALECTS = ("https://json-schema.org/draft-", "http://json-schema.org/schema", "https://spec.openapis.org/oas/")
+"""Names of JSON Schema, as generators write them, that the backend does not know; it reads them as 2020-12."""
 _ENDLESS = 1e18
 """Stands for any larger count: an integer may be too large for the sum."""
 
 
 def usable_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema as an engine gets it: objects that list their properties have no others, and formats that JSON Schema
-    does not define are left out.
+    """The schema as an engine gets it: objects that list their properties have no others, and what says nothing is left
+    out; see `closed`.
 
     Raises: `InvalidGeneration`, which says what about the schema cannot be used.
     """
@@ -97,7 +99,8 @@ def closed(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema with `additionalProperties: false` where an object lists its properties and does not speak of others.
 
     JSON Schema means "any others" then, which models read as an invitation to go on for ever. Where two schemas hold
-    for one object, each lists only its own part; these stay as they are. Formats that JSON Schema does not define go.
+    for one object, each lists only its own part; these stay as they are. What says nothing goes: formats that JSON
+    Schema does not define, `propertyNames` that only says that they are strings, `uniqueItems: false`.
     """
     return _closed(schema, SchemaTree(schema))
 
@@ -118,6 +121,19 @@ def _children(node: Any) -> list[Any]:
     return [child for child in values if isinstance(child, dict | list)]
 
 
+def _names_any_string(names: Any) -> bool:
+    return names is True or (isinstance(names, dict) and names in ({}, {"type": "string"}))
+
+
+_NOTHING: Mapping[str, Callable[[Any], bool]] = {
+    "format": lambda written: isinstance(written, str) and written not in FORMATS,
+    "propertyNames": _names_any_string,
+    "uniqueItems": lambda are_unique: are_unique is False,
+    "$schema": lambda written: isinstance(written, str) and written.startswith(_DIALECTS),
+}
+"""When a keyword of which the backend would refuse the value says nothing at all."""
+
+
 def _number(node: dict[str, Any], name: str) -> float:
     value = node.get(name, 0)
     return min(value, _ENDLESS) if isinstance(value, int | float) and value > 0 else 0
@@ -132,8 +148,9 @@ def _closed(schema: dict[str, Any], tree: SchemaTree) -> dict[str, Any]:
         if not isinstance(node, dict):
             return node
         changed = rebuilt(node, close, tree)
-        if isinstance(written := node.get("format"), str) and written not in FORMATS:
-            del changed["format"]
+        for name in filter(changed.__contains__, _NOTHING):
+            if _NOTHING[name](node[name]):
+                del changed[name]
         listed, required = node.get("properties"), node.get("required", [])
         if crowded is None or id(node) in crowded or not isinstance(listed, dict) or not isinstance(required, list):
             return changed
