@@ -26,8 +26,8 @@ class MediaSource:
     """Reads the bytes of one kind of media within its limits. Any thread may call it.
 
     `timeout_s` bounds a download, `tls_context` makes what https begins with; left out, the well-known authorities
-    are trusted. All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or
-    `MediaUnreadable`; what the bytes are is for the caller to find out.
+    are trusted. All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge`,
+    `MediaUnreadable` or `MediaCancelled`; what the bytes are is for the caller to find out.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class MediaSource:
             return self.read_path(path_of_file_url(url))
         if scheme not in ("http", "https"):
             raise MediaForbidden(f"The URL {shown(url)} is not read: only http, https, data and file URLs are.")
-        limits.check()
         return fetch(
             url,
             max_bytes=self._max_bytes,
-            timeout_s=limits.left_s(self._timeout_s),
+            timeout_s=self._timeout_s,
             allowed_hosts=self._settings.allowed_hosts,
             kind=self._kind,
             tls_context=self._tls_context,
+            limits=limits,
         )
 
     def read_base64(self, data: str, mime_type: str | None) -> bytes:
