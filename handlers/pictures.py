@@ -94,7 +94,7 @@ def pictures_of(sources: Sequence[PictureSource], images: ImageReader, call: Cal
 
 def is_fetched(source: PictureSource) -> bool:
     """Whether a picture comes over the network."""
-    return isinstance(source, str) and source[:4].casefold() == "http"
+    return isinstance(source, str) and source[:20].lstrip()[:4].casefold() == "http"
 
 
 def pictures_in_order(

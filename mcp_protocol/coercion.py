@@ -27,8 +27,9 @@ HOST_ARGUMENTS = frozenset(
 """What hosts add to arguments by themselves; it is dropped unread where a tool has no such argument.
 
 FluidMCP puts its caller's HTTP headers, bearer tokens included, into `headers`; adapters of LangChain put `_meta` here;
-n8n adds `toolCallId`, `sessionId`, `chatInput` and `action` (n8n-io/n8n#21500, #37308), Gemini CLI `wait_for_previous`
-(google-gemini/gemini-cli#27403), and Cursor gives tools without arguments a `random_string`.
+n8n adds `toolCallId` (n8n-io/n8n#21500) and its chat trigger's `sessionId`, `chatInput` and `action` (n8n-io/n8n#22787;
+other servers strip the same four), Gemini CLI `wait_for_previous`, and Cursor gives tools without arguments a
+`random_string`.
 """
 MAX_EXACT = 2**53
 """Floats above it do not tell which whole number was meant."""
@@ -116,6 +117,9 @@ def _read(text: str, choices: Sequence[inspect.Type], hold: Hold) -> Any:
         return text
     if bool in wanted and text.strip().casefold() in ("true", "false"):  # Python's hosts write True
         return text.strip().casefold() == "true"
+    if not scalars_only and text.lstrip()[:1] == '"':  # some hosts write the JSON text of a JSON text
+        inner = _decoded(text)
+        text = inner if isinstance(inner, str) else text
     if not scalars_only and text.lstrip()[:1] in ("[", "{"):
         hold(object_bytes(text.encode("utf-8", "replace")))
     value = _decoded(text)

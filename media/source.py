@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from settings import MediaSettings
 
 _SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
+_BARE_PICTURE = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/_\s-]*", re.DOTALL)
+"""How PNG, JPEG, GIF and WebP begin in base64."""
+MAX_NAME_CHARS = 120
+"""A text that is shorter may be a file's name; every picture's base64 is longer than that, or hardly one."""
 
 
 class MediaSource:
@@ -45,8 +49,17 @@ class MediaSource:
         self._tls_context = tls_context
 
     def read(self, reference: str, limits: CallLimits = NO_LIMITS) -> bytes:
-        """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
-        return self.read_url(reference, limits) if _SCHEME.match(reference) else self.read_path(reference)
+        """Reads what a caller may write in one string: a URL if it begins like one, else a path.
+
+        Space around a URL or before a full path is not meant. The base64 text of a picture alone is taken as what it
+        is, although it could be a path.
+        """
+        stripped = reference.strip()
+        if _SCHEME.match(stripped):
+            return self.read_url(stripped, limits)
+        if len(stripped) >= MAX_NAME_CHARS and _BARE_PICTURE.fullmatch(stripped[:MAX_NAME_CHARS]):
+            return self.read_base64(stripped, None)
+        return self.read_path(stripped if reference[:1].isspace() and stripped[:1] in ("/", "~") else reference)
 
     def read_path(self, path: str) -> bytes:
         """Reads a file; `path` is absolute, begins with "~", or counts from the server's working folder."""

@@ -60,6 +60,19 @@ def test_assistants_message_is_taken_as_it_came(desk: Desk, echoed: Json) -> Non
     assert said == [("user", "Hello"), ("assistant", "Hi!"), ("user", "again")]
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"content": None},
+        {"content": None, "refusal": None, "audio": None, "reasoning_content": "I think so."},
+        {"audio": {"id": "audio_1"}},
+    ],
+)
+def test_answer_without_a_word_can_be_echoed(desk: Desk, extra: Json) -> None:
+    said = heard(desk, user("Hello"), {"role": "assistant", **extra}, user("again"))
+    assert said == [("user", "Hello"), ("assistant", ""), ("user", "again")]
+
+
 def test_our_own_result_can_be_echoed(desk: Desk) -> None:
     desk.engine.enqueue("Hi!", reasoning="They greet me.")
     result = desk.chat("Hello")
@@ -175,6 +188,10 @@ def picture_forms(path: str, data: str) -> dict[str, Json]:
             "uuid": "1",
         },
         "OpenAI Responses": {"type": "input_image", "image_url": url, "detail": "auto", "file_id": None},
+        "OpenAI, named image": {"type": "image", "image_url": {"url": url}},
+        "OpenAI, no type": {"image_url": file_url},
+        "LangChain": {"type": "image", "source_type": "base64", "data": data, "mime_type": "image/png"},
+        "LangChain, URL": {"type": "image", "source_type": "url", "url": url},
         "Qwen": {"type": "image", "image": file_url, "max_pixels": 1000},
         "Qwen, short": {"image": path},
         "Qwen, data": {"type": "image", "image": url},

@@ -78,6 +78,8 @@ class Order(msgspec.Struct, forbid_unknown_fields=True):
         # Arrays and objects
         ("names", '["a", "b"]', ["a", "b"]),
         ("names", "[]", []),
+        ("names", json.dumps(json.dumps(["a"])), ["a"]),
+        ("plain", json.dumps(json.dumps({"a": "1"})), {"a": "1"}),
         ("pair", '[1, 2.0, "3"]', (1, 2, 3)),
         ("plain", '{"a": "1"}', {"a": "1"}),
         ("counts", '{"a": "1", "b": 2.0}', {"a": 1, "b": 2}),
