@@ -9,6 +9,7 @@ keep to the schema cost nothing. What cannot be understood is returned unchanged
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -35,6 +36,7 @@ MAX_EXACT = 2**53
 """Floats above it do not tell which whole number was meant."""
 MAX_SCALAR_CHARS = 64
 """Longer text is no number, boolean or null."""
+_STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[")
 _ARRAYS = (inspect.ListType, inspect.VarTupleType)
 
 
@@ -61,6 +63,22 @@ def arguments_of(given: Any) -> Any:
         return Raw(given.strip().encode("utf-8", "replace"))
     decoded = _decoded(given)
     return decoded if isinstance(decoded, dict) else given
+
+
+def known_at(cls: type[msgspec.Struct], path: str) -> list[str]:
+    """The words of which one must stand at a place, written as msgspec writes it: `.messages[0].role`."""
+    choices: list[inspect.Type] = [_type_of(cls)]
+    words: list[str] = []
+    for step in _STEP.finditer(path):
+        structs = [choice for choice in choices if isinstance(choice, inspect.StructType)]
+        words = [str(struct.tag) for struct in structs if struct.tag_field == step["name"]]
+        inner = (
+            [field.type for struct in structs for field in struct.fields if field.encode_name == step["name"]]
+            if step["name"]
+            else [choice.item_type for choice in choices if isinstance(choice, _ARRAYS)]
+        )
+        choices = [choice for each in inner for choice in _choices(each)]
+    return words or [str(word) for node in choices if isinstance(node, inspect.LiteralType) for word in node.values]
 
 
 @functools.cache
