@@ -16,10 +16,10 @@ ROLES = {"developer": "system", "function": "tool"}
 IGNORED_FIELDS = frozenset(
     {"name", "refusal", "annotations", "audio", "function_call", "reasoning_content", "reasoning", "reasoning_details",
      "thinking", "thinking_blocks", "images", "parsed", "id", "status", "phase", "cache_control", "_meta", "metadata",
-     "provider_specific_fields", "tool_name"}
+     "provider_specific_fields", "tool_name", "prefix", "executed_tools"}
 )  # fmt: skip
 """Fields of a message that are dropped, after what they can mean was read: OpenAI's, those of servers with reasoning
-models (ours: `reasoning`), LiteLLM's, Ollama's and the Responses API's."""
+models (ours: `reasoning`), LiteLLM's, Ollama's, Mistral's, Groq's and the Responses API's."""
 IGNORED_IN_PARTS = frozenset(
     {"annotations", "cache_control", "citations", "logprobs", "_meta", "id", "uuid", "format",
      "prompt_cache_breakpoint", "min_pixels", "max_pixels", "resized_height", "resized_width"}

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw, inspect
 
 from mcp_protocol.jsonrpc import SHORT_BYTES, Json
-from mcp_protocol.raw_json import object_bytes
+from mcp_protocol.raw_json import decoded, object_bytes
 
 Hold = Callable[[int], None]
 """Takes bytes of the budget before objects are made of a text; raises `OverBudget`."""
@@ -57,6 +57,8 @@ def number_of(value: Any) -> float | None:
 
 def arguments_of(given: Any) -> Any:
     """The arguments of a call, also where all of them came as one JSON text; a long one stays bytes until its turn."""
+    if isinstance(given, str) and given[:SHORT_BYTES].strip() in ("", "null") and len(given) < SHORT_BYTES:
+        return {}
     if not isinstance(given, str) or given.lstrip()[:1] != "{":
         return given
     if len(given) > SHORT_BYTES:
@@ -166,8 +168,8 @@ def _has(choices: Sequence[inspect.Type], *kinds: type[inspect.Type]) -> bool:
 def _decoded(text: str) -> Any:
     """The JSON value of a text; the text itself where it is none."""
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):  # the latter for half a surrogate pair
+        return decoded(text.encode("utf-8", "replace"))
+    except ValueError:
         return text
 
 

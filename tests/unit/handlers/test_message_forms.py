@@ -48,7 +48,7 @@ def heard(desk: Desk, *messages: Json, **arguments: Any) -> list[tuple[str, str]
             "status": "completed",
         },
         {"content": [{"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "text", "text": "Hi!"}]},
-        {"content": {"type": "text", "text": "Hi!"}},
+        {"content": {"type": "text", "text": "Hi!"}, "prefix": False, "executed_tools": None},
         {"content": ["Hi!"]},
         {"content": None, "refusal": "Hi!"},
         {"content": [{"type": "refusal", "refusal": "Hi!"}]},

@@ -78,6 +78,7 @@ class Order(msgspec.Struct, forbid_unknown_fields=True):
         # Arrays and objects
         ("names", '["a", "b"]', ["a", "b"]),
         ("names", "[]", []),
+        ("names", r'["\ud83d"]', ["\ufffd"]),
         ("names", json.dumps(json.dumps(["a"])), ["a"]),
         ("plain", json.dumps(json.dumps({"a": "1"})), {"a": "1"}),
         ("pair", '[1, 2.0, "3"]', (1, 2, 3)),
@@ -205,7 +206,8 @@ def test_number_is_read_from_text_too(value: Any, number: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "read"), [(' {"a": 1}', {"a": 1}), ({"a": 1}, {"a": 1}), ("[1]", "[1]"), ("{", "{"), (None, None)]
+    ("value", "read"),
+    [(' {"a": 1}', {"a": 1}), ({"a": 1}, {"a": 1}), ("[1]", "[1]"), ("{", "{"), (None, None), (" ", {}), ("null", {})],
 )
 def test_all_arguments_may_be_one_text(value: Any, read: Any) -> None:
     assert arguments_of(value) == read
