@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from mcp_protocol import schema
 from mcp_protocol.call import Call
-from mcp_protocol.coercion import HOST_ARGUMENTS, Hold, coerced, number_of
+from mcp_protocol.coercion import HOST_ARGUMENTS, Hold, coerced, known_at, number_of
 from mcp_protocol.jsonrpc import Json, ProtocolError, encode
 from mcp_protocol.raw_json import members
 from mcp_protocol.turn import Turn
@@ -208,7 +208,7 @@ def _validated_once_coerced(arguments: Json, cls: type[msgspec.Struct], hold: Ho
     try:
         return msgspec.convert(coerced(arguments, cls, hold), cls)
     except msgspec.ValidationError as error:
-        raise ArgumentError(_readable(str(error))) from None
+        raise ArgumentError(_readable(str(error), cls)) from None
     except UnicodeEncodeError:
         raise ArgumentError("arguments: half a surrogate pair is no text, and stands where none is expected") from None
     except RecursionError:
@@ -230,10 +230,13 @@ def _unknown_argument(name: str, known: tuple[str, ...]) -> str:
 _AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 
 
-def _readable(message: str) -> str:
-    """msgspec's sentence as ours: ``Expected `int`, got `str` - at `$.seed` `` → `arguments.seed: expected ...`."""
+def _readable(message: str, cls: type[msgspec.Struct]) -> str:
+    """msgspec's sentence as ours: ``Expected `int`, got `str` - at `$.seed` `` → `arguments.seed: expected ...`, with
+    the words that are known where another was given."""
     match = _AT.match(message)
     if match is None:
         return message
     problem = match["problem"].replace("`", "")
+    if problem.startswith("Invalid") and (known := known_at(cls, match["path"] or "")):
+        problem += f"; known: {', '.join(known)}"
     return f"arguments{match['path'] or ''}: {problem[:1].lower()}{problem[1:]}"
