@@ -262,7 +262,9 @@ def _with_absolute_paths(entry: Setting, value: Any) -> Any:
 
 def _path_or(word: str) -> str:
     """The absolute path of what is there under a relative one: a file, or below a folder anything. A bare word that
-    is a folder's name too is rather a word."""
+    is a folder's name too is rather a word. `~/` is always the home folder."""
+    if word.startswith("~" + os.sep):
+        return os.path.expanduser(word)
     path = working_folder.absolute_or_none(word)
     if path is not None and (os.path.isfile(path) or (os.sep in word and os.path.exists(path))):
         return path

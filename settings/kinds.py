@@ -108,22 +108,22 @@ def _texts(text: str) -> tuple[str, ...]:
 
 
 def _tokens(text: str) -> tuple[str, ...]:
-    tokens = _comma_separated(text)
-    if not tokens or not all(33 <= ord(char) <= 126 for token in tokens for char in token):
+    tokens = _texts(text) or _comma_separated(text)
+    if not all(tokens) or not tokens or not all(33 <= ord(char) <= 126 for token in tokens for char in token):
         raise ValueError("a token has characters that a header cannot carry")
     return tokens
 
 
 def some_of(*names: str) -> Kind:
-    """One or several of some names, separated by commas."""
+    """One or several of some names, in any case and separated by commas; `all`, as nothing, stands for all of them."""
 
     def parse(text: str) -> tuple[str, ...]:
-        found = _names(text)
-        if not set(found) <= set(names):
+        found = tuple(name.casefold() for name in _names(text))
+        if not set(found) <= {*names, "all"}:
             raise ValueError(text)
-        return found
+        return () if "all" in found else found
 
-    return Kind(f"one or more of {', '.join(names)}, separated by commas", parse)
+    return Kind(f"all, or one or more of {', '.join(names)}, separated by commas", parse)
 
 
 _TWO_FOLDERS = re.compile(r"\s[/~]")

@@ -72,6 +72,10 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("media", "VLLM_ALLOWED_MEDIA_HOSTS", '["a.example", "b.example"]', ("a.example", "b.example")),
     ("http", "VLLM_HTTP_ALLOWED_HOSTS", "[::1]", ("[::1]",)),
     ("server", "VLLM_TOOLSETS", "chat vision", ("chat", "vision")),
+    ("server", "VLLM_TOOLSETS", "Chat,GPU", ("chat", "gpu")),
+    ("server", "VLLM_TOOLSETS", "all", ()),
+    ("http", "VLLM_HTTP_TOKENS", '["a,b", "c"]', ("a,b", "c")),
+    ("engine", "VLLM_EXTRA_ENGINE_ARGS", '{"download_dir": "~/m"}', {"download_dir": os.path.expanduser("~/m")}),
     ("server", "VLLM_LOG_FILE", "~/log", os.path.expanduser("~/log")),
     ("engine", "VLLM_MODEL_NAME", "~/models/mine", os.path.expanduser("~/models/mine")),
     ("engine", "VLLM_MODEL_NAME", "~maker/model", "~maker/model"),
@@ -226,7 +230,7 @@ def test_empty_value_counts_as_not_set(text: str) -> None:
     assert read(dict.fromkeys(FIELDS, text)) == read({})
 
 
-@pytest.mark.parametrize("tokens", ["with space", "umläut", "line\nbreak", ","])
+@pytest.mark.parametrize("tokens", ["with space", "umläut", "line\nbreak", ",", '["a", ""]'])
 def test_token_that_no_header_can_carry_is_a_problem_that_does_not_show_it(tokens: str) -> None:
     (problem,) = read({"VLLM_HTTP_TOKENS": tokens}).problems
     assert problem.startswith("The setting VLLM_HTTP_TOKENS is not shown; allowed: ")
