@@ -193,7 +193,10 @@ def _missing_folders(media: MediaSettings) -> Iterator[str]:
 def _path_of_env_file(values: Mapping[str, str]) -> str:
     """The file with more settings; "" where none is named, or in a way that is a problem, told with all others."""
     path = placeholders.with_variables(placeholders.cleaned(values.get("VLLM_ENV_FILE", "")), values)
-    return "" if placeholders.unfilled_in_path(path) else os.path.expanduser(path)
+    try:
+        return FILE.parse(path) if path and not placeholders.unfilled_in_path(path) else ""
+    except ValueError:
+        return ""
 
 
 def _aliases(values: dict[str, str]) -> dict[str, str]:
