@@ -4,8 +4,7 @@ main ─ reads the settings, guards stdin and stdout, builds the server, runs th
   ├─ mcp_protocol.main_loop   bytes in, signals, deadlines, the end of the process
   ├─ mcp_protocol.server      one line in, one line out; tool calls go into a queue
   ├─ http_front               the same server over HTTP, where the settings ask for that
-  ├─ handlers.catalog         the table of tools, loaded with the first `tools/list` or `tools/call`
-  └─ handlers.resources       the tables of resources and prompts, loaded with the first request about them
+  └─ handlers                 the tables of tools, resources and prompts, loaded with the first request about them
 """
 
 from __future__ import annotations
@@ -57,9 +56,7 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
         from http_front import HttpFront
 
         front = HttpFront(settings)
-    problems = (*settings.problems, *filter(None, [log.configure(settings.server.log_level, settings.server.log_file)]))
-    for level, text in (*(("ERROR", text) for text in problems), *(("WARNING", text) for text in settings.warnings)):
-        log.log(level, text)
+    problems = log.start(settings.server.log_level, settings.server.log_file, settings.problems, settings.warnings)
     loop = MainLoop(wire if front is None else None, settings.server.max_line_bytes)
     services = Services(settings, loop.ending_fd)
     server = Server(
@@ -90,10 +87,7 @@ def _require_msgspec() -> None:
         python = os.path.join(venv := os.path.join(ROOT, ".venv"), "bin", "python")
         if os.path.exists(python) and sys.prefix != venv:
             os.execv(python, [python, *sys.argv])
-        sys.exit(
-            f"vllm_server.py: msgspec is not installed for {sys.executable}. Run {ROOT}/scripts/demo once: it makes "
-            "a .venv beside this file, which the server then uses by itself."
-        )
+        sys.exit(f"vllm_server.py: msgspec is not installed for {sys.executable}. Run {ROOT}/scripts/demo once.")
 
 
 if __name__ == "__main__":

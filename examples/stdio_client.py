@@ -94,6 +94,9 @@ class StdioClient:
 
 def main(arguments: Sequence[str]) -> int:
     """Shows what the server has, and asks its model where there is a question; returns the exit status."""
+    if set(arguments) & {"-h", "--help"}:
+        print(__doc__)
+        return 0
     try:
         with StdioClient([sys.executable, str(SERVER)]) as client:
             server = client.initialize()["serverInfo"]

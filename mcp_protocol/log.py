@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 PIPE_BYTES = 1 << 20
@@ -30,6 +31,20 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 _threshold = _LEVELS["INFO"]
 _pump: _Pump | None = None
+
+
+def start(level: str, log_file: str, problems: Sequence[str], warnings: Sequence[str]) -> tuple[str, ...]:
+    """Configures the log and writes what is wrong with the settings into it.
+
+    Returns `problems`, with the log's own at the end if it has one.
+    """
+    problem = configure(level, log_file)
+    found = (*problems, problem) if problem else tuple(problems)
+    for text in found:
+        log("ERROR", text)
+    for text in warnings:
+        log("WARNING", text)
+    return found
 
 
 def configure(level: str, log_file: str) -> str | None:

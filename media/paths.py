@@ -15,8 +15,8 @@ from urllib.parse import unquote_to_bytes
 from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable, megabytes, shown
 from media.kinds import PICTURE, MediaKind
 from media.lookalikes import difference, lookalike
-from media.windows_paths import is_windows_path, paths_here, windows_path_of_url
 from settings import working_folder
+from settings.windows_paths import is_windows_path, paths_here, windows_path_of_url
 
 # O_NONBLOCK: opening a FIFO without a writer would hang. O_NOCTTY: opening a terminal must not make it ours.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

@@ -193,7 +193,10 @@ def _missing_folders(media: MediaSettings) -> Iterator[str]:
 def _path_of_env_file(values: Mapping[str, str]) -> str:
     """The file with more settings; "" where none is named, or in a way that is a problem, told with all others."""
     path = placeholders.with_variables(placeholders.cleaned(values.get("VLLM_ENV_FILE", "")), values)
-    return "" if placeholders.unfilled_in_path(path) else os.path.expanduser(path)
+    try:
+        return FILE.parse(path) if path and not placeholders.unfilled_in_path(path) else ""
+    except ValueError:
+        return ""
 
 
 def _aliases(values: dict[str, str]) -> dict[str, str]:
@@ -262,7 +265,9 @@ def _with_absolute_paths(entry: Setting, value: Any) -> Any:
 
 def _path_or(word: str) -> str:
     """The absolute path of what is there under a relative one: a file, or below a folder anything. A bare word that
-    is a folder's name too is rather a word."""
+    is a folder's name too is rather a word. `~/` is always the home folder."""
+    if word.startswith("~" + os.sep):
+        return os.path.expanduser(word)
     path = working_folder.absolute_or_none(word)
     if path is not None and (os.path.isfile(path) or (os.sep in word and os.path.exists(path))):
         return path

@@ -108,25 +108,27 @@ def _texts(text: str) -> tuple[str, ...]:
 
 
 def _tokens(text: str) -> tuple[str, ...]:
-    tokens = _comma_separated(text)
-    if not tokens or not all(33 <= ord(char) <= 126 for token in tokens for char in token):
+    tokens = _texts(text) or _comma_separated(text)
+    if not all(tokens) or not tokens or not all(33 <= ord(char) <= 126 for token in tokens for char in token):
         raise ValueError("a token has characters that a header cannot carry")
     return tokens
 
 
 def some_of(*names: str) -> Kind:
-    """One or several of some names, separated by commas."""
+    """One or several of some names, in any case and separated by commas; `all`, as nothing, stands for all of them."""
 
     def parse(text: str) -> tuple[str, ...]:
-        found = _names(text)
-        if not set(found) <= set(names):
+        found = tuple(name.casefold() for name in _names(text))
+        if not set(found) <= {*names, "all"}:
             raise ValueError(text)
-        return found
+        return () if "all" in found else found
 
-    return Kind(f"one or more of {', '.join(names)}, separated by commas", parse)
+    return Kind(f"all, or one or more of {', '.join(names)}, separated by commas", parse)
 
 
 _TWO_FOLDERS = re.compile(r"\s[/~]")
+_BETWEEN_FOLDERS = re.compile(rf"{os.pathsep}(?![\\/])|(?<!\A[A-Za-z])(?<![:;,\s][A-Za-z]){os.pathsep}")
+"""The system's separator, but for the colon of Windows' drives."""
 
 
 def _folders(text: str) -> tuple[str, ...]:
@@ -136,7 +138,7 @@ def _folders(text: str) -> tuple[str, ...]:
     of a folder that is there; a space never does, so what looks like two folders with a space between is refused.
     """
     folders = list(_texts(text))
-    for part in () if folders else text.split(os.pathsep):
+    for part in () if folders else _BETWEEN_FOLDERS.split(text):
         is_one = os.path.isdir(os.path.expanduser(part.strip()))
         pieces = [part.strip()] if is_one else _comma_separated(part.replace(";", ",").replace("\n", ","))
         if not is_one and any(map(_TWO_FOLDERS.search, pieces)):
@@ -149,14 +151,37 @@ def _folders(text: str) -> tuple[str, ...]:
 
 
 def _expanded(path: str) -> str:
-    """The path with `~` as the home folder it stands for.
+    """The path with `~` as the home folder it stands for, and one of Windows as what it means here.
 
-    Raises: `ValueError` where no path can have this form, or nobody has that home folder.
+    Raises: `ValueError` where no path can have this form, nobody has that home folder, or Windows' path means nothing.
     """
-    found = os.path.expanduser(path)
+    found = os.path.expanduser(path) if not _is_of_windows(path) else _path_here(path)
     if "\0" in found or found.startswith("~"):
         raise ValueError(path)
     return found
+
+
+def _is_of_windows(path: str) -> bool:
+    if ":" not in path and "\\" not in path and not path.startswith("//"):
+        return False
+    from settings.windows_paths import is_windows_path  # only where it may be one
+
+    return is_windows_path(path)
+
+
+def _path_here(path: str) -> str:
+    from settings.windows_paths import path_to_use
+
+    found = path_to_use(path)
+    if found is None:
+        raise ValueError(path)
+    return found
+
+
+def _about_windows(text: str) -> str:
+    if not any(map(_is_of_windows, text.split(","))):
+        return ""
+    return "There is nothing at this path of Windows on this machine; WSL has the drive C: at /mnt/c."
 
 
 def _named_texts(text: str) -> dict[str, str]:
@@ -184,7 +209,7 @@ def _search_path(text: str) -> str:
 
 def _model(text: str) -> str:
     """Services have names that begin with ~, as in ~maker/model, so only ~/ is the home folder."""
-    return _expanded(text) if text == "~" or text.startswith("~" + os.sep) else text
+    return _expanded(text) if text == "~" or text.startswith("~" + os.sep) or _is_of_windows(text) else text
 
 
 def _named_folders(text: str) -> dict[str, str]:
@@ -254,7 +279,12 @@ JSON_OBJECT = Kind('a JSON object, for example {"key": 1}', _json_object)
 NAMES = Kind("names separated by commas", _names)
 TOKENS = Kind("visible ASCII characters, tokens separated by commas", _tokens, secret=True)
 NETWORKS = Kind("IP addresses or networks separated by commas", _networks)
-FOLDERS = Kind(f"absolute folders separated by '{os.pathsep}' or ',', or a JSON array of them", _folders, is_path=True)
+FOLDERS = Kind(
+    f"absolute folders separated by '{os.pathsep}' or ',', or a JSON array of them",
+    _folders,
+    is_path=True,
+    advice=_about_windows,
+)
 NAMED_FOLDERS = Kind(
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}',
     _named_folders,
@@ -264,12 +294,12 @@ NAMED_SERVERS = Kind(
     'name=URL pairs with different names, separated by commas or spaces, or a JSON object {"name": "URL"}',
     _named_servers,
 )
-FILE = Kind("a file's path", _file, is_path=True)
+FILE = Kind("a file's path", _file, is_path=True, advice=_about_windows)
 FILE_MODE = Kind("rights in octal without execution, such as 0600, 0640 or 0644", _file_mode)
-FOLDER = Kind("a folder's path", _expanded, is_path=True)
+FOLDER = Kind("a folder's path", _expanded, is_path=True, advice=_about_windows)
 SEARCH_PATH = Kind(f"one path or several, separated by '{os.pathsep}'", _search_path, is_path=True)
-FILE_OR_FOLDER = Kind("a path", _expanded, is_path=True)
-MODEL = Kind("a name or a folder's path", _model, is_path=True)
+FILE_OR_FOLDER = Kind("a path", _expanded, is_path=True, advice=_about_windows)
+MODEL = Kind("a name or a folder's path", _model, is_path=True, advice=_about_windows)
 WEB_SERVER = Kind("an http or https URL without user name, query or fragment", _web_server, advice=_about_the_scheme)
 PROXY = Kind("an http or https URL without a path, such as http://user:password@proxy:3128", _proxy, secret=True)
 TOP_K = Kind("-1 (off) or a whole number ≥ 1", _top_k)

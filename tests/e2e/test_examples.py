@@ -152,6 +152,12 @@ def test_smallest_client_shows_the_tools(tmp_path: Path) -> None:
     assert "  chat_completion: " in finished.stdout
 
 
+def test_smallest_client_tells_how_it_is_used(tmp_path: Path) -> None:
+    finished = run([sys.executable, ROOT / "examples" / "stdio_client.py", "--help"], tmp_path)
+    assert finished.returncode == 0
+    assert 'stdio_client.py "What is your name?"' in finished.stdout
+
+
 def test_smallest_client_asks_a_question(model: dict[str, str], tmp_path: Path) -> None:
     finished = run([sys.executable, ROOT / "examples" / "stdio_client.py", "My name is Ada."], tmp_path, **model)
     assert finished.returncode == 0, finished.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from pathlib import Path
 from types import ModuleType
 
@@ -44,9 +45,35 @@ def test_example_of_an_env_file_has_every_setting_and_sets_none() -> None:
     assert set(env_file.parsed(uncommented)) == named
 
 
-def test_file_map_names_every_module() -> None:
+ROOMS = ("settings", "http_client", "sandbox", "mcp_protocol", "handlers", "checkup", "engine", "omni", "media")
+
+
+def file_map() -> dict[str, list[str]]:
+    """The files that the map names for each room, a file in a folder below the room as `folder/name.py`."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for package in ("mcp_protocol", "handlers", "checkup", "engine", "media", "omni", "sandbox", "http_client"):
-        for path in (ROOT / package).glob("*.py"):
-            if path.name != "__init__.py":
-                assert path.name in readme, path
+    lines = readme.partition("## How it is built")[2].split("```")[1].strip().splitlines()
+    found: dict[str, list[str]] = {}
+    room = folder = ""
+    for line in lines:
+        depth = len(line) - len(line.lstrip())
+        named = list(itertools.takewhile(lambda word: word.endswith((".py", "/")), line.split()))
+        if depth == 0:
+            room = named[0].rstrip("/") if named and named[0].endswith("/") else ""
+        if depth <= 2:
+            folder = named[0] if depth and named and named[0].endswith("/") else ""
+        if room and depth:
+            found.setdefault(room, []).extend((folder if depth > 2 else "") + name for name in named)
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_file_map_names_every_module(room: str) -> None:
+    """A folder below a room is named as a whole, or file by file."""
+    named = file_map()[room]
+    assert len(named) == len(set(named))
+    paths = [path.relative_to(ROOT / room) for path in (ROOT / room).rglob("*.py") if path.name != "__init__.py"]
+    file_by_file = {folder for folder, _, name in (entry.rpartition("/") for entry in named) if name}
+    expected = {
+        f"{path.parent}/" if str(path.parent) not in (".", *file_by_file) else path.as_posix() for path in paths
+    }
+    assert expected | {f"{folder}/" for folder in file_by_file if folder} == set(named)

@@ -72,6 +72,10 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("media", "VLLM_ALLOWED_MEDIA_HOSTS", '["a.example", "b.example"]', ("a.example", "b.example")),
     ("http", "VLLM_HTTP_ALLOWED_HOSTS", "[::1]", ("[::1]",)),
     ("server", "VLLM_TOOLSETS", "chat vision", ("chat", "vision")),
+    ("server", "VLLM_TOOLSETS", "Chat,GPU", ("chat", "gpu")),
+    ("server", "VLLM_TOOLSETS", "all", ()),
+    ("http", "VLLM_HTTP_TOKENS", '["a,b", "c"]', ("a,b", "c")),
+    ("engine", "VLLM_EXTRA_ENGINE_ARGS", '{"download_dir": "~/m"}', {"download_dir": os.path.expanduser("~/m")}),
     ("server", "VLLM_LOG_FILE", "~/log", os.path.expanduser("~/log")),
     ("engine", "VLLM_MODEL_NAME", "~/models/mine", os.path.expanduser("~/models/mine")),
     ("engine", "VLLM_MODEL_NAME", "~maker/model", "~maker/model"),
@@ -226,7 +230,7 @@ def test_empty_value_counts_as_not_set(text: str) -> None:
     assert read(dict.fromkeys(FIELDS, text)) == read({})
 
 
-@pytest.mark.parametrize("tokens", ["with space", "umläut", "line\nbreak", ","])
+@pytest.mark.parametrize("tokens", ["with space", "umläut", "line\nbreak", ",", '["a", ""]'])
 def test_token_that_no_header_can_carry_is_a_problem_that_does_not_show_it(tokens: str) -> None:
     (problem,) = read({"VLLM_HTTP_TOKENS": tokens}).problems
     assert problem.startswith("The setting VLLM_HTTP_TOKENS is not shown; allowed: ")
@@ -237,6 +241,42 @@ def test_tokens_that_cannot_be_used_let_nobody_in(tokens: str) -> None:
     (first,), (second,) = (read({"VLLM_HTTP_TOKENS": tokens}).http.tokens for _ in range(2))
     assert len(first) == 64
     assert first != second
+
+
+@pytest.fixture
+def drive_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Windows' drive as WSL has it, with a folder `Me`."""
+    monkeypatch.setattr("settings.windows_paths._MOUNTS", (f"{tmp_path}/",))
+    (tmp_path / "c" / "Me").mkdir(parents=True)
+    return tmp_path / "c"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "meant"),
+    [
+        ("VLLM_ALLOWED_MEDIA_DIRS", r"C:\Me", "allowed_dirs", ["Me"]),
+        ("VLLM_ALLOWED_MEDIA_DIRS", r"c:/Me:C:\Me,C:\Me\new", "allowed_dirs", ["Me", "Me", "Me/new"]),
+        ("OMNI_OUTPUT_DIR", r"C:\Me\made", "output_dir", "Me/made"),
+        ("VLLM_MODEL_NAME", r"C:\Me", "model_name", "Me"),
+        ("VLLM_SESSION_DB", r"C:\Me\s.db", "session_db", "Me/s.db"),
+    ],
+)
+def test_path_of_windows_means_what_is_there(
+    drive_c: Path, variable: str, text: str, field: str, meant: str | list[str]
+) -> None:
+    found = read({variable: text})
+    (value,) = (
+        getattr(part, field) for part in (found.media, found.omni, found.engine, found.sessions) if hasattr(part, field)
+    )
+    assert value == (str(drive_c / meant) if isinstance(meant, str) else tuple(str(drive_c / name) for name in meant))
+    assert not found.problems
+
+
+@pytest.mark.parametrize("variable", ["VLLM_ALLOWED_MEDIA_DIRS", "VLLM_LOG_FILE", "VLLM_ENV_FILE", "VLLM_MODEL_NAME"])
+def test_path_of_windows_that_means_nothing_here_is_a_problem(drive_c: Path, variable: str) -> None:
+    (problem,) = read({variable: r"D:\nowhere\x"}).problems
+    assert problem.startswith(f"The setting {variable} is ")
+    assert problem.endswith("WSL has the drive C: at /mnt/c.")
 
 
 def test_comma_in_the_name_of_a_folder_that_is_there_separates_nothing(tmp_path: Path) -> None:

@@ -143,6 +143,15 @@ def test_log_file_that_cannot_be_written_is_a_problem_and_stderr_stays() -> None
     assert done.stderr.endswith("INFO x\n")
 
 
+def test_the_log_begins_with_what_is_wrong_with_the_settings() -> None:
+    source = 'problems = log.start("INFO", "/no/such/log", ["a problem"], ["a warning"])\nlog.log("INFO", problems[-1])'
+    done = run(f"{source}\nlog.flush(60)")
+    first, own, warning, last = (line.partition(" ")[2] for line in done.stderr.splitlines())
+    assert (first, warning) == ("ERROR a problem", "WARNING a warning")
+    assert own.startswith("ERROR The setting VLLM_LOG_FILE names a file that cannot be written")
+    assert own.partition(" ")[2] == last.partition(" ")[2]
+
+
 def test_pythons_logging_writes_the_same_lines() -> None:
     done = run("""
 import logging

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from media import windows_paths
 from media.errors import MediaForbidden, MediaNotFound
 from media.paths import path_of_file_url, read_file
-from media.windows_paths import is_windows_path, paths_here
+from settings import windows_paths
+from settings.windows_paths import is_windows_path, paths_here
 
 NARROW = "Screenshot 9.41\u202fPM.png"
 

@@ -6,6 +6,7 @@ A host on Windows may run the server in WSL or in a container, and name files as
 
 from __future__ import annotations
 
+import os
 import re
 
 _DRIVE = re.compile(r"/?(?P<drive>[A-Za-z]):[\\/](?P<rest>.*)", re.DOTALL)
@@ -37,6 +38,12 @@ def paths_here(path: str) -> list[str]:
     if mounted is None:
         return []
     return [candidate for candidate in _mounted(mounted["drive"], mounted["rest"]) if candidate != plain]
+
+
+def path_to_use(path: str) -> str | None:
+    """What such a path means here for something that is there or is to be made in a folder that is; None: nothing."""
+    here = (found for found in paths_here(path) if os.path.exists(found) or os.path.isdir(os.path.dirname(found)))
+    return next(here, None)
 
 
 def windows_path_of_url(rest: str) -> str | None:
