@@ -192,7 +192,8 @@ class StreamedAnswer:
         return last if not last.name or (last.name == name and not last.is_complete) else None
 
     def _finish(self, reason: str) -> None:
-        word = reason.strip().lower().rpartition(".")[2].replace("-", "_").replace(" ", "_")
+        # Such as "FinishReason.SAFETY", and Gemini's "content_filter: RECITATION".
+        word = reason.partition(":")[0].strip().lower().rpartition(".")[2].replace("-", "_").replace(" ", "_")
         word = word.removeprefix("finish_reason_")
         if word in _FAILED:
             raise GenerationFailed("The server gave this request up. Send it again.")
