@@ -32,6 +32,7 @@ from http_client.words import is_html, without_tags
 CONNECT_TIMEOUT_S = 5.0
 ASK_TIMEOUT_S = 10.0
 """For questions that a server answers at once when it is well."""
+VERSION_TIMEOUT_S = 2.0
 MAX_ASK_BYTES = 4_000_000
 MAX_ERROR_BYTES = 65_536
 LAST_BYTES_S = 0.2
@@ -150,8 +151,9 @@ class OpenAIClient:
     async def version(self) -> str | None:
         """vLLM's version; `None` where the server does not tell."""
         try:
-            answer = await self._ask(f"{self._server.url}/version")
-        except EngineError:
+            async with asyncio.timeout(VERSION_TIMEOUT_S):
+                answer = await self._ask(f"{self._server.url}/version")
+        except (EngineError, TimeoutError):
             return None
         found = answer.get("version") if isinstance(answer, dict) else None
         return self._server.plain(found) if isinstance(found, str) else None

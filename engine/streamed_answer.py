@@ -31,6 +31,8 @@ _FAILED = {
 }  # fmt: skip
 """What servers call an end that is none. Every other word is one of their own for an answer that is complete."""
 _NOTHING = FunctionPiece()
+_NO_ARGUMENTS = ("", "null")
+"""What servers send for a function that is called without any."""
 MOST_KEPT_CHARACTERS = 20_000
 
 
@@ -215,7 +217,7 @@ class StreamedAnswer:
             ToolCall(
                 self.keys.whole(call.id) or forced_calls.new_id(),
                 call.name,
-                self.keys.whole(call.arguments) or "{}",
+                "{}" if call.arguments.strip() in _NO_ARGUMENTS else self.keys.whole(call.arguments),
             )
             for call in self.calls
         )
