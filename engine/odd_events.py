@@ -93,6 +93,8 @@ def _choices(value: dict[str, Any]) -> list[Choice]:
     if isinstance(value.get("message"), dict) and ("done" in value or "content" in value["message"]):  # Ollama's own
         ended = value.get("done_reason") or ("stop" if value.get("done") is True else None)
         return [Choice(_delta(value["message"]), None, _word(ended))]
+    if value.get("role") == "assistant" and value.get("content"):  # Anthropic's own, not streamed
+        return [Choice(_delta(value), None, _word(value.get("stop_reason")) or "stop")]
     for key in ("response", "text", "generated_text"):
         if isinstance(value.get(key), str) and not value.get("error"):
             ended = value.get("done_reason") or value.get("finish_reason") or ("stop" if value.get("done") else None)

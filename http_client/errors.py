@@ -23,6 +23,7 @@ MOST_READ_BYTES = 65_536
 _SENTENCES = (
     "message", "detail", "error_description", "error_message", "error_msg", "errormessage", "errmsg", "err_msg", "msg",
     "status_msg", "reason", "failure_reason", "title", "description", "details",
+    "faultstring",
 )  # fmt: skip
 _SAYING = ("detail", "message", "msg", "error_msg", "errmsg", "err_msg", "error_message", "error_description")
 _INNER = (
@@ -83,6 +84,7 @@ def error_in(answer: Any, *, is_whole: bool = True) -> ErrorBody | None:
         or "error" in (answer.get("object"), answer.get("type"), answer.get("status"))
         or False in (answer.get("success"), answer.get("ok"))
         or bool(_base(answer).get("status_code"))
+        or (isinstance(status := answer.get("status_code"), int) and 400 <= status < 600)
         or (is_whole and "choices" not in answer and any(isinstance(answer.get(key), str | list) for key in _SAYING))
     )
     return read_error(answer) if is_error else None

@@ -50,6 +50,7 @@ SHAPES: list[tuple[Any, str]] = [
     (b"<!DOCTYPE html><style>x{}</style><p>It &amp; all</p>", "It & all"),
     (b'event: error\ndata: {"error": {"message": "It is so."}}\n\n', "It is so."),
     ({"error": {"code": "BadRequest", "message": "", "details": [{"message": "It is so."}]}}, "It is so."),
+    ({"fault": {"faultstring": "It is so.", "detail": {"errorcode": "oauth.v2.x"}}}, "It is so."),
     ({"error": {"message": None, "inner_error": {"message": "It is so."}}}, "It is so."),
     (b'{"detail": "It is so. ' + b"x" * 70_000, "It is so. " + "x" * 289 + "…"),
     (openai("", code="model_sleeps"), "model_sleeps, invalid_request_error"),

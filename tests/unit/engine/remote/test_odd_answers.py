@@ -182,6 +182,7 @@ def test_words_are_found_in_any_delta(server: ScriptedOpenAI, engine: RemoteEngi
         },
         {"model": "m", "message": DELTA, "done": True, "done_reason": "stop"},
         {"model": "m", "response": "Good day", "done": True},
+        {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Good day"}]},
         {"output": {"choices": [{"message": {"content": [{"text": "Good day"}]}, "finish_reason": "stop"}]}},
     ],
 )
@@ -362,6 +363,7 @@ def test_error_with_status_200_is_told_with_its_reason(server: ScriptedOpenAI, e
         ({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, r"does not take the key .* login fail\."),
         ({"error_code": 336003, "error_msg": "an odd number", "id": "1"}, "an odd number"),
         ({"ok": False, "reason": "the worker is gone"}, "the worker is gone"),
+        ({"status_code": 500, "message": "it fell over", "choices": []}, "it fell over"),
         ({"choices": [{"message": {}, "finish_reason": "error", "error": {"message": "no luck"}}]}, "no luck"),
     ):
         server.script(raw(json.dumps(body), "application/json"))
