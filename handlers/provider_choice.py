@@ -164,12 +164,11 @@ def _found(model: str, call: Call, services: Services) -> Choice:
     known = {provider.name: listing for provider in providers if (listing := provider.known()) is not None}
     unknown = [provider for provider in providers if provider.name not in known]
     told: dict[str, Listing | EngineError] = {**known, **_asked(unknown, call, services, PATIENCE_S)}
-    late = [each for each in unknown if isinstance(found := told[each.name], NoListing) and found.is_late]
-    if not _having(model, providers, told):
-        told |= _asked(late, call, services)
-    else:
-        for provider in late:  # the next call need not wait for it
-            provider.without_list(told[provider.name])
+    while (late := _late(unknown, told)) and not _having(model, providers, told):
+        told |= _asked([provider for provider, _ in late], call, services, PATIENCE_S)
+    for provider, slow in late:  # the next call need not wait for it
+        if provider.known() is None:
+            provider.without_list(slow)
     if not _having(model, providers, told) and known:
         told |= _asked([provider for provider in providers if provider.name in known], call, services)
     having = _having(model, providers, told)
@@ -193,6 +192,12 @@ def _found(model: str, call: Call, services: Services) -> Choice:
             ]
         )
     )
+
+
+def _late(providers: Iterable[Provider], told: dict[str, Listing | EngineError]) -> list[tuple[Provider, NoListing]]:
+    """Those that may still tell their models."""
+    found = [(provider, told[provider.name]) for provider in providers]
+    return [(provider, slow) for provider, slow in found if isinstance(slow, NoListing) and slow.is_late]
 
 
 def _having(

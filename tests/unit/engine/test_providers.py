@@ -17,7 +17,7 @@ from engine.offers import MediaPart
 from engine.providers import MOST_MEDIA_BYTES, Providers, with_media
 from engine.remote_failures import NoListing, server_of
 from settings.providers import RemoteProvider
-from tests.scripted_openai import MODELS, Json, Request, ScriptedOpenAI, answers, drips
+from tests.scripted_openai import MODELS, Request, ScriptedOpenAI, answers, drips
 
 ROOT = Path(__file__).parents[3]
 SOUND = MediaPart("audio", b"RIFF", "audio/wav")
@@ -124,7 +124,7 @@ def test_slow_list_is_not_waited_for_and_is_remembered_when_it_comes() -> None:
     with ScriptedOpenAI(["a"]) as server:
         go = threading.Event()
 
-        def waits(request: Request, fields: Json) -> None:
+        def waits(request: Request, fields: dict[str, Any]) -> None:
             go.wait(10)
             server.honest(request, fields)
 
