@@ -12,6 +12,7 @@ from omni import png
 from omni.aside import kept
 from omni.client import OmniClient, Picture
 from omni.errors import (
+    ConnectionLost,
     InvalidParameters,
     ModelChanged,
     ServerFailed,
@@ -109,12 +110,12 @@ class ImageMaker:
     async def model(self) -> KnownModel:
         """The model on the server with its profile. One that the server does not tell does not stop a generation.
 
-        Raises: `ServerUnreachable`, `ConnectionLost`, `InvalidParameters`.
+        Raises: `ServerUnreachable`, `InvalidParameters`.
         """
         if self._served is None or time.monotonic() > self._served_until_s:
             try:
                 self._served = await self.client.served_model()
-            except (ServerRefused, ServerFailed, ServerTooSlow, UnusableAnswer) as error:
+            except (ConnectionLost, ServerRefused, ServerFailed, ServerTooSlow, UnusableAnswer) as error:
                 self._served = str(error)
             self._served_until_s = time.monotonic() + MODEL_KNOWN_S
         served = self._served
