@@ -158,8 +158,8 @@ def test_nothing_is_collected_on_the_way_out() -> None:
     program = PROGRAM.replace(
         "def close():",
         "class Grave:\n    def __del__(self):\n        os.write(1, b'collected\\n')\n"
-        "grave = Grave()\ngrave.itself = grave\ndel grave\n"
-        "def close():\n    import gc\n    gc.collect()",
+        "import gc\ngc.disable()\ngrave = Grave()\ngrave.itself = grave\ndel grave\n"
+        "def close():\n    gc.collect()",
     )
     done = subprocess.run([sys.executable, "-c", program], input=b"", cwd=ROOT, capture_output=True, check=False)
     assert b"closed" in done.stderr
