@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from engine.errors import GenerationFailed
+from http_client.loose_json import decoded
 
 MAX_EVENT_BYTES = 4 << 20
 MOST_JUNK_BYTES = 4_096
@@ -283,7 +284,7 @@ def chunks_of(payload: bytes) -> list[Chunk] | None:
         chunk = None
     if chunk is not None and not _is_odd(chunk):
         return [chunk]
-    from engine.odd_events import decoded, understood
+    from engine.odd_events import understood
 
     found, is_json = decoded(payload)
     return understood(found) if is_json else None

@@ -35,18 +35,6 @@ _BROKEN = ("error", "failed", "abort", "aborted")
 _TEXTS = ("text", "content", "value", "output_text", "input_text", "refusal", "thinking", "reasoning", "summary")
 
 
-def decoded(payload: bytes) -> tuple[Any, bool]:
-    """A JSON text, also one with NaN or bytes that are no UTF-8, and whether it is one."""
-    try:
-        return msgspec.json.decode(payload), True
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return json.loads(payload.decode("utf-8", "replace"), strict=False), True
-    except (ValueError, RecursionError):
-        return None, False
-
-
 def understood(value: Any) -> list[Chunk]:
     """The events in a decoded JSON text; none in what is no object, such as a keep-alive."""
     if isinstance(value, list):

@@ -20,11 +20,11 @@ import msgspec
 from engine.errors import EngineError, EngineUnavailable, ServerBusy
 from engine.event_stream import Chunk, EventStream, has_word
 from engine.model_list import ServedModel, served_models
-from engine.odd_events import decoded
 from engine.remote_failures import Broken, Declined, NoListing, NotFound, RemoteServer
 from http_client.bodies import BodyTooLong, UnreadableBody, body_of, pieces
 from http_client.errors import read_error
 from http_client.failures import Trouble, TrustProblem, failure_of
+from http_client.loose_json import decoded
 from http_client.outgoing import Outgoing
 from http_client.refusals import refusal_in
 from http_client.words import is_html, without_tags

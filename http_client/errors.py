@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from http_client.loose_json import decoded
 from http_client.words import is_html, without_tags
 
 MOST_DEPTH = 8
@@ -99,10 +100,7 @@ def _decoded(text: str) -> Any:
     """JSON within the text, or what its first event holds; `None` where it is no object or list."""
     if not text.startswith(("{", "[")):
         return None
-    try:
-        found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    found, _ = decoded(text.encode("utf-8", "replace"))
     return found if isinstance(found, dict | list) else None
 
 
