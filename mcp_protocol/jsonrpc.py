@@ -89,10 +89,8 @@ def parse(line: bytes) -> Message:
 
 
 class _Envelope(msgspec.Struct):
-    jsonrpc: Raw = Raw(b'"2.0"')
     id: Raw = Raw(b"null")
     method: Raw = Raw(b"null")
-    params: Raw = Raw(b"null")
     result: Raw | None = None
     error: Raw | None = None
 
@@ -103,8 +101,37 @@ class _CallParams(msgspec.Struct):
     meta: Raw = msgspec.field(default=Raw(b"null"), name="_meta")
 
 
+class _CallEnvelope(msgspec.Struct):
+    params: _CallParams
+    jsonrpc: Raw = Raw(b'"2.0"')
+    id: Raw = Raw(b"null")
+    method: Raw = Raw(b"null")
+
+
 def _long_value(line: bytes) -> Any:
     """The value of a long line, in which a tool's arguments, or the messages of a batch, are left as they came."""
+    try:
+        call = decoded(line, _CallEnvelope)  # what a long line nearly always is, so it is gone through once
+    except msgspec.ValidationError:
+        return _other_long_value(line)
+    request_id = _bounded(call.id, NO_ID)
+    if _bounded(call.method, request_id) != TOOL_CALL:
+        return _other_long_value(line)
+    params = call.params
+    arguments = params.arguments
+    return {
+        "jsonrpc": _bounded(call.jsonrpc, request_id),
+        "id": request_id,
+        "method": TOOL_CALL,
+        "params": {
+            "name": _bounded(params.name, request_id),
+            "arguments": arguments if _is_object(arguments) else _bounded(arguments, request_id),
+            "_meta": _bounded(params.meta, request_id),
+        },
+    }
+
+
+def _other_long_value(line: bytes) -> Any:
     try:
         envelope = decoded(line, _Envelope)
     except msgspec.ValidationError:  # no object
@@ -112,24 +139,10 @@ def _long_value(line: bytes) -> Any:
         value = decoded(line, list[Raw]) if line[:64].lstrip()[:1] == b"[" else decoded(line)
         return [raw.copy() for raw in value] if isinstance(value, list) else value
     request_id = _bounded(envelope.id, NO_ID)
-    method = _bounded(envelope.method, request_id)
-    if method is None and (envelope.result is not None or envelope.error is not None):
+    if _bounded(envelope.method, request_id) is None and (envelope.result is not None or envelope.error is not None):
         return {"result": None}  # a client's answer, of which nothing is wanted
-    if method != TOOL_CALL or not _is_object(envelope.params):
-        _check_size(line, request_id)
-        return decoded(line)
-    params = decoded(envelope.params, _CallParams)
-    arguments = params.arguments
-    return {
-        "jsonrpc": _bounded(envelope.jsonrpc, request_id),
-        "id": request_id,
-        "method": method,
-        "params": {
-            "name": _bounded(params.name, request_id),
-            "arguments": arguments if _is_object(arguments) else _bounded(arguments, request_id),
-            "_meta": _bounded(params.meta, request_id),
-        },
-    }
+    _check_size(line, request_id)
+    return decoded(line)
 
 
 def _is_object(raw: Raw) -> bool:

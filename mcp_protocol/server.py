@@ -250,6 +250,7 @@ class Server:
         turn: Turn | None = None,
     ) -> None:
         meta = meta_of(request.params)
+        early = self._toolbox().early(name, arguments) if answerer is None else {}
         call = Call(
             request.id,
             name,
@@ -263,10 +264,10 @@ class Server:
             wake=self._wake,
             on_phase=self._look_for_changes,
             answerer=answerer,
-            turn=turn or self._toolbox().turn(name, arguments),
+            turn=turn or self._toolbox().turn(name, early),
             budget=self._budget,
         )
-        if answerer is None and (limit_s := self._toolbox().timeout_s(name, arguments)) is not None:
+        if answerer is None and (limit_s := self._toolbox().timeout_s(name, early)) is not None:
             call.limit(limit_s)
         try:
             if isinstance(arguments, Raw) or self.queue.is_busy:  # else it is short and begins at once
