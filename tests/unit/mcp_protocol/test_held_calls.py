@@ -146,7 +146,7 @@ def held(budget: ByteBudget) -> int:
 @pytest.mark.parametrize("text", ["short", LONG])
 def test_calls_hold_bytes_until_they_end(text: str, make_host: MakeHost) -> None:
     budget = ByteBudget(MIB)
-    host = make_host(budget=budget)
+    host = make_host(budgets=[budget])
     host.call("wait", {}, 1)
     assert host.gates.running.wait(WAIT_S)
     before = budget.held_bytes
@@ -159,7 +159,7 @@ def test_calls_hold_bytes_until_they_end(text: str, make_host: MakeHost) -> None
 
 def test_call_for_which_there_is_no_room_is_told_so_at_once(make_host: MakeHost) -> None:
     budget = ByteBudget(200_000)
-    host = make_host(budget=budget)
+    host = make_host(budgets=[budget])
     host.call("wait", {}, 1)
     assert host.gates.running.wait(WAIT_S)
     host.call("echo", {"text": "x" * 150_000}, 2)
@@ -177,7 +177,7 @@ def test_call_for_which_there_is_no_room_is_told_so_at_once(make_host: MakeHost)
 
 
 def test_objects_that_would_not_fit_are_not_made(make_host: MakeHost) -> None:
-    host = make_host(budget=ByteBudget(100_000))
+    host = make_host(budgets=[ByteBudget(100_000)])
     host.line(tool_call(b'{"text":[' + b",".join([b"{}"] * 4_000) + b"]}"))
     text = host.next()["result"]["content"][0]["text"]
     assert "of memory; VLLM_MAX_HELD_BYTES" in text
@@ -186,7 +186,7 @@ def test_objects_that_would_not_fit_are_not_made(make_host: MakeHost) -> None:
 
 def test_cancelled_calls_let_go_before_their_turn(make_host: MakeHost) -> None:
     budget = ByteBudget(MIB)
-    host = make_host(budget=budget)
+    host = make_host(budgets=[budget])
     host.call("wait", {}, 1)
     assert host.gates.running.wait(WAIT_S)
     before = budget.held_bytes
@@ -201,7 +201,7 @@ def test_cancelled_calls_let_go_before_their_turn(make_host: MakeHost) -> None:
 
 def test_calls_that_are_overdue_let_go_before_their_turn(make_host: MakeHost) -> None:
     budget = ByteBudget(MIB)
-    host = make_host(budget=budget, call_timeout_s=0.01)
+    host = make_host(budgets=[budget], call_timeout_s=0.01)
     host.call("load", {}, 1)
     assert host.gates.running.wait(WAIT_S)
     before = budget.held_bytes
