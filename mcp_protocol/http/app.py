@@ -217,7 +217,7 @@ class HttpApp:
         if any(version in versions.MODERN for version in request.headers.getlist(envelope.VERSION_HEADER)):
             raise Refused(405, "There is no such stream in this revision.", {"Allow": "POST"})
         session = self._session_of(request, owner)
-        stream = Stream()
+        stream = Stream(self._server.budget_of(owner))
         session.outlet.open(stream)
         return _Held(session, EventResponse(stream, lambda: session.outlet.close(stream)))
 
@@ -230,7 +230,7 @@ class HttpApp:
     async def _open_sse(self, request: Request, owner: int) -> Any:
         """A session that lasts as long as this stream, which carries all answers."""
         session = self._begin(self._sse_sessions, owner)
-        stream = Stream()
+        stream = Stream(self._server.budget_of(owner))
         session.outlet.open(stream)
         below = "../" if request.scope["raw_path"].endswith(b"/") else ""
         endpoint = f"{below}messages?session_id={session.id}"  # counts from /sse, wherever a proxy has put that
