@@ -26,7 +26,8 @@ REQUIRED_S = 2.0
 WAIT_S = 60.0
 GONE_S = 1.0
 N_BUSY = 4
-COUNT = "while True: pass"
+COUNT = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(10_000))"
+"""Counts for as long as the benchmark is there."""
 CHAT: Json = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
 LONG_CHAT: Json = {"messages": [{"role": "user", "content": "Tell me more."}], "max_tokens": 900, "ignore_eos": True}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ SERVED_S = 15.0
 MAX_GROWTH_BYTES = 150 << 20
 """Of the server alone: it holds the file, and Pillow's modules."""
 MAX_IN_ALL_BYTES = 350 << 20
-FILES = {
+FILES: dict[str, Callable[[], bytes]] = {
     "tables of an MP4": lambda: swollen_mp4s()["stsz of several tracks"],
     "runs of a fragment": lambda: swollen_mp4s()["several runs"],
     "tile": huge_tile,

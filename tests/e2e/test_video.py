@@ -155,7 +155,7 @@ def test_two_jobs_wait_for_each_other(studio: ServerProcess, media: dict[str, st
 
 
 def test_progress_tells_the_phase_and_the_time(studio: ServerProcess, media: dict[str, str]) -> None:
-    arguments = {"image_path": media["face"], "audio_path": media["speech"], **SMALL, "num_inference_steps": 6}
+    arguments = {"image_path": media["face"], "audio_path": media["speech"], **SMALL, "num_inference_steps": 40}
     request_id = studio.send_call(PICTURE, arguments, meta={"progressToken": "p"})
     messages = []
     while (message := studio.read_message(SOON_S)).get("id") != request_id:

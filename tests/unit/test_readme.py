@@ -46,7 +46,7 @@ def test_example_of_an_env_file_has_every_setting_and_sets_none() -> None:
 
 def test_file_map_names_every_module() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for package in ("mcp_protocol", "handlers", "checkup", "engine", "media", "omni", "http_client"):
+    for package in ("mcp_protocol", "handlers", "checkup", "engine", "media", "omni", "sandbox", "http_client"):
         for path in (ROOT / package).glob("*.py"):
             if path.name != "__init__.py":
                 assert path.name in readme, path
