@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Raw
@@ -11,7 +11,7 @@ from mcp_protocol import jsonrpc, versions
 from mcp_protocol.answers import ToolAnswers
 from mcp_protocol.call import Answerer, Call, Observe
 from mcp_protocol.coercion import arguments_of
-from mcp_protocol.connection import Connection, Exchange, Method, Outlet
+from mcp_protocol.connection import OWNER_SHARE, Connection, Exchange, Method, Outlet
 from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request
 from mcp_protocol.log import log_failure
 from mcp_protocol.pages import page
@@ -45,8 +45,9 @@ class Server:
     problems, which every tool call answers while there are any; limits in seconds and bytes; how many calls run at a
     time, and how many may wait; `on_start`, run once by the worker after the first sign that a session begins; `wake`,
     which makes the main loop look again; `idle_task`, run by the worker when it is due and nothing else is to be done;
-    `observe`, told of each call that has ended; `budget`, of which calls take their arguments' bytes from their arrival
-    to their end.
+    `observe`, told of each call that has ended; `budgets`, one for each owner of a token, of which calls take their
+    arguments' bytes from their arrival to their end. Where there are several owners each has at most half of the queue,
+    so that none keeps the others out.
     """
 
     def __init__(
@@ -66,9 +67,9 @@ class Server:
         on_idle: Callable[[], None] = lambda: None,
         idle_task: IdleTask | None = None,
         observe: Observe | None = None,
-        budget: ByteBudget | None = None,
+        budgets: Sequence[ByteBudget] = (),
     ) -> None:
-        self._budget = ByteBudget(UNBOUNDED) if budget is None else budget
+        self._budgets = list(budgets) or [ByteBudget(UNBOUNDED)]
         self._info = info
         self._server_info = info.as_json()
         self._load_toolbox = load_toolbox
@@ -90,6 +91,7 @@ class Server:
             on_lost=self._runner.fail_lost,
             n_workers=max_concurrent,
             max_waiting=max_queue,
+            share=None if max_queue is None or len(self._budgets) == 1 else max(1, max_queue // OWNER_SHARE),
         )
         self._legacy_methods: dict[str, Method] = {
             "initialize": self._initialize,
@@ -145,6 +147,10 @@ class Server:
             else:
                 n_answers += self.handle(message, connection, outlet)
         return n_answers
+
+    def budget_of(self, owner: int) -> ByteBudget:
+        """What an owner's messages count in, from their first byte to the end of the call."""
+        return self._budgets[owner]
 
     def forget(self, connection: Connection) -> None:
         """Cancels all that a client waits for: it is gone."""
@@ -257,6 +263,7 @@ class Server:
         turn: Turn | None = None,
     ) -> None:
         meta = meta_of(request.params)
+        early = self._toolbox().early(name, arguments) if answerer is None else {}
         call = Call(
             request.id,
             name,
@@ -270,10 +277,10 @@ class Server:
             wake=self._wake,
             on_phase=self._look_for_changes,
             answerer=answerer,
-            turn=turn or self._toolbox().turn(name, arguments),
-            budget=self._budget,
+            turn=turn or self._toolbox().turn(name, early),
+            budget=self.budget_of(exchange.connection.owner),
         )
-        if answerer is None and (limit_s := self._toolbox().timeout_s(name, arguments)) is not None:
+        if answerer is None and (limit_s := self._toolbox().timeout_s(name, early)) is not None:
             call.limit(limit_s)
         try:
             if isinstance(arguments, Raw) or self.queue.is_busy:  # else it is short and begins at once

@@ -72,7 +72,7 @@ class WorkQueue:
     worker after each item, so that the main thread can look whether all is done; `idle_task` is run by a worker when
     it is due and nothing else runs or waits; `on_lost` answers a call, claimed for that, of which its worker was torn
     away; `n_workers`, how many calls run at a time, not counting those that are `at_once`; `max_waiting`, how many
-    calls may wait.
+    calls may wait; `share`, how many of one owner, where there are several.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class WorkQueue:
         on_lost: Callable[[Call], None] = lambda call: None,
         n_workers: int = 1,
         max_waiting: int | None = None,
+        share: int | None = None,
     ) -> None:
         self._run_call = run_call
         self._on_lost = on_lost
@@ -93,6 +94,7 @@ class WorkQueue:
         self._idle_task = idle_task
         self._in_order = n_workers == 1
         self._max_waiting = max_waiting
+        self._share = max_waiting if share is None else share
         self._lineup: Lineup[Call | Task] = Lineup(n_workers)
         self._rested = False
         """Whether the idle task has run since the last item."""
@@ -110,8 +112,8 @@ class WorkQueue:
         Raises: `QueueFull` for a call when too many wait; `RuntimeError` where the system gives no thread.
         """
         with self._lock:
-            if self._max_waiting is not None and len(self._lineup.waiting) >= self._max_waiting:
-                self._make_room(item, self._max_waiting)
+            if self._share is not None and len(self._lineup.waiting) >= self._share:
+                self._make_room(item, self._share)
             self._lineup.add(item)
             self._ready.put(None)
             self._threads = [thread for thread in self._threads if thread.is_alive()]
@@ -205,19 +207,19 @@ class WorkQueue:
                 item.settle()
             raise
 
-    def _make_room(self, item: Call | Task, max_waiting: int) -> None:
+    def _make_room(self, item: Call | Task, share: int) -> None:
         """Raises `QueueFull` unless there is room when those are not counted that were cancelled, or that do not stand
         in this call's way."""
         self._lineup.drop_claimed()
         if isinstance(item, Task):
             return
         calls = [other for other in self._lineup.waiting if isinstance(other, Call)]
-        n_before = sum(self._in_order or other.turn.at_once == item.turn.at_once for other in calls)
-        if n_before >= max_waiting:
-            raise QueueFull(
-                f"The server is busy: {n_before} calls wait, and VLLM_MAX_QUEUE allows no more. This one was not run; "
-                "send it again when some of the others are answered."
-            )
+        before = [other for other in calls if self._in_order or other.turn.at_once == item.turn.at_once]
+        n_own = sum(other.owner == item.owner for other in before)
+        if self._max_waiting is not None and len(before) >= self._max_waiting:
+            raise QueueFull(_full(f"{len(before)} calls wait", "no more"))
+        if n_own >= share:
+            raise QueueFull(_full(f"{n_own} calls wait that came with this token", "no more of one"))
 
     def _calls(self) -> list[Call]:
         """The unanswered calls, oldest first."""
@@ -340,6 +342,13 @@ class WorkQueue:
             return None
         due_s = self._idle_task.due_s()
         return None if due_s is None else max(0.0, due_s - time.monotonic())
+
+
+def _full(what_waits: str, allowed: str) -> str:
+    return (
+        f"The server is busy: {what_waits}, and VLLM_MAX_QUEUE allows {allowed}. This one was not run; send it again "
+        "when some of the others are answered."
+    )
 
 
 _GIVEN_UP = "The call did not end at its deadline and was given up."
