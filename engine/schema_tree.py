@@ -60,7 +60,7 @@ CONSTRAINTS = frozenset(
     | BELOW
 )
 """Keywords that say something of a value by themselves, but for `type`."""
-_PARTS = BELOW | {"properties", "patternProperties"}
+_PARTS = BELOW | {"properties", "patternProperties", "enum", "const"}
 _OTHER_BASE = ("$id", "id")
 
 

@@ -24,7 +24,7 @@ WALL_CLOCK = re.compile(
     r"\btime\.time(?:_ns)?\b|\btime\.(?:strftime|localtime|gmtime)\(|\bdatetime\.(?:now|utcnow|today)"
 )
 SHOWN_OR_NAMED = {
-    "engine/remote_failures.py",  # a server says until when to wait as a date
+    "http_client/refusals.py",  # a server says until when to wait as a date
     "engine/session_file.py",  # the name of a damaged file
     "engine/sessions.py",  # when sessions were made and used, which is shown
     "handlers/jobs.py",
@@ -33,7 +33,7 @@ SHOWN_OR_NAMED = {
     "omni/files.py",  # the names of pictures
     "omni/job.py",
 }
-PRODUCT = ("engine", "handlers", "mcp_protocol", "media", "omni")
+PRODUCT = ("engine", "handlers", "http_client", "mcp_protocol", "media", "omni", "sandbox", "settings")
 
 
 @pytest.fixture(scope="module")

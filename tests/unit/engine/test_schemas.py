@@ -161,6 +161,11 @@ def test_what_lies_inside_such_objects_stays_open_too() -> None:
     assert closed(by_pattern) == {**by_pattern, "additionalProperties": False}
 
 
+def test_what_lies_inside_a_value_that_is_given_whole_is_not_bounded() -> None:
+    given = {"anyOf": [{"enum": [{"a": 10**19}]}], "properties": {"a": {}}}
+    assert bounded(given) == given
+
+
 def test_an_object_that_is_given_whole_stays_open() -> None:
     given = {"properties": {"a": TEXT}, "const": {"a": "x", "b": 1}}
     assert closed(given) == given
