@@ -25,7 +25,9 @@ from engine.openai_requests import Endpoint, OpenAIRequests
 from engine.remote_failures import NoListing, server_of
 from engine.remote_generation import Asked, RemoteGeneration
 from engine.remote_json import checked_json
+from engine.schema_vetting import SchemaVetting
 from http_client.outgoing import Outgoing
+from sandbox.pool import Sandbox
 from settings import EngineSettings
 
 log = logging.getLogger("engine")
@@ -52,6 +54,7 @@ class RemoteEngine:
         outgoing: the way to it.
         silence_s: seconds without a piece of an answer until it is given up.
         n_callers: how many generations there may be at a time.
+        sandbox: where schemas are tried, which that server would have to compile; by default one of its own.
     """
 
     def __init__(
@@ -60,9 +63,11 @@ class RemoteEngine:
         outgoing: Outgoing | None = None,
         silence_s: float = SILENCE_S,
         n_callers: int = 1,
+        sandbox: Sandbox | None = None,
     ) -> None:
         server = server_of(settings.base_url or "", settings.remote_api_key)
         self._settings = settings
+        self._vetting = SchemaVetting(sandbox or Sandbox())
         self._name = None if is_bundled(settings) else settings.model_name
         self._lifecycle = Lifecycle(
             EngineStatus(
@@ -92,7 +97,9 @@ class RemoteEngine:
         return 0.0 if self._requests is not None else self._shared_load.run(self._ask_for_models, on_phase)
 
     def vet(self, schema: dict[str, Any], control: Control) -> None:
-        """Takes every schema: the server that has to follow it refuses what it cannot."""
+        """Tries a schema in a child, where the backend is installed; see `Engine.vet`. One that breaks it would end a
+        vLLM server elsewhere, for all who use it."""
+        self._vetting.check(schema, control)
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Answers all conversations side by side; see `Engine.generate`."""

@@ -115,13 +115,15 @@ class Services:
         return CountedEngine(self._bare_engine())
 
     def _bare_engine(self) -> Engine:
+        server = self.settings.server
         if self.settings.engine.base_url is not None:
             from engine.remote import RemoteEngine
 
-            return RemoteEngine(self.settings.engine, self.outgoing, n_callers=self.settings.server.max_concurrent)
+            return RemoteEngine(
+                self.settings.engine, self.outgoing, n_callers=server.max_concurrent, sandbox=self.sandbox
+            )
         from engine.local import LocalEngine
 
-        server = self.settings.server
         return LocalEngine(
             self.settings.engine,
             log_level=server.log_level,
