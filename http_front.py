@@ -68,7 +68,6 @@ class HttpFront:
             healthy=lambda: not self._settings.problems,
             metrics=self._metrics,
             samples=samples,
-            budget=services.message_budget,
         )
         service.start()
         server.start()

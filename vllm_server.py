@@ -74,7 +74,7 @@ def serve(wire: Wire, settings: Settings) -> NoReturn:
         on_idle=loop.work_done,
         idle_task=IdleTask(Task("idle timeout", services.give_back_memory), services.idle_due_s),
         observe=None if front is None else front.observe,
-        budget=services.message_budget,
+        budgets=services.message_budgets,
     )
     loop.run(server, services.close if front is None else front.start(server, services, loop.wake))
 

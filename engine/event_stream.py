@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from engine.errors import GenerationFailed
+from http_client.loose_json import decoded
 
 MAX_EVENT_BYTES = 4 << 20
 MOST_JUNK_BYTES = 4_096
@@ -95,6 +96,7 @@ class Choice(msgspec.Struct, frozen=True):
     logprobs: TokenEntries | None = None
     finish_reason: str | None = None
     is_whole: bool = False
+    error: Any = None
 
 
 class PromptDetails(msgspec.Struct, frozen=True):
@@ -134,6 +136,8 @@ class EventStream:
         self._held = bytearray()
         """The lines so far of an event, or of a whole answer, that is no JSON yet."""
         self._is_held_data = False
+        self._is_error = False
+        """Whether the event that is being read is called one."""
         self._n_tries = 0
         self._is_first = True
         self._ended_in_cr = False
@@ -179,13 +183,16 @@ class EventStream:
         if not line:
             if self._is_held_data:
                 yield from self._of_held()
+            self._is_error = False
             return
         name, colon, value = line.partition(b":")
         name = name.strip().lower()
         if colon and name == b"data":
             while value.lstrip().startswith(_DATA):  # a gateway has written it twice
                 value = value.lstrip().removeprefix(_DATA)
-            yield from self._of_data(value.strip())
+            yield from self._of_error(value.strip()) if self._is_error else self._of_data(value.strip())
+        elif colon and name == b"event":
+            self._is_error = value.strip().lower() == b"error"
         elif line == DONE:
             yield from self._of_data(line)
         elif not colon or name not in _FIELDS:
@@ -199,6 +206,16 @@ class EventStream:
             self.is_done = True
         elif payload:
             yield from self._decoded(payload, is_data=True)
+
+    def _of_error(self, payload: bytes) -> Iterator[Chunk]:
+        """The data of an event that is called an error, in whatever form."""
+        from engine.odd_events import decoded
+
+        told, is_json = decoded(payload)
+        told = told if is_json else payload.decode("utf-8", "replace")
+        if told and payload != DONE:
+            self.n_events += 1
+            yield Chunk(error=told)
 
     def _of_text(self, line: bytes) -> Iterator[Chunk]:
         """A line that is no field of an event: JSON alone, or a line of a JSON text, or nothing of the kind."""
@@ -267,7 +284,7 @@ def chunks_of(payload: bytes) -> list[Chunk] | None:
         chunk = None
     if chunk is not None and not _is_odd(chunk):
         return [chunk]
-    from engine.odd_events import decoded, understood
+    from engine.odd_events import understood
 
     found, is_json = decoded(payload)
     return understood(found) if is_json else None
@@ -280,7 +297,7 @@ def _is_odd(chunk: Chunk) -> bool:
     if not chunk.choices:
         return chunk.usage is None
     delta = chunk.choices[0].delta
-    return delta is None or delta == _NO_DELTA or delta.is_odd
+    return chunk.choices[0].error is not None or delta is None or delta == _NO_DELTA or delta.is_odd
 
 
 _NO_DELTA, _NO_USAGE = Delta(), TokenUsage()

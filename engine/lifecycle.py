@@ -42,6 +42,10 @@ class Lifecycle:
         """Notes that the model was used just now."""
         self._status = dataclasses.replace(self._status, last_used_s=time.monotonic())
 
+    def note(self, **facts: Any) -> None:
+        """Records what was found out without a change of state."""
+        self._status = dataclasses.replace(self._status, **facts)
+
     def move(self, state: EngineState, *, error: str | None = None, **facts: Any) -> None:
         """Goes to `state`, records what was found out on the way, and forgets the last error unless one is given.
 

@@ -31,6 +31,8 @@ SILENCE_S = 600.0
 """How long a server may send nothing of an answer: a busy one has requests wait for minutes."""
 ASK_TIMEOUT_S = 10.0
 """For questions that a server answers at once when it is well."""
+PATIENCE_S = 2.0
+"""For a list of models that a call can do without; what is told later holds for the next call."""
 MOST_NAMES = 20
 """Of a server's models in an error: some have hundreds."""
 VLLM = "vllm"

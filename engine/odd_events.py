@@ -31,30 +31,30 @@ MOST_DEPTH = 6
 _WRAPPERS = ("data", "chunk", "result", "output", "response", "completion")
 _REASONING = ("reasoning", "reasoning_content", "thinking", "reasoning_text", "reasoning_details")
 _REASONING_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "redacted_thinking", "summary_text")
+_BROKEN = ("error", "failed", "abort", "aborted")
 _TEXTS = ("text", "content", "value", "output_text", "input_text", "refusal", "thinking", "reasoning", "summary")
-
-
-def decoded(payload: bytes) -> tuple[Any, bool]:
-    """A JSON text, also one with NaN or bytes that are no UTF-8, and whether it is one."""
-    try:
-        return msgspec.json.decode(payload), True
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return json.loads(payload.decode("utf-8", "replace"), strict=False), True
-    except (ValueError, RecursionError):
-        return None, False
 
 
 def understood(value: Any) -> list[Chunk]:
     """The events in a decoded JSON text; none in what is no object, such as a keep-alive."""
     if isinstance(value, list):
         return [chunk for entry in value if isinstance(entry, dict) for chunk in understood(entry)]
-    return [_chunk(value)] if isinstance(value, dict) else []
+    if not isinstance(value, dict):
+        return []
+    chunk = _chunk(value)
+    choice = chunk.choices[0] if chunk.choices else None
+    error = value.get("error") or (choice.error if choice is not None else None)
+    if choice is None or not error or (choice.finish_reason or "").lower() not in _BROKEN:
+        return [chunk]
+    # The last words of an answer that broke, and why it did.
+    words = msgspec.structs.replace(choice, finish_reason=None, is_whole=False, error=None)
+    return [msgspec.structs.replace(chunk, choices=[words]), Chunk(error=error)]
 
 
 def _chunk(value: dict[str, Any]) -> Chunk:
     choices = _choices(value)
+    if choices and choices[0].error is not None and not value.get("error"):
+        value = {**value, "error": choices[0].error}
     for wrapper in _WRAPPERS:
         inner = value.get(wrapper)
         if not choices and isinstance(inner, dict):
@@ -81,6 +81,8 @@ def _choices(value: dict[str, Any]) -> list[Choice]:
     if isinstance(value.get("message"), dict) and ("done" in value or "content" in value["message"]):  # Ollama's own
         ended = value.get("done_reason") or ("stop" if value.get("done") is True else None)
         return [Choice(_delta(value["message"]), None, _word(ended))]
+    if value.get("role") == "assistant" and value.get("content"):  # Anthropic's own, not streamed
+        return [Choice(_delta(value), None, _word(value.get("stop_reason")) or "stop")]
     for key in ("response", "text", "generated_text"):
         if isinstance(value.get(key), str) and not value.get("error"):
             ended = value.get("done_reason") or value.get("finish_reason") or ("stop" if value.get("done") else None)
@@ -98,7 +100,8 @@ def _choice(value: dict[str, Any]) -> Choice:
         made, is_whole = _of_any(message), True
     if made is None and value.get("text") is not None:
         made = Delta(_text(value["text"], 0) or None)
-    return Choice(made if made is not None else Delta(), _logprobs(value.get("logprobs")), ended, is_whole)
+    made, logprobs = made if made is not None else Delta(), _logprobs(value.get("logprobs"))
+    return Choice(made, logprobs, ended, is_whole, value.get("error") or None)
 
 
 def _of_any(delta: Any) -> Delta | None:

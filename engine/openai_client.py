@@ -20,11 +20,11 @@ import msgspec
 from engine.errors import EngineError, EngineUnavailable, ServerBusy
 from engine.event_stream import Chunk, EventStream, has_word
 from engine.model_list import ServedModel, served_models
-from engine.odd_events import decoded
 from engine.remote_failures import Broken, Declined, NoListing, NotFound, RemoteServer
 from http_client.bodies import BodyTooLong, UnreadableBody, body_of, pieces
 from http_client.errors import read_error
 from http_client.failures import Trouble, TrustProblem, failure_of
+from http_client.loose_json import decoded
 from http_client.outgoing import Outgoing
 from http_client.refusals import refusal_in
 from http_client.words import is_html, without_tags
@@ -32,11 +32,15 @@ from http_client.words import is_html, without_tags
 CONNECT_TIMEOUT_S = 5.0
 ASK_TIMEOUT_S = 10.0
 """For questions that a server answers at once when it is well."""
+VERSION_TIMEOUT_S = 2.0
 MAX_ASK_BYTES = 4_000_000
 MAX_ERROR_BYTES = 65_536
 LAST_BYTES_S = 0.2
-AFTER_END_S = 5.0
-"""For what follows the last word of an answer: its counts, and that there is no more."""
+AFTER_END_S = 2.0
+"""For what follows the last word of an answer: its counts, and that there is no more. Some servers send neither, and
+keep the connection open."""
+AFTER_COUNTS_S = 0.5
+"""For what follows its counts too."""
 TRIES = 3
 FIRST_WAIT_S = 1.0
 """Before the second try where the server does not say how long to wait; twice as much before the third."""
@@ -56,8 +60,11 @@ class _Reading:
         """Whether something of the answer came, after which the request must not be sent again."""
         self.is_finished = False
         """Whether the server said why the answer ended, or counted its tokens as it does at the end."""
-        self.is_over = False
-        """Whether only what follows an answer can still come."""
+        self.left_s: float | None = None
+        """How long what follows an answer may take, from the last event on; `None` while the answer goes on."""
+        self._has_answer = False
+        self._is_wrong_of_ends = False
+        """Whether the server has named an end that was none, as those do that name one in every event."""
         self._on_chunk = on_chunk
 
     def take(self, chunk: Chunk) -> None:
@@ -68,12 +75,20 @@ class _Reading:
             said = delta is not None and bool(
                 delta.content or delta.refusal or delta.reasoning or delta.reasoning_content or delta.tool_calls
             )
+            self._has_answer = self._has_answer or (
+                delta is not None and bool(delta.content or delta.refusal or delta.tool_calls)
+            )
             is_end = choice.is_whole or has_word(choice.finish_reason)
             self.has_begun = self.has_begun or said
             # Some servers name an end in every event: one that more text follows was none.
+            self._is_wrong_of_ends = self._is_wrong_of_ends or (said and self.is_finished)
             self.is_finished = is_end or (self.is_finished and not said)
-            self.is_over = self.is_finished and not said
+            if not self.is_finished or (said and (self._is_wrong_of_ends or not self._has_answer)):
+                self.left_s = None
+            elif self.left_s is None:
+                self.left_s = AFTER_END_S
         if chunk.usage is not None and not chunk.choices and self.has_begun:
+            self.left_s = AFTER_COUNTS_S if self.left_s is not None else None
             self.is_finished = True
         self._on_chunk(chunk)
 
@@ -136,8 +151,9 @@ class OpenAIClient:
     async def version(self) -> str | None:
         """vLLM's version; `None` where the server does not tell."""
         try:
-            answer = await self._ask(f"{self._server.url}/version")
-        except EngineError:
+            async with asyncio.timeout(VERSION_TIMEOUT_S):
+                answer = await self._ask(f"{self._server.url}/version")
+        except (EngineError, TimeoutError):
             return None
         found = answer.get("version") if isinstance(answer, dict) else None
         return self._server.plain(found) if isinstance(found, str) else None
@@ -183,13 +199,15 @@ class OpenAIClient:
             self._http.stream("POST", url, content=body, headers=headers) as response,
         ):
             await self._check(response)
-            stream = pieces(response)
+            stream, told_s = pieces(response), None
             try:
                 async for data in stream:
                     for chunk in reading.events.feed(data):
                         self._take(chunk, reading)
-                        left_s = min(self._silence_s, AFTER_END_S) if reading.is_over else self._silence_s
-                        silence.reschedule(now_s() + left_s)
+                        left_s = self._silence_s if reading.left_s is None else min(self._silence_s, reading.left_s)
+                        if reading.left_s is None or reading.left_s != told_s:  # no keep-alive makes it longer
+                            silence.reschedule(now_s() + left_s)
+                        told_s = reading.left_s
                     if reading.events.is_done:
                         break
             except httpx.HTTPError:  # the last line may have come, all but its end

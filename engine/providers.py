@@ -49,6 +49,7 @@ class Provider:
         self.url = server.url
         self._server = ModelServer(server, outgoing, loop, facts.silence_s, facts.ask_timeout_s, n_callers)
         self._known: tuple[float, Listing] | None = None
+        self._asking: Future[Listing] | None = None
 
     @property
     def name(self) -> str:
@@ -66,13 +67,16 @@ class Provider:
         return known[1] if known is not None and time.monotonic() - known[0] < KEEP_LISTING_S else None
 
     def ask(self) -> Future[Listing]:
-        """Asks for its models now.
+        """Asks for its models now, or joins those who are asking.
 
         Raises: `EngineUnavailable`, at once or in the future, for what is not configured or cannot be used.
         """
         if self.facts.missing is not None:
             raise EngineUnavailable(self.not_configured())
-        return self._server.submit(self._ask())
+        asking = self._asking
+        if asking is None or asking.done():
+            self._asking = asking = self._server.submit(self._ask())
+        return asking
 
     def without_list(self, problem: NoListing) -> Listing:
         """What to go on with where a model is named and the service does not tell its models; remembered, since asking
@@ -189,12 +193,18 @@ class Providers:
         return next((provider for provider in self.all if provider.name == name), None)
 
     def ask(
-        self, providers: Iterable[Provider], cancelled: Callable[[], bool], deadline_s: float | None = None
+        self,
+        providers: Iterable[Provider],
+        cancelled: Callable[[], bool],
+        deadline_s: float | None = None,
+        patience_s: float | None = None,
     ) -> dict[str, Listing | EngineError]:
         """Asks several for their models side by side; each answers, or says why not, by name.
 
+        Arguments: `patience_s`, after which nobody is waited for. Who answers later is remembered for the next call.
         Raises: `GenerationCancelled`.
         """
+        late_s = None if patience_s is None else time.monotonic() + patience_s
         found: dict[str, Listing | EngineError] = {}
         futures: dict[str, Future[Listing]] = {}
         for provider in providers:
@@ -203,7 +213,7 @@ class Providers:
             except EngineError as error:
                 found[provider.name] = error
         for name, future in futures.items():
-            found[name] = _result(future, name, cancelled, deadline_s)
+            found[name] = _result(future, name, cancelled, deadline_s, late_s)
         return found
 
     def close(self) -> None:
@@ -246,15 +256,20 @@ def _media_part(part: MediaPart, is_dashscope: bool) -> dict[str, Any]:
 
 
 def _result(
-    future: Future[Listing], name: str, cancelled: Callable[[], bool], deadline_s: float | None
+    future: Future[Listing],
+    name: str,
+    cancelled: Callable[[], bool],
+    deadline_s: float | None,
+    late_s: float | None,
 ) -> Listing | EngineError:
+    """What one tells. A question that is given up goes on to its own end: others may wait for it too."""
     while not future.done():
         if cancelled():
-            future.cancel()
             raise GenerationCancelled("The call was cancelled.")
         if deadline_s is not None and time.monotonic() >= deadline_s:
-            future.cancel()
             return EngineUnavailable(f"The provider {name} did not tell its models in time.")
+        if late_s is not None and time.monotonic() >= late_s:
+            return NoListing(f"The provider {name} is slow to tell its models.", is_late=True)
         wait((future,), LOOK_S)
     if future.cancelled():
         return EngineUnavailable("The server is shutting down.")

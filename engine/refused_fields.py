@@ -34,6 +34,9 @@ _RANGE = re.compile(
 )
 """Of a value that is wrong in itself: whoever asked for it must know."""
 
+_ONE_OF_BOTH = re.compile(r"cannot both|not both|only one", re.IGNORECASE)
+"""Some models take `temperature` or `top_p`."""
+
 Body = dict[str, Any]
 
 
@@ -95,6 +98,8 @@ class RefusedFields:
         if not UNKNOWN_FIELD.search(text):
             return set()
         names = [name for name in sent if name in _OPTIONAL or name in _RENAMED]
+        if _ONE_OF_BOTH.search(refusal.said) and all(_stands(name, refusal.said) for name in ("temperature", "top_p")):
+            return {"top_p"} & set(sent)
         told = {name for name in names if name in refusal.fields}
         if told:
             return told

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable
+from concurrent.futures import Future
 from typing import Any
 
 from engine.arguments import is_bundled
@@ -19,7 +20,7 @@ from engine.interface import Completion, Control, Conversation, EngineState, Eng
 from engine.lifecycle import Lifecycle
 from engine.loading import SharedLoad
 from engine.loop_thread import LoopThread
-from engine.model_server import SILENCE_S, Listing, ModelServer
+from engine.model_server import PATIENCE_S, SILENCE_S, Listing, ModelServer
 from engine.openai_requests import Endpoint, OpenAIRequests
 from engine.remote_failures import NoListing, server_of
 from engine.remote_generation import Asked, RemoteGeneration
@@ -147,7 +148,7 @@ class RemoteEngine:
             self._lifecycle.move(EngineState.LOADING)
         try:
             on_phase("asking the model server")
-            endpoint, facts = self._found()
+            late, endpoint, facts = self._found()
         except BaseException as error:
             told = str(error) if isinstance(error, EngineError) else type(error).__name__
             with self._moving:
@@ -155,13 +156,21 @@ class RemoteEngine:
             raise
         with self._moving:
             self._lifecycle.move(EngineState.READY, **facts)
-            self._requests = OpenAIRequests(endpoint, self._settings.max_images_per_prompt)
+            self._requests = requests = OpenAIRequests(endpoint, self._settings.max_images_per_prompt)
+        if late is not None:
+            late.add_done_callback(lambda told: self._learn(requests, endpoint.model, told))
 
-    def _found(self) -> tuple[Endpoint, dict[str, Any]]:
-        """The server's model to use, and what the status tells of it."""
+    def _found(self) -> tuple[Future[Listing] | None, Endpoint, dict[str, Any]]:
+        """The server's model to use, and what the status tells of it; first, the question for its models where that
+        was not waited for."""
         url, name = self._models.server.url, self._name
+        asking: Future[Listing] = self._models.submit(self._models.listing())
+        late = None
         try:
-            listing: Listing = self._models.submit(self._models.listing()).result()
+            listing = asking.result(PATIENCE_S if name is not None else None)
+        except TimeoutError:
+            log.warning("%s is slow to tell its models; %s is asked meanwhile", url, name)
+            late, listing = asking, Listing(None)
         except NoListing as error:
             if name is None:
                 raise
@@ -172,13 +181,18 @@ class RemoteEngine:
         if listing.ids and listing.model(name) is None and not self._settings.unlisted_models:
             raise EngineUnavailable(self._models.no_such_model(name, listing.ids, OTHER_MODEL))
         endpoint = listing.endpoint(url, name)
-        facts = {
-            "model_name": name,
-            "max_model_len": endpoint.max_model_len,
-            "vllm_version": listing.version if endpoint.is_vllm else None,
-            "served_models": listing.ids[:MOST_LISTED],
-        }
-        return endpoint, facts
+        return late, endpoint, {"model_name": name, **_facts(listing, endpoint)}
+
+    def _learn(self, guessed: OpenAIRequests, name: str, told: Future[Listing]) -> None:
+        """Goes on with what a slow server told of its models after all."""
+        if told.cancelled() or told.exception() is not None:
+            return
+        listing = told.result()
+        endpoint = listing.endpoint(self._models.server.url, name)
+        with self._moving:
+            if self._requests is guessed and listing.model(name) is not None:
+                self._requests = OpenAIRequests(endpoint, self._settings.max_images_per_prompt)
+                self._lifecycle.note(**_facts(listing, endpoint))
 
     def _first(self, listing: Listing) -> str:
         url = self._models.server.url
@@ -206,3 +220,12 @@ class RemoteEngine:
             if self._requests is requests:
                 self._requests = None
                 self._lifecycle.move(state, error=error)
+
+
+def _facts(listing: Listing, endpoint: Endpoint) -> dict[str, Any]:
+    """What the status tells of a server's model."""
+    return {
+        "max_model_len": endpoint.max_model_len,
+        "vllm_version": listing.version if endpoint.is_vllm else None,
+        "served_models": listing.ids[:MOST_LISTED],
+    }

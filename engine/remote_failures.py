@@ -36,12 +36,13 @@ class NotFound(InvalidGeneration):
 class NoListing(EngineUnavailable):
     """The server is there, but did not tell its models; whoever knows a model's name can do without.
 
-    Attributes: `is_absent`, whether it has no such list at all.
+    Attributes: `is_absent`, whether it has no such list at all; `is_late`, whether it may still tell.
     """
 
-    def __init__(self, message: str, *, is_absent: bool = False) -> None:
+    def __init__(self, message: str, *, is_absent: bool = False, is_late: bool = False) -> None:
         super().__init__(message)
         self.is_absent = is_absent
+        self.is_late = is_late
 
 
 class Declined(InvalidGeneration):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,8 @@ _HIGHS = ("maximum", "exclusiveMaximum")
 _FIXED = frozenset({"enum", "const"}) | BESIDE | REFERENCES
 _OTHER_PROPERTIES = frozenset({"unevaluatedProperties", "propertyNames"})
 _OTHER_ITEMS = frozenset({"additionalItems", "unevaluatedItems", "contains"})
+_SAID = frozenset({"type", *_LOWS, *_HIGHS, "multipleOf"})
+_NOTES = frozenset({"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "nullable"})
 
 
 def bounded(schema: dict[str, Any]) -> dict[str, Any]:
@@ -33,40 +36,52 @@ def bounded(schema: dict[str, Any]) -> dict[str, Any]:
     definitions = schema.get("$defs", {})
     if crowded is None or not tree.is_plain or not isinstance(definitions, dict):
         return schema
-    bounds = _Bounds(crowded, taken=definitions)
-    result: dict[str, Any] = bounds.put(schema)
-    if bounds.is_open:
-        anything = {bounds.name: bounds.around({}, {})}
-        result = {**result, "$defs": {**result.get("$defs", {}), **anything}}
+    bounds = _Bounds(tree, crowded, taken=definitions)
+    result = bounds.changed(schema)
+    if bounds.definitions:
+        result = {**result, "$defs": {**result.get("$defs", {}), **bounds.definitions}}
     return result
 
 
 class _Bounds:
     """Puts the bounds into one schema.
 
-    Arguments: the nodes that stay as they are; the names of definitions that are taken.
-    Attributes: `name` of a definition of any value, and whether it is used: `is_open`.
+    Each kind of number is written once and referred to: a grammar holds an expression for every range that is written
+    out, and two hundred of them are more than it takes.
+
+    Arguments: the schema's tree; the nodes that stay as they are; the names of definitions that are taken.
+    Attributes: `definitions`, by name, of what the schema now refers to.
     """
 
-    def __init__(self, crowded: frozenset[int], taken: Iterable[str]) -> None:
+    def __init__(self, tree: SchemaTree, crowded: frozenset[int], taken: Iterable[str]) -> None:
+        self._tree = tree
         self._crowded = crowded
-        self.name = "any"
-        while self.name in taken:
-            self.name += "_"
-        self.is_open = False
+        # The backend does not see that the choices of a `oneOf` differ where they are references.
+        self._may_refer = not any("oneOf" in node for node in tree.nodes)
+        self._taken = frozenset(taken)
+        self._names: dict[str, str] = {}
+        self.definitions: dict[str, Any] = {}
+        self._any = self._free("any")
+        self._to_any = {"$ref": f"#/$defs/{self._any}"}
+        self._anything: dict[str, Any] = {}
+        self._anything = self._around({}, {})
+        self._names[_text(self._anything)] = self._any
+        self.definitions.clear()
 
     def put(self, node: Any) -> Any:
         """A copy of a schema, or of a list of them, with the bounds."""
         if isinstance(node, list):
             return [self.put(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        changed = rebuilt(node, self.put)
+        return self._referred(node, self.changed(node)) if isinstance(node, dict) else node
+
+    def changed(self, node: dict[str, Any]) -> dict[str, Any]:
+        """A copy of a schema with the bounds in it and below it."""
+        changed = rebuilt(node, self.put, self._tree)
         if id(node) in self._crowded or not _FIXED.isdisjoint(node):
             return changed
-        return self.around(node, changed)
+        return self._around(node, changed)
 
-    def around(self, node: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    def _around(self, node: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
         """What `changed` is of a node, with the bounds of the types that it allows."""
         types = node.get("type", ("object", "array", "number"))
         types = [types] if isinstance(types, str) else types
@@ -78,16 +93,39 @@ class _Bounds:
             changed |= _number_bounds(node, is_whole=True)
         if "object" in types:
             if node.get("additionalProperties", True) is True and _OTHER_PROPERTIES.isdisjoint(node):
-                changed["additionalProperties"] = self._anything()
+                changed["additionalProperties"] = self._open()
             if isinstance(listed := changed.get("properties"), dict):
-                changed["properties"] = {name: self._anything() if to is True else to for name, to in listed.items()}
+                changed["properties"] = {name: self._open() if to is True else to for name, to in listed.items()}
         if "array" in types and node.get("items", True) is True and _OTHER_ITEMS.isdisjoint(node):
-            changed["items"] = self._anything()
+            changed["items"] = self._open()
         return changed
 
-    def _anything(self) -> dict[str, Any]:
-        self.is_open = True
-        return {"$ref": f"#/$defs/{self.name}"}
+    def _referred(self, node: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+        """A reference in place of a schema that says no more than a type, and of numbers their range.
+
+        What a person wrote beside that stays where it is, since a reference may point at it.
+        """
+        if not self._may_refer or changed == node or not node.keys() <= _SAID | _NOTES:
+            return changed
+        definition = {name: value for name, value in changed.items() if name not in _NOTES}
+        text = _text(definition)
+        if text not in self._names:
+            self._names[text] = self._free(f"number{len(self._names)}")
+        self.definitions[self._names[text]] = definition
+        return {name: node[name] for name in node if name in _NOTES} | {"$ref": f"#/$defs/{self._names[text]}"}
+
+    def _open(self) -> dict[str, Any]:
+        self.definitions.setdefault(self._any, self._anything)
+        return dict(self._to_any)
+
+    def _free(self, name: str) -> str:
+        while name in self._taken:
+            name += "_"
+        return name
+
+
+def _text(definition: dict[str, Any]) -> str:
+    return json.dumps(definition, sort_keys=True)
 
 
 def _number_bounds(node: dict[str, Any], *, is_whole: bool) -> dict[str, Any]:

@@ -60,8 +60,11 @@ CONSTRAINTS = frozenset(
     | BELOW
 )
 """Keywords that say something of a value by themselves, but for `type`."""
+KEYWORDS = CONSTRAINTS | NAMED | BESIDE | REFERENCES
 _PARTS = BELOW | {"properties", "patternProperties", "enum", "const"}
 _OTHER_BASE = ("$id", "id")
+MAX_HOPS = 8
+"""References followed to the schema that lists an object's properties."""
 
 
 class SchemaTree:
@@ -75,10 +78,16 @@ class SchemaTree:
 
     def __init__(self, root: Any) -> None:
         self._root = root
+        self._listed: dict[int, Any] = {}
         self.is_plain = True
         self.nodes = self._reachable()
+        self._known = {id(node) for node in self.nodes} if self.is_plain else set()
         if not self.is_plain:
             self.nodes = _objects(root)
+
+    def is_schema(self, value: dict[str, Any]) -> bool:
+        """Whether an object certainly acts as a schema."""
+        return id(value) in self._known
 
     def crowded(self) -> frozenset[int] | None:
         """The `id` of each node beside which another speaks of the same value, so that neither may be changed alone.
@@ -89,14 +98,13 @@ class SchemaTree:
         deep: set[int] = set()
         for node in self.nodes:
             if "patternProperties" in node and sum(map(len, _by_name(node))) > 1:
-                self._crowd(
-                    _schemas_below(node), deep, is_deep=True
-                )  # a name may match several patterns, and be listed
+                # A name may match several patterns, and be listed.
+                self._crowd(_schemas_below(node), deep, is_deep=True)
             parts = self._parts(node)
             own = any(name in CONSTRAINTS for name in node)
-            if own + sum(any(map(_speaks, part)) for part in parts) < 2:
+            if own + sum(any(map(_speaks, part)) for part in parts) < 2 or self._one_lists_all(node, parts):
                 if own + len(parts) > 1:
-                    crowd.update(id(schema) for part in parts for schema in part if not _speaks(schema))
+                    crowd.update(id(said) for part in parts for said in part if not _speaks(said) or _only_asks(said))
                 continue
             if not self.is_plain:
                 return None
@@ -120,6 +128,33 @@ class SchemaTree:
             left += (schema for part in self._parts(node) for schema in part)
             if is_deep:
                 left += _schemas_below(node)
+
+    def _one_lists_all(self, node: dict[str, Any], parts: list[list[Any]]) -> bool:
+        """Whether but one schema speaks of a node's value, and the others only ask for properties that it lists."""
+        asked = [schema for part in parts if all(map(_only_asks, part)) for schema in part]
+        speaking = [part for part in parts if any(map(_speaks, part)) and not all(map(_only_asks, part))]
+        own = {name: value for name, value in node.items() if name in CONSTRAINTS}
+        if _only_asks(own):
+            asked.append(own)
+        elif own:
+            speaking.append([node])
+        if len(speaking) != 1 or len(speaking[0]) != 1:
+            return False
+        listed = self._listed_by(speaking[0][0])
+        return all(name in listed for schema in asked for name in schema["required"])
+
+    def _listed_by(self, schema: Any, n_hops: int = MAX_HOPS) -> Any:
+        """The properties that a schema lists, or the one that it refers to."""
+        if not isinstance(schema, dict) or not n_hops:
+            return ()
+        if isinstance(listed := schema.get("properties"), dict):
+            return listed
+        if id(schema) not in self._listed:  # looked at once each: a reference may be as long as the document
+            reference, all_of = schema.get("$ref"), schema.get("allOf")
+            only = all_of[0] if isinstance(all_of, list) and len(all_of) == 1 else None
+            target = self._target(reference) if isinstance(reference, str) else only
+            self._listed[id(schema)] = self._listed_by(target, n_hops - 1)
+        return self._listed[id(schema)]
 
     def _parts(self, node: dict[str, Any]) -> list[list[Any]]:
         """What else speaks of the node's value: each part a list of schemas of which one or all hold."""
@@ -188,6 +223,14 @@ def _speaks(schema: Any) -> bool:
     if not isinstance(schema, dict):
         return schema is False
     return any(name in CONSTRAINTS or name in BESIDE or name in REFERENCES for name in schema)
+
+
+def _only_asks(schema: Any) -> bool:
+    """Whether all that a schema says is which properties there have to be."""
+    if not isinstance(schema, dict) or not isinstance(asked := schema.get("required"), list):
+        return False
+    spoken = [name for name in schema if name in CONSTRAINTS or name in BESIDE or name in REFERENCES]
+    return spoken == ["required"] and all(isinstance(name, str) for name in asked)
 
 
 def _has_parts(node: dict[str, Any]) -> bool:

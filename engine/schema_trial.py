@@ -19,7 +19,10 @@ REHEARSAL_S = 2.0
 # A quarter of what the engine allows itself: its vocabulary is larger than the 256 bytes tried here.
 _LIMITS = {"initial_lexer_fuel": 250_000, "step_lexer_fuel": 50_000, "step_max_items": 12_500}
 _ENDING = frozenset(b'"}],:')
-TOO_COMPLEX = "it is too complex to be followed, or nothing can satisfy it"
+TOO_COMPLEX = (
+    "it is too complex to be followed, or nothing can satisfy it. "
+    "Fewer optional properties, shorter patterns and smaller counts help"
+)
 
 
 def problem_of(schema: str) -> str | None:

@@ -31,6 +31,8 @@ _FAILED = {
 }  # fmt: skip
 """What servers call an end that is none. Every other word is one of their own for an answer that is complete."""
 _NOTHING = FunctionPiece()
+_NO_ARGUMENTS = ("", "null")
+"""What servers send for a function that is called without any."""
 MOST_KEPT_CHARACTERS = 20_000
 
 
@@ -192,7 +194,8 @@ class StreamedAnswer:
         return last if not last.name or (last.name == name and not last.is_complete) else None
 
     def _finish(self, reason: str) -> None:
-        word = reason.strip().lower().rpartition(".")[2].replace("-", "_").replace(" ", "_")
+        # Such as "FinishReason.SAFETY", and Gemini's "content_filter: RECITATION".
+        word = reason.partition(":")[0].strip().lower().rpartition(".")[2].replace("-", "_").replace(" ", "_")
         word = word.removeprefix("finish_reason_")
         if word in _FAILED:
             raise GenerationFailed("The server gave this request up. Send it again.")
@@ -214,7 +217,7 @@ class StreamedAnswer:
             ToolCall(
                 self.keys.whole(call.id) or forced_calls.new_id(),
                 call.name,
-                self.keys.whole(call.arguments) or "{}",
+                "{}" if call.arguments.strip() in _NO_ARGUMENTS else self.keys.whole(call.arguments),
             )
             for call in self.calls
         )

@@ -55,7 +55,8 @@ class BatchArguments(AnswerArguments, kw_only=True, frozen=True):
 
 
 class ChatResult(msgspec.Struct, frozen=True):
-    """Result of `chat_completion`; null where something was not asked for or does not apply."""
+    """Result of `chat_completion`; null where something was not asked for or does not apply. `warnings` say
+    what a server elsewhere did not take or send as it was asked; they are only there where there are any."""
 
     text: str
     finish_reason: str
@@ -70,10 +71,12 @@ class ChatResult(msgspec.Struct, frozen=True):
     reasoning: str | None = None
     logprobs: Logprobs | None = None
     store_problem: str | None = None
+    warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class BatchItem(msgspec.Struct, frozen=True):
-    """One conversation's answer, or why it has none."""
+    """One conversation's answer, or why it has none; `warnings` say what a server
+    elsewhere did not take."""
 
     index: int
     text: str | None
@@ -83,6 +86,7 @@ class BatchItem(msgspec.Struct, frozen=True):
     logprobs: Logprobs | None = None
     tool_calls: list[dict[str, Any]] | None = None
     reasoning: str | None = None
+    warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class BatchResult(msgspec.Struct, frozen=True):
@@ -136,6 +140,7 @@ def chat_completion(arguments: ChatArguments, call: Call, services: Services) ->
         tool_calls=shown_calls(completion.tool_calls),
         reasoning=completion.reasoning,
         store_problem=None if plan is None else services.sessions.problem(),
+        warnings=list(completion.remarks) or msgspec.UNSET,
     )
 
 
@@ -261,4 +266,5 @@ def _batch_item(index: int, answer: Completion) -> BatchItem:
         tool_calls=shown_calls(answer.tool_calls),
         reasoning=answer.reasoning,
         logprobs=logprobs_of(answer),
+        warnings=list(answer.remarks) or msgspec.UNSET,
     )

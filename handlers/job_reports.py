@@ -72,7 +72,7 @@ def image_report(job: Job, call: Call, services: Services, preview: str) -> list
     if made is None:
         return [_nothing(job, item)]
     facts = {
-        "status": "success",
+        "status": "success" if made.unsaved is None else "not_saved",
         "file_path": _told(made.file_path),
         "generation_time_seconds": made.generation_time_s,
         "parameters_used": made.parameters,
@@ -174,35 +174,40 @@ def _with_pictures(
 ) -> list[Json]:
     """The facts with what else is to be said, a picture of the pictures with their numbers, and a link to each file."""
     more = list(notes)
-    shown = _preview([image.file_path for image in made], numbers, preview, services, more)
+    shown = _preview(made, numbers, preview, services, more)
     blocks = [_json_block({**facts, "notes": more} if more else facts)]
     if shown is not None:
         blocks.append(image_block(shown.data, shown.mime_type))
     if call.revision.resource_links:
-        blocks += [_link(image.file_path, image.n_bytes, image.parameters.prompt) for image in made]
+        saved = [(image, image.file_path) for image in made if image.file_path is not None]
+        blocks += [_link(path, image.n_bytes, image.parameters.prompt) for image, path in saved]
     return blocks
 
 
 def _preview(
-    paths: Sequence[str], numbers: Sequence[int], kind: str, services: Services, notes: list[str]
+    made: Sequence[MadeImage | MadeVideo], numbers: Sequence[int], kind: str, services: Services, notes: list[str]
 ) -> Preview | None:
-    """What to show of some files within a result; a note is added where it is not what was asked for."""
+    """What to show of some files within a result; a note is added where it is not what was asked for.
+
+    Pictures that could not be saved are shown in any case: there is nothing else of them.
+    """
     from omni import pictures
 
-    if kind == "none" or not paths:
+    shown = [entry for entry in zip(made, numbers, strict=True) if kind != "none" or _unsaved(entry[0]) is not None]
+    if not shown:
         return None
     decoder = services.decoder
     try:
-        files = [_read(path) for path in paths]
-        if paths[0].endswith(".mp4"):
+        files = [_content(image) for image, _ in shown]
+        if (made[0].file_path or "").endswith(".mp4"):
             return pictures.video_preview(files[0], decoder)
         if len(files) > 1:
-            return pictures.contact_sheet(files, numbers, decoder)
+            return pictures.contact_sheet(files, [number for _, number in shown], decoder)
         if kind == "full":
             max_bytes = int((services.settings.server.max_result_bytes - BESIDE_PREVIEW_BYTES) / BASE64_GROWTH)
-            shown = pictures.full_preview(files[0], max_bytes, decoder)
-            if shown is not None:
-                return shown
+            whole = pictures.full_preview(files[0], max_bytes, decoder)
+            if whole is not None:
+                return whole
             notes.append("The picture is too large for a result at its own size; the preview is reduced.")
         return pictures.small_preview(files[0], decoder)
     except (OSError, MediaError):
@@ -210,13 +215,25 @@ def _preview(
         return None
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
+def _unsaved(made: MadeImage | MadeVideo) -> Preview | None:
+    from omni.generate import MadeImage
+
+    return made.unsaved if isinstance(made, MadeImage) else None
+
+
+def _content(made: MadeImage | MadeVideo) -> bytes:
+    unsaved = _unsaved(made)
+    if unsaved is not None:
+        return unsaved.data
+    assert made.file_path is not None
+    with open(made.file_path, "rb") as file:
         return file.read()
 
 
-def _told(path: str) -> str:
+def _told(path: str | None) -> str | None:
     """A path as results tell it: one that is not UTF-8 as the URL of its file, which calls take in its place."""
+    if path is None:
+        return None
     return path if shown_path(path) == path else _uri(path)
 
 
@@ -235,7 +252,8 @@ def _ids(job: Job) -> dict[str, str]:
 
 
 def _files(job: Job) -> list[str]:
-    return [_told(item.result.file_path) for item in job.items if item.result is not None]
+    paths = [_told(item.result.file_path) for item in job.items if item.result is not None]
+    return [path for path in paths if path is not None]
 
 
 def _notes(item: Item) -> list[str]:

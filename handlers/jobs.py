@@ -162,23 +162,28 @@ def report(job: Job, call: Call, services: Services, preview: PreviewKind) -> li
 
 
 def _teller(job: Job, call: Call) -> Callable[[], None]:
-    """Tells the caller of each item that ended and, where there is only one, every second that it goes on."""
+    """Tells the caller of each item that ended and, where there is only one, of each phase, and every second that it
+    goes on."""
     total = len(job.items)
     told = -1
+    told_phase = ""
     next_s = 0.0
 
     def tell() -> None:
-        nonlocal told, next_s
+        nonlocal told, told_phase, next_s
         if not call.wants_progress:
             return
         now_s = time.monotonic()
         if total > 1 and job.n_ended != told:
             told = job.n_ended
             call.progress(max(told, 0.001), total, f"{job.id}: {told} of {total} done")
-        elif total == 1 and now_s >= next_s and not job.ended:
-            next_s = now_s + SIGN_OF_LIFE_S
+            return
+        doing = job.phase or job.state
+        phase = doing.partition(" (")[0]  # behind it are estimates, which change all the time
+        if total == 1 and not job.ended and (now_s >= next_s or phase != told_phase):
+            told_phase, next_s = phase, now_s + SIGN_OF_LIFE_S
             seconds = job.elapsed_s
-            call.progress(max(seconds, 0.001), None, f"{job.id}: {job.phase or job.state}, {seconds:.0f} s so far")
+            call.progress(max(seconds, 0.001), None, f"{job.id}: {doing}, {seconds:.0f} s so far")
 
     return tell
 

@@ -16,10 +16,10 @@ ROLES = {"developer": "system", "function": "tool"}
 IGNORED_FIELDS = frozenset(
     {"name", "refusal", "annotations", "audio", "function_call", "reasoning_content", "reasoning", "reasoning_details",
      "thinking", "thinking_blocks", "images", "parsed", "id", "status", "phase", "cache_control", "_meta", "metadata",
-     "provider_specific_fields", "tool_name"}
+     "provider_specific_fields", "tool_name", "prefix", "executed_tools"}
 )  # fmt: skip
 """Fields of a message that are dropped, after what they can mean was read: OpenAI's, those of servers with reasoning
-models (ours: `reasoning`), LiteLLM's, Ollama's and the Responses API's."""
+models (ours: `reasoning`), LiteLLM's, Ollama's, Mistral's, Groq's and the Responses API's."""
 IGNORED_IN_PARTS = frozenset(
     {"annotations", "cache_control", "citations", "logprobs", "_meta", "id", "uuid", "format",
      "prompt_cache_breakpoint", "min_pixels", "max_pixels", "resized_height", "resized_width"}
@@ -45,6 +45,8 @@ def canonical_message(message: Json) -> Json:
         known["content"] = [*map(_data, pictures), *_as_parts(known.get("content"))]
     if not known.get("content") and (text := _text_beside(message)) is not None:
         known["content"] = text
+    if isinstance(message.get("audio"), dict):  # an answer that was spoken is echoed by its id alone
+        known.setdefault("content", None)
     calls = message.get("tool_calls") or _legacy_calls(message)
     if isinstance(calls, list):
         known["tool_calls"] = [_call(call) for call in calls]
@@ -128,7 +130,7 @@ def canonical_part(part: Any) -> Any:
         return {**known, "type": "text"}
     if kind == "refusal" and isinstance(known.get("refusal"), str):
         return {"type": "text", "text": known["refusal"]}
-    if kind in ("image_url", "input_image"):
+    if kind in ("image_url", "input_image") or (kind in ("image", None) and "image_url" in known):
         return _picture_by_url(known)
     if kind == "image" or (kind is None and "image" in known):
         return _picture(known)
@@ -162,7 +164,8 @@ def _picture(part: Json) -> Json:
         inner = {name: value for name, value in source.items() if name != "type"}
         return _picture({**{name: value for name, value in part.items() if name != "source"}, **inner})
     known = dict(part)
-    known.pop("detail", None)
+    for name in ("detail", "source_type"):  # the latter is LangChain's
+        known.pop(name, None)
     mime_types = [known.pop(name) for name in _MIME_TYPE_NAMES if name in known]
     mime_type = next((one for one in mime_types if one is not None), None)
     for name in ("image", "url"):

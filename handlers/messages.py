@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from engine.interface import ImagePart, Message, TextPart
 from handlers.functions import MAX_CALLS, AssistantCall, CallId, tool_calls_of
@@ -57,9 +57,9 @@ class ChatMessage(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     role: Literal["system", "user", "assistant", "tool"]
     content: Annotated[
-        str | Annotated[list[Part], Meta(min_length=1)] | None,
+        str | Annotated[list[Part], Meta(min_length=1)] | UnsetType | None,
         Meta(description="Text, or a list of text and pictures; may be left out beside tool_calls."),
-    ] = None
+    ] = UNSET
     tool_calls: (
         Annotated[
             list[AssistantCall],
@@ -137,7 +137,8 @@ def _check_fields(message: ChatMessage, where: str) -> None:
     """Refuses fields that do not go with a message's role."""
     if message.tool_calls and message.role != "assistant":
         raise ArgumentError(f"{where}.tool_calls: only a message of the role assistant has them.")
-    if message.content is None and not message.tool_calls:
+    is_silent = message.role == "assistant" and message.content is None  # what clients echo of an empty answer
+    if not message.tool_calls and not is_silent and (message.content is None or message.content is UNSET):
         raise ArgumentError(f"{where}.content: expected str | array; only an assistant with tool_calls needs none.")
     if message.role == "tool" and message.tool_call_id is None:
         raise ArgumentError(f"{where}.tool_call_id: a message of the role tool names the call that it answers.")

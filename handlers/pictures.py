@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -13,9 +12,8 @@ import msgspec
 
 from engine.errors import GenerationCancelled
 from engine.interface import ImagePart
-from engine.memory import free_memory_bytes
 from media.call_limits import CallLimits
-from media.errors import MediaError, MediaTooLarge
+from media.errors import MediaError
 from media.image import decoders
 
 if TYPE_CHECKING:
@@ -28,8 +26,6 @@ DOWNLOADS = 8
 """Pictures that are fetched at a time."""
 LOOK_S = 0.1
 """How often waiting asks whether the call was cancelled."""
-MEMORY_SHARE = 4
-"""The decoded pictures of a call together take at most this part of the free memory: a quarter."""
 NOT_IN_TIME = "The call's time was up before this picture was read."
 
 
@@ -89,17 +85,16 @@ PictureSource = str | PictureData
 
 def pictures_of(sources: Sequence[PictureSource], images: ImageReader, call: Call) -> SideBySide[ImagePart | str]:
     """Each source's picture, or why there is none."""
-    budget = _Budget()
 
     def read(number: int) -> ImagePart | str:
-        return _read(sources[number], images, budget, call)
+        return _read(sources[number], images, call)
 
     return SideBySide(read, len(sources), call, NOT_IN_TIME, fetches=any(map(is_fetched, sources)))
 
 
 def is_fetched(source: PictureSource) -> bool:
     """Whether a picture comes over the network."""
-    return isinstance(source, str) and source[:4].casefold() == "http"
+    return isinstance(source, str) and source[:20].lstrip()[:4].casefold() == "http"
 
 
 def pictures_in_order(
@@ -114,8 +109,7 @@ def pictures_in_order(
 
 def pictures_here(sources: Sequence[PictureSource], images: ImageReader, call: Call) -> Iterator[ImagePart | str]:
     """Each source's picture, or why there is none, read by the thread that takes them."""
-    budget = _Budget()
-    return (_read(source, images, budget, call) for source in sources)
+    return (_read(source, images, call) for source in sources)
 
 
 def read_picture(source: PictureSource, images: ImageReader, call: Call) -> ImagePart | str:
@@ -127,36 +121,18 @@ def read_picture(source: PictureSource, images: ImageReader, call: Call) -> Imag
         return next(iter(pictures))
 
 
-class _Budget:
-    """How many bytes the pictures of one call may still take."""
-
-    def __init__(self) -> None:
-        self._left = free_memory_bytes() // MEMORY_SHARE
-        self._lock = threading.Lock()
-
-    def take(self, n_bytes: int) -> None:
-        """Raises `MediaTooLarge` when there is not so much left."""
-        with self._lock:
-            if n_bytes > self._left:
-                raise MediaTooLarge(
-                    "The pictures of this call take too much memory together; send this one in a call of its own."
-                )
-            self._left -= n_bytes
-
-
 def limits_of(call: Call) -> CallLimits:
     """What ends reading for a call."""
     return CallLimits(call.cancelled, call.deadline_s)
 
 
-def _read(source: PictureSource, images: ImageReader, budget: _Budget, call: Call) -> ImagePart | str:
+def _read(source: PictureSource, images: ImageReader, call: Call) -> ImagePart | str:
     try:
         decoded = (
             images.read_base64(source.data, source.mime_type, limits=limits_of(call))
             if isinstance(source, PictureData)
             else images.read(source, limits=limits_of(call))
         )
-        budget.take(decoded.n_bytes)
     except MediaError as error:
         return str(error)
     return ImagePart(decoded.image, decoded.digest)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import EngineError
 from engine.interface import EngineState
+from engine.model_server import PATIENCE_S
 from engine.offers import KnownModel
 from engine.remote_failures import NoListing
 from settings.providers import LOCAL
@@ -121,8 +122,9 @@ def _of(provider: Provider, model: str | None, call: Call, services: Services) -
     found = None if listing is None else _chosen(provider, listing, model)
     if found is not None:
         return found
-    told = _asked([provider], call, services)[provider.name]
-    if isinstance(told, NoListing) and (model or provider.facts.default_model or provider.facts.models):
+    is_named = bool(model or provider.facts.default_model or provider.facts.models)
+    told = _asked([provider], call, services, PATIENCE_S if is_named else None)[provider.name]
+    if isinstance(told, NoListing) and is_named:
         told = provider.without_list(told)
     if isinstance(told, EngineError):
         raise told
@@ -161,7 +163,12 @@ def _found(model: str, call: Call, services: Services) -> Choice:
     providers = [provider for provider in services.providers.all if provider.facts.missing is None]
     known = {provider.name: listing for provider in providers if (listing := provider.known()) is not None}
     unknown = [provider for provider in providers if provider.name not in known]
-    told: dict[str, Listing | EngineError] = {**known, **_asked(unknown, call, services)}
+    told: dict[str, Listing | EngineError] = {**known, **_asked(unknown, call, services, PATIENCE_S)}
+    while (late := _late(unknown, told)) and not _having(model, providers, told):
+        told |= _asked([provider for provider, _ in late], call, services, PATIENCE_S)
+    for provider, slow in late:  # the next call need not wait for it
+        if provider.known() is None:
+            provider.without_list(slow)
     if not _having(model, providers, told) and known:
         told |= _asked([provider for provider in providers if provider.name in known], call, services)
     having = _having(model, providers, told)
@@ -187,6 +194,12 @@ def _found(model: str, call: Call, services: Services) -> Choice:
     )
 
 
+def _late(providers: Iterable[Provider], told: dict[str, Listing | EngineError]) -> list[tuple[Provider, NoListing]]:
+    """Those that may still tell their models."""
+    found = [(provider, told[provider.name]) for provider in providers]
+    return [(provider, slow) for provider, slow in found if isinstance(slow, NoListing) and slow.is_late]
+
+
 def _having(
     model: str, providers: Iterable[Provider], told: dict[str, Listing | EngineError]
 ) -> list[tuple[Provider, Listing]]:
@@ -200,8 +213,10 @@ def _having(
     return found
 
 
-def _asked(providers: list[Provider], call: Call, services: Services) -> dict[str, Listing | EngineError]:
-    told = services.providers.ask(providers, call.cancelled, call.deadline_s)
+def _asked(
+    providers: list[Provider], call: Call, services: Services, patience_s: float | None = None
+) -> dict[str, Listing | EngineError]:
+    told = services.providers.ask(providers, call.cancelled, call.deadline_s, patience_s)
     for provider in providers:
         result = told[provider.name]
         if isinstance(result, NoListing) and provider.facts.models:  # the settings tell them

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
+from mcp_protocol.connection import OWNER_SHARE
 from sandbox.budget import ByteBudget, default_bytes
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from omni.video import VideoMaker
     from sandbox.pool import Sandbox
     from settings import Settings
+    from settings.server import HttpSettings
 
 T = TypeVar("T")
 
@@ -69,11 +71,18 @@ class TokenCounts(msgspec.Struct, frozen=True):
     completion: int
 
 
+def _message_budgets(whole: ByteBudget, http: HttpSettings) -> list[ByteBudget]:
+    messages = whole.part(MESSAGE_SHARE)
+    n_owners = len(http.tokens) if http.transport != "stdio" else 1
+    return [messages] if n_owners <= 1 else [messages.part(OWNER_SHARE) for _ in range(n_owners)]
+
+
 class Services:
     """The engine, the sessions and the pictures behind the tools.
 
     Any worker thread may use them; the main thread may ask the engine for its status, and see of the sessions what was
-    published. `budget` bounds the bytes that all of them hold for callers, `message_budget` those of messages.
+    published. `budget` bounds the bytes that all of them hold for callers, `message_budgets` those of messages, one for
+    each owner of a token.
 
     Arguments: the settings; a pipe in which a byte lies when the process is to end, -1 for none.
     """
@@ -82,7 +91,7 @@ class Services:
         self.settings = settings
         self._ending_fd = ending_fd
         self.budget = ByteBudget(settings.server.max_held_bytes or default_bytes())
-        self.message_budget = self.budget.part(MESSAGE_SHARE)
+        self.message_budgets = _message_budgets(self.budget, settings.http)
         self.lock = threading.RLock()
         self._publishing = threading.Lock()
         self.published_sessions: tuple[PublishedSession, ...] = ()

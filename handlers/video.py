@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from handlers.held_images import images_of
 from handlers.images import Guidance, Ratio, Seed, Steps
 from handlers.jobs import PreviewKind, Wait, report, wait_for
 from handlers.pictures import SideBySide, limits_of
@@ -117,9 +118,10 @@ class VideoToVideoArguments(VideoArguments, kw_only=True, frozen=True):
 
 def process_image_to_video(arguments: ImageToVideoArguments, call: Call, services: Services) -> list[Json]:
     """Makes a picture talk."""
+    images = images_of(call, services)
 
     def picture() -> Image:
-        return services.images.read(arguments.image_path, limits=limits_of(call)).image
+        return images.read(arguments.image_path, limits=limits_of(call)).image
 
     return _process(arguments, arguments.model_type, picture, "image_path", call, services)
 

@@ -40,13 +40,16 @@ async def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
             yield piece
 
 
-async def body_of(response: httpx.Response, max_bytes: int, *, cut: bool = False) -> bytes:
+async def body_of(
+    response: httpx.Response, max_bytes: int, *, cut: bool = False, into: bytearray | None = None
+) -> bytes:
     """The whole body.
 
-    Arguments: the answer; how many bytes are read at most; whether a longer one is cut, as for errors.
+    Arguments: the answer; how many bytes are read at most; whether a longer one is cut, as for errors; where what has
+    come stays when the rest does not.
     Raises: `BodyTooLong`, `UnreadableBody`; what httpx raises.
     """
-    data = bytearray()
+    data = bytearray() if into is None else into
     async for piece in pieces(response):
         data += piece
         if len(data) > max_bytes:

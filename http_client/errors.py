@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from http_client.loose_json import decoded
 from http_client.words import is_html, without_tags
 
 MOST_DEPTH = 8
@@ -22,10 +23,14 @@ MOST_READ_BYTES = 65_536
 
 _SENTENCES = (
     "message", "detail", "error_description", "error_message", "error_msg", "errormessage", "errmsg", "err_msg", "msg",
-    "status_msg", "reason", "failure_reason", "title", "description",
+    "status_msg", "reason", "failure_reason", "title", "description", "details",
+    "faultstring",
 )  # fmt: skip
-_SAYING = ("detail", "message", "msg")
-_INNER = ("error", "errors", "err", "response", "fault", "exception", "base_resp", "base_response", "innererror")
+_SAYING = ("detail", "message", "msg", "error_msg", "errmsg", "err_msg", "error_message", "error_description")
+_INNER = (
+    "error", "errors", "err", "response", "fault", "exception", "base_resp", "base_response", "innererror",
+    "inner_error",
+)  # fmt: skip
 _CODES = ("code", "type", "status", "error_type", "error_code", "reason", "__type", "status_code", "errorcode")
 _EMPTY = {"", "error", "null", "none", "success", "ok"}
 _STATUSES = {status.phrase.lower() for status in HTTPStatus} | {""}
@@ -78,8 +83,9 @@ def error_in(answer: Any, *, is_whole: bool = True) -> ErrorBody | None:
     is_error = (
         bool(answer.get("error") or answer.get("errors"))
         or "error" in (answer.get("object"), answer.get("type"), answer.get("status"))
-        or answer.get("success") is False
+        or False in (answer.get("success"), answer.get("ok"))
         or bool(_base(answer).get("status_code"))
+        or (isinstance(status := answer.get("status_code"), int) and 400 <= status < 600)
         or (is_whole and "choices" not in answer and any(isinstance(answer.get(key), str | list) for key in _SAYING))
     )
     return read_error(answer) if is_error else None
@@ -94,10 +100,7 @@ def _decoded(text: str) -> Any:
     """JSON within the text, or what its first event holds; `None` where it is no object or list."""
     if not text.startswith(("{", "[")):
         return None
-    try:
-        found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    found, _ = decoded(text.encode("utf-8", "replace"))
     return found if isinstance(found, dict | list) else None
 
 
@@ -110,7 +113,7 @@ def _of_page(text: str) -> str:
 def _first_data(text: str) -> str:
     """A plain text; of a stream of events, the first one's data; of JSON that is cut off, its first sentence."""
     if text.startswith(("{", "[")):
-        cut_off = re.search(r'"(?:message|detail|error|msg)"\s*:\s*"((?:[^"\\]|\\.){1,2000})"', text)
+        cut_off = re.search(r'"(?:message|detail|error|msg)"\s*:\s*"((?:[^"\\]|\\.){1,2000})', text)
         return cut_off[1] if cut_off is not None else ""
     found = re.search(r"^data:\s*(.+)$", text, re.MULTILINE)
     if found is None:

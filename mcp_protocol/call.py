@@ -102,6 +102,11 @@ class Call:
         """Whether the answer has been written, or there will never be one."""
 
     @property
+    def owner(self) -> int:
+        """The number of its client's token."""
+        return 0 if self.connection is None else self.connection.owner
+
+    @property
     def claimed(self) -> bool:
         """Whether somebody has taken the right to answer."""
         return self._claimed

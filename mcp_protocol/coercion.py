@@ -9,6 +9,7 @@ keep to the schema cost nothing. What cannot be understood is returned unchanged
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ import msgspec
 from msgspec import Raw, inspect
 
 from mcp_protocol.jsonrpc import SHORT_BYTES, Json
-from mcp_protocol.raw_json import object_bytes
+from mcp_protocol.raw_json import decoded, object_bytes
 
 Hold = Callable[[int], None]
 """Takes bytes of the budget before objects are made of a text; raises `OverBudget`."""
@@ -27,13 +28,15 @@ HOST_ARGUMENTS = frozenset(
 """What hosts add to arguments by themselves; it is dropped unread where a tool has no such argument.
 
 FluidMCP puts its caller's HTTP headers, bearer tokens included, into `headers`; adapters of LangChain put `_meta` here;
-n8n adds `toolCallId`, `sessionId`, `chatInput` and `action` (n8n-io/n8n#21500, #37308), Gemini CLI `wait_for_previous`
-(google-gemini/gemini-cli#27403), and Cursor gives tools without arguments a `random_string`.
+n8n adds `toolCallId` (n8n-io/n8n#21500) and its chat trigger's `sessionId`, `chatInput` and `action` (n8n-io/n8n#22787;
+other servers strip the same four), Gemini CLI `wait_for_previous`, and Cursor gives tools without arguments a
+`random_string`.
 """
 MAX_EXACT = 2**53
 """Floats above it do not tell which whole number was meant."""
 MAX_SCALAR_CHARS = 64
 """Longer text is no number, boolean or null."""
+_STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[")
 _ARRAYS = (inspect.ListType, inspect.VarTupleType)
 
 
@@ -54,12 +57,30 @@ def number_of(value: Any) -> float | None:
 
 def arguments_of(given: Any) -> Any:
     """The arguments of a call, also where all of them came as one JSON text; a long one stays bytes until its turn."""
+    if isinstance(given, str) and given[:SHORT_BYTES].strip() in ("", "null") and len(given) < SHORT_BYTES:
+        return {}
     if not isinstance(given, str) or given.lstrip()[:1] != "{":
         return given
     if len(given) > SHORT_BYTES:
         return Raw(given.strip().encode("utf-8", "replace"))
     decoded = _decoded(given)
     return decoded if isinstance(decoded, dict) else given
+
+
+def known_at(cls: type[msgspec.Struct], path: str) -> list[str]:
+    """The words of which one must stand at a place, written as msgspec writes it: `.messages[0].role`."""
+    choices: list[inspect.Type] = [_type_of(cls)]
+    words: list[str] = []
+    for step in _STEP.finditer(path):
+        structs = [choice for choice in choices if isinstance(choice, inspect.StructType)]
+        words = [str(struct.tag) for struct in structs if struct.tag_field == step["name"]]
+        inner = (
+            [field.type for struct in structs for field in struct.fields if field.encode_name == step["name"]]
+            if step["name"]
+            else [choice.item_type for choice in choices if isinstance(choice, _ARRAYS)]
+        )
+        choices = [choice for each in inner for choice in _choices(each)]
+    return words or [str(word) for node in choices if isinstance(node, inspect.LiteralType) for word in node.values]
 
 
 @functools.cache
@@ -116,6 +137,9 @@ def _read(text: str, choices: Sequence[inspect.Type], hold: Hold) -> Any:
         return text
     if bool in wanted and text.strip().casefold() in ("true", "false"):  # Python's hosts write True
         return text.strip().casefold() == "true"
+    if not scalars_only and text.lstrip()[:1] == '"':  # some hosts write the JSON text of a JSON text
+        inner = _decoded(text)
+        text = inner if isinstance(inner, str) else text
     if not scalars_only and text.lstrip()[:1] in ("[", "{"):
         hold(object_bytes(text.encode("utf-8", "replace")))
     value = _decoded(text)
@@ -144,8 +168,8 @@ def _has(choices: Sequence[inspect.Type], *kinds: type[inspect.Type]) -> bool:
 def _decoded(text: str) -> Any:
     """The JSON value of a text; the text itself where it is none."""
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):  # the latter for half a surrogate pair
+        return decoded(text.encode("utf-8", "replace"))
+    except ValueError:
         return text
 
 

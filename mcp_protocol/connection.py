@@ -43,6 +43,9 @@ class Outlet:
         """Takes note that a request was cancelled and gets no answer."""
 
 
+OWNER_SHARE = 2
+"""Each of several owners of tokens has at most this part of what all have together, a half."""
+
 NOWHERE = Outlet()
 
 

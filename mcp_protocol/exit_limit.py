@@ -25,6 +25,7 @@ ALARM_S = 1.6
 
 def arm(status: int = 0) -> None:
     """Lets the process live for no more than `EXIT_S`, or `ALARM_S`; called by the main thread."""
+    exit_at_s = time.monotonic() + EXIT_S  # not when the thread begins: on a busy machine the alarm would be earlier
     gc.disable()
     gc.freeze()  # a collection that somebody asks for finds nothing to look at
     if hasattr(signal, "setitimer"):
@@ -32,9 +33,9 @@ def arm(status: int = 0) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
         signal.setitimer(signal.ITIMER_REAL, ALARM_S)
     with contextlib.suppress(RuntimeError):  # the system gives no thread
-        threading.Thread(target=_exit_later, args=(status,), name="exit", daemon=True).start()
+        threading.Thread(target=_exit_later, args=(exit_at_s, status), name="exit", daemon=True).start()
 
 
-def _exit_later(status: int) -> None:
-    time.sleep(EXIT_S)
+def _exit_later(exit_at_s: float, status: int) -> None:
+    time.sleep(max(0.0, exit_at_s - time.monotonic()))
     os._exit(status)

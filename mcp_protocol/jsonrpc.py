@@ -64,7 +64,7 @@ Message = Request | Notification | Batch | None
 
 SHORT_BYTES = 4_096
 """A message of at most this length is decoded at once, and as a whole."""
-MOST_OBJECT_BYTES = 512 << 20
+MOST_OBJECT_BYTES = 128 << 20
 """What a long message may take as objects that is decoded at once: anything but the arguments of a tool."""
 TOOL_CALL = "tools/call"
 
@@ -89,10 +89,8 @@ def parse(line: bytes) -> Message:
 
 
 class _Envelope(msgspec.Struct):
-    jsonrpc: Raw = Raw(b'"2.0"')
     id: Raw = Raw(b"null")
     method: Raw = Raw(b"null")
-    params: Raw = Raw(b"null")
     result: Raw | None = None
     error: Raw | None = None
 
@@ -103,37 +101,60 @@ class _CallParams(msgspec.Struct):
     meta: Raw = msgspec.field(default=Raw(b"null"), name="_meta")
 
 
+class _CallEnvelope(msgspec.Struct):
+    params: _CallParams
+    jsonrpc: Raw = Raw(b'"2.0"')
+    id: Raw = Raw(b"null")
+    method: Raw = Raw(b"null")
+
+
 def _long_value(line: bytes) -> Any:
     """The value of a long line, in which a tool's arguments, or the messages of a batch, are left as they came."""
+    try:
+        call = decoded(line, _CallEnvelope)  # what a long line nearly always is, so it is gone through once
+    except msgspec.ValidationError:
+        return _other_long_value(line)
+    request_id = _simple(call.id, NO_ID)
+    if _simple(call.method, request_id) != TOOL_CALL:
+        return _other_long_value(line)
+    params = call.params
+    arguments = params.arguments
+    return {
+        "jsonrpc": _bounded(call.jsonrpc, request_id),
+        "id": request_id,
+        "method": TOOL_CALL,
+        "params": {
+            "name": _simple(params.name, request_id),
+            "arguments": arguments if _is_object(arguments) else _simple(arguments, request_id),
+            "_meta": _bounded(params.meta, request_id),
+        },
+    }
+
+
+def _other_long_value(line: bytes) -> Any:
     try:
         envelope = decoded(line, _Envelope)
     except msgspec.ValidationError:  # no object
         _check_size(line, NO_ID)
         value = decoded(line, list[Raw]) if line[:64].lstrip()[:1] == b"[" else decoded(line)
         return [raw.copy() for raw in value] if isinstance(value, list) else value
-    request_id = _bounded(envelope.id, NO_ID)
-    method = _bounded(envelope.method, request_id)
+    request_id = _simple(envelope.id, NO_ID)
+    method = _simple(envelope.method, request_id)
+    if isinstance(request_id, list) or isinstance(method, list):
+        return {"id": request_id, "method": method}  # which is refused, whatever else there is
     if method is None and (envelope.result is not None or envelope.error is not None):
         return {"result": None}  # a client's answer, of which nothing is wanted
-    if method != TOOL_CALL or not _is_object(envelope.params):
-        _check_size(line, request_id)
-        return decoded(line)
-    params = decoded(envelope.params, _CallParams)
-    arguments = params.arguments
-    return {
-        "jsonrpc": _bounded(envelope.jsonrpc, request_id),
-        "id": request_id,
-        "method": method,
-        "params": {
-            "name": _bounded(params.name, request_id),
-            "arguments": arguments if _is_object(arguments) else _bounded(arguments, request_id),
-            "_meta": _bounded(params.meta, request_id),
-        },
-    }
+    _check_size(line, request_id)
+    return decoded(line)
 
 
 def _is_object(raw: Raw) -> bool:
     return bytes(memoryview(raw)[:1]) == b"{"
+
+
+def _simple(raw: Raw, request_id: Any) -> Any:
+    """A value where only text or a number is due; any list or object, which is refused, becomes an empty list."""
+    return [] if bytes(memoryview(raw)[:1]) in (b"{", b"[") else _bounded(raw, request_id)
 
 
 def _bounded(raw: Raw, request_id: Any) -> Any:

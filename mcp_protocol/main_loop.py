@@ -128,8 +128,10 @@ class MainLoop:
 
     def _watch_signals(self) -> None:
         signal.set_wakeup_fd(self._signals_fd, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        for number in numbers:
             signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # a host's thread may have blocked them for its children
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stop_requested:

@@ -23,6 +23,8 @@ MOST_BYTES_PER_BYTE = 32
 """No JSON becomes larger than this many times its length: `[{},{},…]` comes to 24."""
 CALL_BYTES = 2_048
 """What a call takes beside its arguments."""
+FEW_MARKS = 100
+"""So many bytes are looked for one by one before the rest are counted; it takes some 10 µs."""
 SHORT_BYTES = 1_024
 """Names and limits that the queue reads are never longer."""
 
@@ -53,7 +55,18 @@ def object_bytes(data: bytes | Raw) -> int:
     """About how many bytes this JSON takes as objects, rather too many than too few."""
     data = bytes(data)
     counted = ((b"{", DICT_BYTES), (b"[", LIST_BYTES), (b",", ITEM_BYTES), (b":", MEMBER_BYTES))
-    return ITEM_BYTES + len(data) + sum(data.count(mark) * n_bytes for mark, n_bytes in counted)
+    return ITEM_BYTES + len(data) + sum(_count(data, mark) * n_bytes for mark, n_bytes in counted)
+
+
+def _count(data: bytes, mark: bytes) -> int:
+    """How often a byte is there. Looking for the next one is twenty times as fast as counting where they are far apart,
+    as they are in an image's base64."""
+    at = -1
+    for n_found in range(FEW_MARKS):
+        at = data.find(mark, at + 1)
+        if at < 0:
+            return n_found
+    return FEW_MARKS + data.count(mark, at + 1)
 
 
 def waiting_bytes(arguments: dict[str, Any] | Raw) -> int:
@@ -65,6 +78,8 @@ def waiting_bytes(arguments: dict[str, Any] | Raw) -> int:
 
 def members(data: Raw, names: tuple[str, ...]) -> dict[str, Any]:
     """Those members of an object that are short, by name; none where it turns out to be no JSON."""
+    if not names:
+        return {}
     try:
         found = msgspec.json.decode(data, type=_picker(names))
         return {name: decoded(raw) for name in names if 0 < len(raw := getattr(found, name)) <= SHORT_BYTES}

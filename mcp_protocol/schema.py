@@ -6,6 +6,7 @@ one schema that a host cannot carry costs it the tool, or all tools of all serve
 - every enum has its type, and a single value is an enum too: Gemini's API knows no `const`, and Gemini CLI leaves out
   tools with a node without a type;
 - no `exclusiveMinimum` and `exclusiveMaximum`, which Gemini's API refuses;
+- nothing stands beside `anyOf`: Vertex AI refuses a function whose schema has a description there;
 - no length above `MAX_REPETITIONS`: llama.cpp writes each as so many rules of one grammar for all tools, and refuses it
   from 2,000 on, less where lengths are nested;
 - no number above `MAX_NUMBER`, which a host written in JavaScript would change.
@@ -40,7 +41,7 @@ def of_arguments(cls: type[msgspec.Struct]) -> Json:
     Required arguments come first. An optional one is shown by its type alone, without null: language models fill in
     what they see.
     """
-    schema: Json = _portable(_without_nulls(_plain(cls)))
+    schema: Json = _with_lone_alternatives(_portable(_without_nulls(_plain(cls))))
     required = schema.get("required", [])
     properties = schema["properties"]
     schema["properties"] = {
@@ -91,6 +92,20 @@ def _without_nulls(node: Any) -> Any:
         if plain.get("default", 0) is None:
             del plain["default"]
     return plain
+
+
+def _with_lone_alternatives(node: Any) -> Any:
+    """With the description of alternatives in the first of them."""
+    if isinstance(node, list):
+        return [_with_lone_alternatives(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    alone = {key: _with_lone_alternatives(value) for key, value in node.items()}
+    if isinstance(alone.get("anyOf"), list) and isinstance(alone.get("description"), str):
+        first, *others = alone["anyOf"]
+        words = [alone.pop("description"), *([first["description"]] if "description" in first else [])]
+        alone["anyOf"] = [{**first, "description": " ".join(words)}, *others]
+    return alone
 
 
 def _portable(node: Any, *, are_properties: bool = False) -> Any:

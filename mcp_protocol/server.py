@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Raw
@@ -11,14 +11,15 @@ from mcp_protocol import jsonrpc, versions
 from mcp_protocol.answers import ToolAnswers
 from mcp_protocol.call import Answerer, Call, Observe
 from mcp_protocol.coercion import arguments_of
-from mcp_protocol.connection import Connection, Exchange, Method, Outlet
+from mcp_protocol.connection import OWNER_SHARE, Connection, Exchange, Method, Outlet
 from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request
-from mcp_protocol.log import log, log_failure
+from mcp_protocol.log import log_failure
 from mcp_protocol.pages import page
 from mcp_protocol.raw_json import waiting_bytes
+from mcp_protocol.runner import Runner
 from mcp_protocol.server_info import ServerInfo
 from mcp_protocol.stdio import LineTooLong, ReaderGone
-from mcp_protocol.tools import Toolbox, error_result
+from mcp_protocol.tools import Toolbox
 from mcp_protocol.turn import Turn
 from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished, meta_of
 from mcp_protocol.work_queue import IdleTask, QueueFull, Task, WorkQueue
@@ -44,8 +45,9 @@ class Server:
     problems, which every tool call answers while there are any; limits in seconds and bytes; how many calls run at a
     time, and how many may wait; `on_start`, run once by the worker after the first sign that a session begins; `wake`,
     which makes the main loop look again; `idle_task`, run by the worker when it is due and nothing else is to be done;
-    `observe`, told of each call that has ended; `budget`, of which calls take their arguments' bytes from their arrival
-    to their end.
+    `observe`, told of each call that has ended; `budgets`, one for each owner of a token, of which calls take their
+    arguments' bytes from their arrival to their end. Where there are several owners each has at most half of the queue,
+    so that none keeps the others out.
     """
 
     def __init__(
@@ -65,24 +67,31 @@ class Server:
         on_idle: Callable[[], None] = lambda: None,
         idle_task: IdleTask | None = None,
         observe: Observe | None = None,
-        budget: ByteBudget | None = None,
+        budgets: Sequence[ByteBudget] = (),
     ) -> None:
-        self._budget = ByteBudget(UNBOUNDED) if budget is None else budget
+        self._budgets = list(budgets) or [ByteBudget(UNBOUNDED)]
         self._info = info
         self._server_info = info.as_json()
         self._load_toolbox = load_toolbox
         self._loaded_toolbox: Toolbox | None = None
         self._load_catalogues = load_catalogues
         self._loaded_library: Library | None = None
-        self._problems = problems
         self._call_timeout_s = call_timeout_s
         self._max_line_bytes = max_line_bytes
-        self._answers = ToolAnswers(self._server_info, max_result_bytes)
         self._on_start = on_start
         self._wake = wake
         self._observe = observe or (lambda call, outcome: None)
+        answers = ToolAnswers(self._server_info, max_result_bytes)
+        self._runner = Runner(answers, self._toolbox, problems, self._look_for_changes, wake, self._observe)
         self.queue = WorkQueue(
-            self._run_call, self._run_task, on_idle, idle_task, n_workers=max_concurrent, max_waiting=max_queue
+            self._runner.run_call,
+            self._runner.run_task,
+            on_idle,
+            idle_task,
+            on_lost=self._runner.fail_lost,
+            n_workers=max_concurrent,
+            max_waiting=max_queue,
+            share=None if max_queue is None or len(self._budgets) == 1 else max(1, max_queue // OWNER_SHARE),
         )
         self._legacy_methods: dict[str, Method] = {
             "initialize": self._initialize,
@@ -138,6 +147,10 @@ class Server:
             else:
                 n_answers += self.handle(message, connection, outlet)
         return n_answers
+
+    def budget_of(self, owner: int) -> ByteBudget:
+        """What an owner's messages count in, from their first byte to the end of the call."""
+        return self._budgets[owner]
 
     def forget(self, connection: Connection) -> None:
         """Cancels all that a client waits for: it is gone."""
@@ -250,6 +263,7 @@ class Server:
         turn: Turn | None = None,
     ) -> None:
         meta = meta_of(request.params)
+        early = self._toolbox().early(name, arguments) if answerer is None else {}
         call = Call(
             request.id,
             name,
@@ -263,10 +277,10 @@ class Server:
             wake=self._wake,
             on_phase=self._look_for_changes,
             answerer=answerer,
-            turn=turn or self._toolbox().turn(name, arguments),
-            budget=self._budget,
+            turn=turn or self._toolbox().turn(name, early),
+            budget=self.budget_of(exchange.connection.owner),
         )
-        if answerer is None and (limit_s := self._toolbox().timeout_s(name, arguments)) is not None:
+        if answerer is None and (limit_s := self._toolbox().timeout_s(name, early)) is not None:
             call.limit(limit_s)
         try:
             if isinstance(arguments, Raw) or self.queue.is_busy:  # else it is short and begins at once
@@ -305,59 +319,6 @@ class Server:
         except BaseException:  # nobody's call depends on it
             log_failure("looking for changes")
 
-    def _run_call(self, call: Call) -> None:
-        """Runs one call on the worker thread and answers it, unless somebody else has."""
-        try:
-            line, outcome = self._tool_line(call) if call.answerer is None else (call.answerer.line(call), "ok")
-            if call.claim():
-                self._write_answer(call, line, outcome)
-        except ReaderGone:
-            self._wake()
-        except ProtocolError as error:
-            error.request_id = call.request_id
-            if call.claim():
-                self._refuse(call, error, "error")
-        except BaseException:
-            log_failure(call.tool)
-            if call.claim():
-                self.fail(call, "Internal error; details are in the server's log.")
-        self._look_for_changes()
-
-    def _tool_line(self, call: Call) -> tuple[bytes, str]:
-        result = error_result("\n".join(self._problems)) if self._problems else self._toolbox().run(call)
-        return self._answers.line(call, result), "error" if result["isError"] else "ok"
-
-    def _run_task(self, task: Task) -> None:
-        try:
-            task.run(self._look_for_changes)
-        except Exception as error:
-            log("ERROR", f"{task.name} failed: {error}")
-        except BaseException:
-            log_failure(task.name)
-        self._look_for_changes()
-
     def fail(self, call: Call, text: str, outcome: str = "error") -> None:
         """Answers a claimed call with an error: a tool's in its result, any other's as the protocol's."""
-        if call.answerer is not None:
-            self._refuse(call, ProtocolError(jsonrpc.INTERNAL_ERROR, text, call.arguments, call.request_id), outcome)
-            return
-        try:
-            self._write_answer(call, self._answers.line(call, error_result(text)), outcome)
-        except ReaderGone:
-            self._wake()
-
-    def _refuse(self, call: Call, error: ProtocolError, outcome: str) -> None:
-        try:
-            call.outlet.refuse(error)
-        except ReaderGone:
-            self._wake()
-        finally:
-            call.settle()
-            self._observe(call, outcome)
-
-    def _write_answer(self, call: Call, line: bytes, outcome: str) -> None:
-        try:
-            call.outlet.answer(line)
-        finally:
-            call.settle()
-            self._observe(call, outcome)
+        self._runner.fail(call, text, outcome)

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from mcp_protocol import schema
 from mcp_protocol.call import Call
-from mcp_protocol.coercion import HOST_ARGUMENTS, Hold, coerced, number_of
+from mcp_protocol.coercion import HOST_ARGUMENTS, Hold, coerced, known_at, number_of
 from mcp_protocol.jsonrpc import Json, ProtocolError, encode
 from mcp_protocol.raw_json import members
 from mcp_protocol.turn import Turn
@@ -75,19 +75,29 @@ class Tool(msgspec.Struct, frozen=True):
         }
         return shown
 
-    def turn(self, arguments: Json | Raw) -> Turn:
-        """The place of a call with these arguments, which are not validated yet, among others."""
-        known = members(arguments, self.serial_by) if isinstance(arguments, Raw) else arguments
-        keys = frozenset(value for name in self.serial_by if isinstance(value := known.get(name), str))
+    def early(self, arguments: Json | Raw) -> Json:
+        """The arguments that a call's turn and limit depend on, which are not validated yet: of long ones only these,
+        read together since each reading goes through all there is."""
+        if not isinstance(arguments, Raw):
+            return arguments
+        limit = ("timeout_s",) if self._takes_limit else ()
+        return members(arguments, self.serial_by + limit)
+
+    @property
+    def _takes_limit(self) -> bool:
+        return "timeout_s" in self.arguments.__struct_fields__
+
+    def turn(self, early: Json) -> Turn:
+        """The place of a call with these early arguments among others."""
+        keys = frozenset(value for name in self.serial_by if isinstance(value := early.get(name), str))
         return Turn(keys, self.at_once, self.exclusive, self.about_jobs)
 
-    def timeout_s(self, arguments: Json | Raw) -> float | None:
-        """The limit that a call with these arguments, which are not validated yet, brings along; it counts from the
-        call's arrival, so it holds while the call waits."""
-        if "timeout_s" not in self.arguments.__struct_fields__:
+    def timeout_s(self, early: Json) -> float | None:
+        """The limit that a call with these early arguments brings along; it counts from the call's arrival, so it holds
+        while the call waits."""
+        if not self._takes_limit:
             return None
-        known = members(arguments, ("timeout_s",)) if isinstance(arguments, Raw) else arguments
-        limit_s = number_of(known.get("timeout_s"))
+        limit_s = number_of(early.get("timeout_s"))
         return limit_s if limit_s is not None and 0 < limit_s <= MAX_TIMEOUT_S else None
 
     def is_in(self, families: Collection[str]) -> bool:
@@ -124,13 +134,17 @@ class Toolbox:
     def __contains__(self, name: str) -> bool:
         return name in self._tools
 
-    def turn(self, name: str, arguments: Json | Raw) -> Turn:
-        """The place of a call of this tool, which must be on offer, among others."""
-        return self._tools[name].turn(arguments)
+    def early(self, name: str, arguments: Json | Raw) -> Json:
+        """The arguments of this tool, which must be on offer, that are read on a call's arrival."""
+        return self._tools[name].early(arguments)
 
-    def timeout_s(self, name: str, arguments: Json | Raw) -> float | None:
-        """The limit that a call of this tool, which must be on offer, brings along."""
-        return self._tools[name].timeout_s(arguments)
+    def turn(self, name: str, early: Json) -> Turn:
+        """The place of a call of this tool, with these early arguments, among others."""
+        return self._tools[name].turn(early)
+
+    def timeout_s(self, name: str, early: Json) -> float | None:
+        """The limit that a call of this tool, with these early arguments, brings along."""
+        return self._tools[name].timeout_s(early)
 
     def run(self, call: Call) -> Json:
         """Runs one call to its result; whatever goes wrong becomes a result with `isError`.
@@ -208,7 +222,7 @@ def _validated_once_coerced(arguments: Json, cls: type[msgspec.Struct], hold: Ho
     try:
         return msgspec.convert(coerced(arguments, cls, hold), cls)
     except msgspec.ValidationError as error:
-        raise ArgumentError(_readable(str(error))) from None
+        raise ArgumentError(_readable(str(error), cls)) from None
     except UnicodeEncodeError:
         raise ArgumentError("arguments: half a surrogate pair is no text, and stands where none is expected") from None
     except RecursionError:
@@ -230,10 +244,13 @@ def _unknown_argument(name: str, known: tuple[str, ...]) -> str:
 _AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 
 
-def _readable(message: str) -> str:
-    """msgspec's sentence as ours: ``Expected `int`, got `str` - at `$.seed` `` → `arguments.seed: expected ...`."""
+def _readable(message: str, cls: type[msgspec.Struct]) -> str:
+    """msgspec's sentence as ours: ``Expected `int`, got `str` - at `$.seed` `` → `arguments.seed: expected ...`, with
+    the words that are known where another was given."""
     match = _AT.match(message)
     if match is None:
         return message
     problem = match["problem"].replace("`", "")
+    if problem.startswith("Invalid") and (known := known_at(cls, match["path"] or "")):
+        problem += f"; known: {', '.join(known)}"
     return f"arguments{match['path'] or ''}: {problem[:1].lower()}{problem[1:]}"

@@ -70,8 +70,9 @@ class WorkQueue:
 
     Arguments: `run_call` answers one call, `run_task` runs one task (neither may raise); `on_idle` is called by a
     worker after each item, so that the main thread can look whether all is done; `idle_task` is run by a worker when
-    it is due and nothing else runs or waits; `n_workers`, how many calls run at a time, not counting those that are
-    `at_once`; `max_waiting`, how many calls may wait.
+    it is due and nothing else runs or waits; `on_lost` answers a call, claimed for that, of which its worker was torn
+    away; `n_workers`, how many calls run at a time, not counting those that are `at_once`; `max_waiting`, how many
+    calls may wait; `share`, how many of one owner, where there are several.
     """
 
     def __init__(
@@ -81,37 +82,43 @@ class WorkQueue:
         on_idle: Callable[[], None],
         idle_task: IdleTask | None = None,
         *,
+        on_lost: Callable[[Call], None] = lambda call: None,
         n_workers: int = 1,
         max_waiting: int | None = None,
+        share: int | None = None,
     ) -> None:
         self._run_call = run_call
+        self._on_lost = on_lost
         self._run_task = run_task
         self._on_idle = on_idle
         self._idle_task = idle_task
         self._in_order = n_workers == 1
         self._max_waiting = max_waiting
+        self._share = max_waiting if share is None else share
         self._lineup: Lineup[Call | Task] = Lineup(n_workers)
         self._rested = False
         """Whether the idle task has run since the last item."""
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        """Always taken itself, never through the condition: that has lines of Python between the lock and the `with`
+        block, in which a thread that is thrown out would keep it."""
+        self._changed = threading.Condition(self._lock)
         self._ready: queue.SimpleQueue[None] = queue.SimpleQueue()
         """One entry per item put; its wait costs a third of a condition's, and every call pays for it."""
-        self._n_threads = 0
+        self._threads: list[threading.Thread] = []
 
     def put(self, item: Call | Task) -> None:
         """Adds an item at the end.
 
-        Raises: `QueueFull` for a call when too many wait.
+        Raises: `QueueFull` for a call when too many wait; `RuntimeError` where the system gives no thread.
         """
-        with self._changed:
-            if self._max_waiting is not None and len(self._lineup.waiting) >= self._max_waiting:
-                self._make_room(item, self._max_waiting)
+        with self._lock:
+            if self._share is not None and len(self._lineup.waiting) >= self._share:
+                self._make_room(item, self._share)
             self._lineup.add(item)
-            more = self._n_threads < self._lineup.n_useful_threads
-            self._n_threads += more
-        self._ready.put(None)
-        if more:
-            self._start_thread(item)
+            self._ready.put(None)
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            if len(self._threads) < self._lineup.n_useful_threads:
+                self._start_thread(item)
 
     def cancel(self, request_id: Any, connection: Connection | None = None) -> Call | None:
         """Cancels a client's oldest unanswered call with this id, and returns it; None when there is none.
@@ -135,7 +142,7 @@ class WorkQueue:
     @property
     def drained(self) -> bool:
         """Whether every call has its answer written; tasks do not count."""
-        with self._changed:
+        with self._lock:
             return all(item.settled for item in self._lineup if isinstance(item, Call))
 
     @property
@@ -146,7 +153,7 @@ class WorkQueue:
     @property
     def n_waiting(self) -> int:
         """How many calls wait for their turn."""
-        with self._changed:
+        with self._lock:
             return sum(isinstance(item, Call) and not item.claimed for item in self._lineup.waiting)
 
     def next_deadline_s(self) -> float | None:
@@ -174,7 +181,7 @@ class WorkQueue:
 
     def stop(self, timeout_s: float) -> list[Call]:
         """Ends the work: asks the running calls to stop, waits for them so long, and claims all that is left."""
-        with self._changed:
+        with self._lock:
             waiting = self._lineup.clear()
             running = [item for item in self._lineup.running if isinstance(item, Call)]
             for call in running:
@@ -183,40 +190,40 @@ class WorkQueue:
             self._changed.wait_for(lambda: not any(call in self._lineup.running for call in hurried), timeout_s)
         return [call for call in (*running, *waiting) if isinstance(call, Call) and call.claim()]
 
-    def _start_thread(self, item: Call | Task) -> None:
-        """Starts one more thread for an item; where the system gives none, those that are there have to do.
+    def _start_thread(self, item: Call | Task | None) -> None:
+        """Starts one more thread, for an item; where the system gives none, those that are there have to do.
 
         Raises: `RuntimeError` when there are none; then the item, if it is a call, is not run.
         """
+        thread = threading.Thread(target=self._work, name="worker", daemon=True)
+        self._threads.append(thread)
         try:
-            threading.Thread(target=self._work, name="worker", daemon=True).start()
+            thread.start()
         except RuntimeError:
-            with self._changed:
-                self._n_threads -= 1
-                served = self._n_threads > 0
-            if served:
+            self._threads.remove(thread)
+            if self._threads:
                 return
             if isinstance(item, Call) and item.claim():
                 item.settle()
             raise
 
-    def _make_room(self, item: Call | Task, max_waiting: int) -> None:
+    def _make_room(self, item: Call | Task, share: int) -> None:
         """Raises `QueueFull` unless there is room when those are not counted that were cancelled, or that do not stand
         in this call's way."""
         self._lineup.drop_claimed()
         if isinstance(item, Task):
             return
         calls = [other for other in self._lineup.waiting if isinstance(other, Call)]
-        n_before = sum(self._in_order or other.turn.at_once == item.turn.at_once for other in calls)
-        if n_before >= max_waiting:
-            raise QueueFull(
-                f"The server is busy: {n_before} calls wait, and VLLM_MAX_QUEUE allows no more. This one was not run; "
-                "send it again when some of the others are answered."
-            )
+        before = [other for other in calls if self._in_order or other.turn.at_once == item.turn.at_once]
+        n_own = sum(other.owner == item.owner for other in before)
+        if self._max_waiting is not None and len(before) >= self._max_waiting:
+            raise QueueFull(_full(f"{len(before)} calls wait", "no more"))
+        if n_own >= share:
+            raise QueueFull(_full(f"{n_own} calls wait that came with this token", "no more of one"))
 
     def _calls(self) -> list[Call]:
         """The unanswered calls, oldest first."""
-        with self._changed:
+        with self._lock:
             calls = [item for item in self._lineup if isinstance(item, Call) and not item.claimed]
         return calls if self._in_order else sorted(calls, key=lambda call: call.arrived_s)
 
@@ -229,7 +236,7 @@ class WorkQueue:
         return call.phase is not None or call not in self._lineup.running
 
     def _waiting_text(self, call: Call, now_s: float) -> str:
-        with self._changed:
+        with self._lock:
             loading = [item for item in (call, *self._lineup.running) if item.phase is not None]
         if loading:
             seconds = round(now_s - loading[0].phase_since_s)
@@ -238,29 +245,51 @@ class WorkQueue:
 
     def _work(self) -> None:
         """What a worker's thread does for ever: whatever a library throws into it, the calls to come need it."""
-        with contextlib.suppress(BaseException):
-            log.configure_logging()
-        while True:
-            try:
-                self._work_on_next()
-            except BaseException:
-                log.log_failure("a worker")
-                time.sleep(PAUSE_S)
+        try:
+            with contextlib.suppress(BaseException):
+                log.configure_logging()
+            while True:
+                try:
+                    self._work_on_next()
+                except BaseException:
+                    self._ready.put(None)  # an item's entry may have been taken, and the item not
+                    log.log_failure("a worker")
+                    time.sleep(PAUSE_S)
+        finally:
+            self._replace(threading.current_thread())
+
+    def _replace(self, thread: threading.Thread) -> None:
+        """Has another thread go on in place of one that ends: something was thrown while it saw to what was thrown
+        before."""
+        with self._lock, contextlib.suppress(RuntimeError):  # the next item tries again
+            self._threads = [other for other in self._threads if other is not thread]
+            self._ready.put(None)
+            if len(self._threads) < self._lineup.n_useful_threads:
+                self._start_thread(None)
 
     def _work_on_next(self) -> None:
-        item = self._next_item()
+        item: Call | Task | None = None
         try:
+            item = self._next_item()
             if isinstance(item, Task):
                 self._run_task(item)
             elif not item.claimed:
                 self._run_call(item)
+        except BaseException:
+            if isinstance(item, Call) and item.claim():
+                self._on_lost(item)
+            raise
         finally:
-            with self._changed:
-                self._lineup.end(item)
-                self._changed.notify_all()
-            if isinstance(item, Call):
-                item.end()
-            self._on_idle()
+            if item is not None:
+                self._end(item)
+
+    def _end(self, item: Call | Task) -> None:
+        with self._lock:
+            self._lineup.end(item)
+            self._changed.notify_all()
+        if isinstance(item, Call):
+            item.end()
+        self._on_idle()
 
     def _next_item(self) -> Call | Task:
         """Waits for what this thread is to do."""
@@ -274,7 +303,7 @@ class WorkQueue:
 
     def _taken(self, may_rest: bool = False) -> Call | Task | None:
         """The next item that may run, which begins; the idle task when there is none and it is its time."""
-        with self._changed:
+        with self._lock:
             item = self._lineup.begin_next()
             if item is None:
                 return self._begun_idle_task() if may_rest and self._lineup.is_empty else None
@@ -297,7 +326,7 @@ class WorkQueue:
         return self._idle_task.task
 
     def _call_about_jobs_waits(self) -> bool:
-        with self._changed:
+        with self._lock:
             return any(item.turn.about_jobs and not item.claimed for item in self._lineup.waiting)
 
     def _wait_for_item(self, timeout_s: float | None) -> bool:
@@ -313,6 +342,13 @@ class WorkQueue:
             return None
         due_s = self._idle_task.due_s()
         return None if due_s is None else max(0.0, due_s - time.monotonic())
+
+
+def _full(what_waits: str, allowed: str) -> str:
+    return (
+        f"The server is busy: {what_waits}, and VLLM_MAX_QUEUE allows {allowed}. This one was not run; send it again "
+        "when some of the others are answered."
+    )
 
 
 _GIVEN_UP = "The call did not end at its deadline and was given up."

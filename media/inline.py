@@ -6,6 +6,7 @@ Limits are checked on the length of the text, before anything is decoded.
 from __future__ import annotations
 
 import binascii
+from urllib.parse import unquote
 
 from media.errors import MediaTooLarge, MediaUnreadable, megabytes, shown
 from media.kinds import PICTURE, MediaKind
@@ -55,7 +56,7 @@ def decode_data_url(url: str, max_bytes: int, kind: MediaKind = PICTURE) -> byte
             f"The data URL is percent-encoded; only base64 is read: it must look like {_example(kind)}."
         )
     refuse_other_media(mime_type, kind)
-    return decode_base64(payload, max_bytes, kind)
+    return decode_base64(unquote(payload) if "%" in payload else payload, max_bytes, kind)
 
 
 def refuse_other_media(mime_type: str | None, kind: MediaKind = PICTURE) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from media.addresses import WebAddress, is_public, parse_url
+from media.call_limits import NO_LIMITS, CallLimits
 from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable, megabytes, shown
 from media.kinds import PICTURE, MediaKind
 from settings import SERVER_NAME, SERVER_VERSION
@@ -30,6 +31,8 @@ else:
     NetworkBackend = NetworkStream = object
 
 MAX_REDIRECTS = 5
+LOOK_S = 0.1
+"""How often waiting asks whether the call was cancelled."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
 _HEADERS = {
@@ -51,16 +54,18 @@ def fetch(
     allowed_hosts: Collection[str] = (),
     kind: MediaKind = PICTURE,
     tls_context: TlsContext | None = None,
+    limits: CallLimits = NO_LIMITS,
 ) -> bytes:
     """Downloads an http or https URL.
 
     `timeout_s` bounds everything together: names, connections, redirects, the body. `max_bytes` bounds the body, also
     after decompression. `allowed_hosts` ("host" or "host:port", in ASCII) may have addresses that are not public.
-    `tls_context` says which certificates are trusted; left out, those of the well-known authorities.
+    `tls_context` says which certificates are trusted; left out, those of the well-known authorities. `limits` end a
+    download before it is done, and close its connection; one that is still being opened ends by its own limit.
 
-    Raises `MediaForbidden`, `MediaNotFound`, `MediaTooLarge` or `MediaUnreadable`.
+    Raises `MediaForbidden`, `MediaNotFound`, `MediaTooLarge`, `MediaUnreadable` or `MediaCancelled`.
     """
-    deadline = _Deadline(timeout_s)
+    deadline = _Deadline(timeout_s, limits)
     address = parse_url(url)
     for _ in range(MAX_REDIRECTS + 1):
         answer = _get(address, max_bytes, deadline, allowed_hosts, kind, tls_context or _tls_context)
@@ -77,18 +82,24 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 class _Deadline:
-    """A moment in the future that all waiting counts against."""
+    """A moment in the future that all waiting counts against, and the limits of the call that waits."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, limits: CallLimits) -> None:
         self.timeout_s = timeout_s
+        self.limits = limits
         self._end = time.monotonic() + timeout_s
 
     def remaining_s(self) -> float:
-        """Seconds left; raises `TimeoutError` when there are none."""
-        remaining = self._end - time.monotonic()
+        """Seconds left; raises `TimeoutError` when there are none, and `MediaCancelled` when the call has ended."""
+        self.limits.check()
+        remaining = self.limits.left_s(self._end - time.monotonic())
         if remaining <= 0:
             raise TimeoutError
         return remaining
+
+    def look_s(self) -> float:
+        """Seconds until waiting has to ask again; raises as `remaining_s` does."""
+        return min(LOOK_S, self.remaining_s())
 
 
 def _get(
@@ -123,6 +134,7 @@ def _get(
     except MediaError:
         raise
     except (TimeoutError, httpcore.TimeoutException):
+        deadline.limits.check()
         raise MediaUnreadable(
             f"The host {host} did not deliver the {kind.noun} within {deadline.timeout_s:g} s ({kind.timeout_setting})."
         ) from None
@@ -245,13 +257,14 @@ class _GuardedBackend(NetworkBackend):
 
         # The system's resolver takes no timeout; a thread that it holds longer ends by itself.
         threading.Thread(target=ask, name="resolve", daemon=True).start()
-        try:
-            answer = answers.get(timeout=self._deadline.remaining_s())
-        except queue.Empty:
-            raise TimeoutError from None
-        if isinstance(answer, OSError):
-            raise answer
-        return answer
+        while True:
+            try:
+                answer = answers.get(timeout=self._deadline.look_s())
+            except queue.Empty:
+                continue
+            if isinstance(answer, OSError):
+                raise answer
+            return answer
 
 
 class _TimedStream(NetworkStream):
@@ -263,7 +276,13 @@ class _TimedStream(NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Reads what has come, at most `max_bytes`."""
-        return self._stream.read(max_bytes, self._deadline.remaining_s())
+        import httpcore
+
+        while True:
+            try:
+                return self._stream.read(max_bytes, self._deadline.look_s())
+            except httpcore.ReadTimeout:
+                continue
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Sends the whole buffer."""

@@ -196,7 +196,10 @@ def _outside(path: str, allowed_dirs: Sequence[str] | None) -> MediaForbidden:
             f"The path {shown(path)} is not read: no folder is set for it (VLLM_ALLOWED_MEDIA_DIRS). Give the file as "
             "base64, as a data: URL or by its address on the web."
         )
-    return MediaForbidden(f"The path {shown(path)} is outside of the folders that VLLM_ALLOWED_MEDIA_DIRS allows.")
+    outside = f"The path {shown(path)} is outside of the folders that VLLM_ALLOWED_MEDIA_DIRS allows."
+    if is_windows_path(path):
+        outside += " It is a Windows path, and the server runs on Linux: give it as the server's machine has it."
+    return MediaForbidden(outside)
 
 
 def _not_a_file(path: str, mode: int) -> MediaUnreadable:

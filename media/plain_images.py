@@ -13,8 +13,12 @@ from typing import NamedTuple
 MAX_METADATA_BYTES = 64 << 10
 MAX_SEGMENTS = 64
 MAX_EXIF_ENTRIES = 200
+MAX_ROWS = 65_535
+"""What a JPEG can have at most. A PNG may have a million times as many of one pixel each, and a row costs some 20 bytes
+and 0.1 µs beside its pixels."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEIGHT = slice(20, 24)
 _MAX_CHUNKS = 64
 _MIN_CHUNK_BYTES = 1_024
 """A PNG's pixels may come in so many chunks, and in one more for each of these bytes: each costs a reader some time."""
@@ -38,8 +42,9 @@ _EXIF_TEXTS = (b"Raw profile", b"XML:")
 
 _APP0, _APP1, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 _DHT, _DQT, _DRI, _SOF0, _SOS = 0xC4, 0xDB, 0xDD, 0xC0, 0xDA
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""A marker between pieces of a scan: neither a byte of data, nor padding, nor one of those that restart it."""
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+"""A marker in a scan that is neither a byte of data nor restarts it. Padding counts as one: a decoder that is fed piece
+by piece reads megabytes of it again with each piece."""
 _END = b"\xff\xd9"
 _ORIENTATION, _SHORT = 0x0112, 3
 
@@ -82,7 +87,7 @@ def _plain_png(data: bytes) -> PlainImage | None:
         position = end
         if name == b"IEND":
             break
-    if not _has_order(names):
+    if not _has_order(names) or int.from_bytes(data[_PNG_HEIGHT]) > MAX_ROWS:
         return None
     if begin == len(_PNG) and position == len(data):
         return PlainImage(data, 1)

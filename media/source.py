@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from settings import MediaSettings
 
 _SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
+_BARE_PICTURE = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/_\s-]*", re.DOTALL)
+"""How PNG, JPEG, GIF and WebP begin in base64."""
+MAX_NAME_CHARS = 120
+"""A text that is shorter may be a file's name; every picture's base64 is longer than that, or hardly one."""
 
 
 class MediaSource:
     """Reads the bytes of one kind of media within its limits. Any thread may call it.
 
     `timeout_s` bounds a download, `tls_context` makes what https begins with; left out, the well-known authorities
-    are trusted. All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge` or
-    `MediaUnreadable`; what the bytes are is for the caller to find out.
+    are trusted. All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge`,
+    `MediaUnreadable` or `MediaCancelled`; what the bytes are is for the caller to find out.
     """
 
     def __init__(
@@ -45,8 +49,17 @@ class MediaSource:
         self._tls_context = tls_context
 
     def read(self, reference: str, limits: CallLimits = NO_LIMITS) -> bytes:
-        """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
-        return self.read_url(reference, limits) if _SCHEME.match(reference) else self.read_path(reference)
+        """Reads what a caller may write in one string: a URL if it begins like one, else a path.
+
+        Space around a URL or before a full path is not meant. The base64 text of a picture alone is taken as what it
+        is, although it could be a path.
+        """
+        stripped = reference.strip()
+        if _SCHEME.match(stripped):
+            return self.read_url(stripped, limits)
+        if len(stripped) >= MAX_NAME_CHARS and _BARE_PICTURE.fullmatch(stripped[:MAX_NAME_CHARS]):
+            return self.read_base64(stripped, None)
+        return self.read_path(stripped if reference[:1].isspace() and stripped[:1] in ("/", "~") else reference)
 
     def read_path(self, path: str) -> bytes:
         """Reads a file; `path` is absolute, begins with "~", or counts from the server's working folder."""
@@ -61,14 +74,14 @@ class MediaSource:
             return self.read_path(path_of_file_url(url))
         if scheme not in ("http", "https"):
             raise MediaForbidden(f"The URL {shown(url)} is not read: only http, https, data and file URLs are.")
-        limits.check()
         return fetch(
             url,
             max_bytes=self._max_bytes,
-            timeout_s=limits.left_s(self._timeout_s),
+            timeout_s=self._timeout_s,
             allowed_hosts=self._settings.allowed_hosts,
             kind=self._kind,
             tls_context=self._tls_context,
+            limits=limits,
         )
 
     def read_base64(self, data: str, mime_type: str | None) -> bytes:

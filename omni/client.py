@@ -22,7 +22,9 @@ import msgspec
 
 from http_client.addresses import root_of
 from http_client.bodies import BodyTooLong, UnreadableBody, body_of
+from http_client.errors import read_error
 from http_client.failures import Trouble, TrustProblem, failure_of
+from http_client.loose_json import decoded
 from http_client.outgoing import Outgoing
 from http_client.words import plain
 from omni.attempts import attempted
@@ -127,7 +129,7 @@ class OmniClient:
     async def version(self) -> str | None:
         """The server's version; None where it does not tell."""
         try:
-            answer = self._decoded(await self._ask("/version"), dict[str, Any])
+            answer = self._decoded(await self._ask("/version"), dict)
         except (ServerRefused, ServerFailed, UnusableAnswer):
             return None
         found = answer.get("version")
@@ -149,21 +151,25 @@ class OmniClient:
         try:
             found = read_answer(data)
         except ValueError:
-            raise self._no_answer() from None
+            raise self._no_answer(data) from None
         encoded = found.data
         if found.url is not None:
             encoded = await self._fetched(found.url, max_bytes)
         if found.refusal is not None:
             raise told(found.refusal, self._key)
         if not encoded:
-            raise UnusableAnswer("The vLLM server answered without a picture.")
+            said = plain(found.said, (self._key,)).rstrip(".")
+            raise UnusableAnswer("The vLLM server answered without a picture" + (f": {said}." if said else "."))
         return Picture(encoded, found.compute_s, found.peak_memory_mb)
 
     async def _fetched(self, url: str, max_bytes: int) -> bytes:
         """A picture that the server only names: from itself alone, since any other address may be one that it should
         not make this machine ask."""
-        address = httpx.URL(self.url).join(url)
-        if (address.scheme, address.host, address.port) != _origin(self.url):
+        address = httpx.URL(self.url + "/").join(url)
+        own = httpx.URL(self.url)
+        if is_loopback(address.host) and (address.scheme, address.port) == (own.scheme, own.port):
+            address = own.copy_with(raw_path=address.raw_path)  # many know themselves by where they listen only
+        if (address.scheme, address.host, address.port) != (own.scheme, own.host, own.port):
             raise UnusableAnswer(
                 f"The vLLM server answered with the address of a picture on another server ({plain(address.host)}), "
                 "which is not fetched. Have it answer with b64_json, or with an address of its own."
@@ -194,8 +200,13 @@ class OmniClient:
                     f"The server at {self.url} redirects to another address, which is not followed. Set "
                     f"{self.url_setting} to the vLLM-Omni server's own address."
                 )
+            came = bytearray()
             try:
-                data = await body_of(response, max_bytes, cut=not response.is_success)
+                data = await body_of(response, max_bytes, cut=not response.is_success, into=came)
+            except httpx.TransportError:
+                if not decoded(bytes(came))[1]:
+                    raise
+                data = bytes(came)  # a text of JSON that is whole needs no proper end of its connection
             except BodyTooLong:
                 raise UnusableAnswer(
                     f"The vLLM server's answer is longer than {max_bytes} bytes, and was not read on."
@@ -227,21 +238,29 @@ class OmniClient:
         return ServerUnreachable(self.url, self.health_tool, found.text)
 
     def _decoded(self, data: bytes, kind: type[T]) -> T:
-        try:
-            return msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise self._no_answer() from None
+        found, is_json = decoded(data)
+        if not is_json or not isinstance(found, kind):
+            raise self._no_answer(data)
+        return found
 
-    def _no_answer(self) -> UnusableAnswer:
+    def _no_answer(self, data: bytes) -> UnusableAnswer:
+        said = plain(read_error(data).sentence, (self._key,))
         return UnusableAnswer(
-            f"The server at {self.url} answered something that a vLLM-Omni server does not. "
-            f"Check {self.url_setting}, and with `{self.health_tool}` what is there."
+            f"The server at {self.url} answered something that a vLLM-Omni server does not"
+            + (f": {said.rstrip('.')}. " if said else ". ")
+            + f"Check {self.url_setting}, and with `{self.health_tool}` what is there."
         )
 
 
-def _origin(url: str) -> tuple[str, str, int | None]:
-    parts = httpx.URL(url)
-    return parts.scheme, parts.host, parts.port
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address means the machine that says it: `localhost`, or "listens everywhere"."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
 
 
 def is_on_this_machine(url: str) -> bool:

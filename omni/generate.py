@@ -12,8 +12,10 @@ from omni import png
 from omni.aside import kept
 from omni.client import OmniClient, Picture
 from omni.errors import (
+    ConnectionLost,
     InvalidParameters,
     ModelChanged,
+    OutputFailed,
     ServerFailed,
     ServerRefused,
     ServerTooSlow,
@@ -24,7 +26,7 @@ from omni.job import Item, Job
 from omni.jobs import Jobs
 from omni.model_list import ServedModel
 from omni.parameters import ImageParameters, Wishes, resolve
-from omni.pictures import checked
+from omni.pictures import PREVIEW_SIDE, SHEET_PREVIEW_SIDE, Preview, checked, small_preview
 from omni.profiles import FALLBACK, Profile, ProfileBook
 from omni.speed import SpeedBook
 
@@ -78,13 +80,14 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class MadeImage(msgspec.Struct, frozen=True):
-    """A picture that was made and saved."""
+    """A picture that was made and saved; where it could not be saved, `unsaved` shows it, and there is no path."""
 
-    file_path: str
+    file_path: str | None
     n_bytes: int
     generation_time_s: float
     parameters: ImageParameters
     notes: list[str]
+    unsaved: Preview | None = None
 
 
 class ImageMaker:
@@ -109,12 +112,12 @@ class ImageMaker:
     async def model(self) -> KnownModel:
         """The model on the server with its profile. One that the server does not tell does not stop a generation.
 
-        Raises: `ServerUnreachable`, `ConnectionLost`, `InvalidParameters`.
+        Raises: `ServerUnreachable`, `InvalidParameters`.
         """
         if self._served is None or time.monotonic() > self._served_until_s:
             try:
                 self._served = await self.client.served_model()
-            except (ServerRefused, ServerFailed, ServerTooSlow, UnusableAnswer) as error:
+            except (ConnectionLost, ServerRefused, ServerFailed, ServerTooSlow, UnusableAnswer) as error:
                 self._served = str(error)
             self._served_until_s = time.monotonic() + MODEL_KNOWN_S
         served = self._served
@@ -155,20 +158,22 @@ class ImageMaker:
         name = None if filename is None else checked_name(filename, ".png")
 
         async def work(job: Job, item: Item) -> MadeImage:
-            return await self._make(plan, plan.images[item.index], name)
+            return await self._make(plan, item.index, name)
 
         labels = [parameters.prompt for parameters in plan.images]
         kept = msgspec.structs.replace(plan, references=[])  # a job is kept for a day, its pictures need not be
         return self.jobs.start(kind, labels, work, server=self.client.url, limit=limit, details=kept)
 
-    async def _make(self, plan: Plan, parameters: ImageParameters, name: str | None) -> MadeImage:
+    async def _make(self, plan: Plan, index: int, name: str | None) -> MadeImage:
+        parameters = plan.images[index]
         begun_s = time.monotonic()
         picture = await self._generated(plan, parameters)
         seconds = time.monotonic() - begun_s
         if picture.peak_memory_mb is not None:
             self.peak_memory_mb = picture.peak_memory_mb
         self.speeds.learn(parameters, picture.compute_s or seconds)
-        return await kept(lambda: self._save(picture.data, parameters, name, seconds))
+        side = PREVIEW_SIDE if len(plan.images) == 1 else SHEET_PREVIEW_SIDE
+        return await kept(lambda: self._save(picture.data, parameters, name, seconds, side))
 
     async def _generated(self, plan: Plan, parameters: ImageParameters) -> Picture:
         model = plan.model
@@ -185,7 +190,9 @@ class ImageMaker:
             return await self.client.edit(fields, plan.references, n_pixels)
         return await self.client.generate(fields, n_pixels)
 
-    def _save(self, data: bytes, parameters: ImageParameters, name: str | None, seconds: float) -> MadeImage:
+    def _save(
+        self, data: bytes, parameters: ImageParameters, name: str | None, seconds: float, preview_side: int
+    ) -> MadeImage:
         image = checked(data, self.decoder)
         notes = []
         if (image.width, image.height) != (parameters.width, parameters.height):
@@ -194,7 +201,13 @@ class ImageMaker:
             )
             parameters = msgspec.structs.replace(parameters, width=image.width, height=image.height)
         file = png.with_text(image.png, {"parameters": msgspec.json.encode(parameters).decode()})
-        path = self.folder.save(file, name or automatic_name("img", parameters.prompt, ".png"))
+        try:
+            path = self.folder.save(file, name or automatic_name("img", parameters.prompt, ".png"))
+        except OutputFailed as error:
+            # The folder took files before the generation began: what has been made since is shown at least.
+            notes.append(f"No file was written: {error} The preview is all there is; the same seed makes it again.")
+            unsaved = small_preview(file, self.decoder, preview_side)
+            return MadeImage(None, 0, round(seconds, 3), parameters, notes, unsaved)
         return MadeImage(path, len(file), round(seconds, 3), parameters, notes)
 
 

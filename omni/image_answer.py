@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from http_client.loose_json import decoded
 from http_client.refusals import Refusal, refusal_in
 
 MAX_DEPTH = 12
@@ -23,17 +25,24 @@ _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b
 _BASE64_KEYS = ("b64_json", "b64", "base64", "image_base64", "image_b64", "image", "bytesBase64Encoded")
 _URL_KEYS = ("url", "image_url", "uri", "image", "images", "data", "output")
 _URL_SAFE = str.maketrans("-_", "+/")
+_SAID_KEYS = ("refusal", "content", "text", "message", "finish_reason", "finishReason")
+_DATA_URL = "data:image/"
+_EMBEDDED = re.compile(r"(?<=[(\"'<])data:image/[\w.+-]{1,40};base64,[\w+/=-]++(?=[)\"'>])")
+"""An image within a text, as chat models write it: `![](data:image/png;base64,...)`."""
+_LINKED = re.compile(r"!\[[^\]]{0,1000}\]\((https?://[^\s)]{1,4000}|/[^\s)/][^\s)]{0,4000})")
+_FILE = re.compile(r"[\w./%~-]{1,1000}\.(?:png|jpe?g|webp)(?:\?\S{0,1000})?", re.IGNORECASE)
 _LEAST_CHARACTERS = 32
 _HEAD_CHARACTERS = 24
 
 
 class ImageAnswer(msgspec.Struct, frozen=True):
-    """What there is of an image: its file, else the address it can be fetched from, else why there is none. Beside it
-    what the server says that took in seconds and of its memory in MB."""
+    """What there is of an image: its file, else the address it can be fetched from, else why there is none, or
+    whatever else was `said`. Beside it what the server says that took in seconds and of its memory in MB."""
 
     data: bytes | None = None
     url: str | None = None
     refusal: Refusal | None = None
+    said: str = ""
     compute_s: float | None = None
     peak_memory_mb: float | None = None
 
@@ -45,10 +54,9 @@ def read_answer(body: bytes) -> ImageAnswer:
     """
     if body.startswith(_SIGNATURES):
         return ImageAnswer(body)
-    try:
-        answer = msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ValueError("no JSON") from None
+    answer, is_json = decoded(body)
+    if not is_json:
+        answer = _events(body)
     if not isinstance(answer, dict | list):
         raise ValueError("no object")
     compute_s, peak_memory_mb = _figures(answer)
@@ -58,8 +66,9 @@ def read_answer(body: bytes) -> ImageAnswer:
         if data is not None:
             return ImageAnswer(data, compute_s=compute_s, peak_memory_mb=peak_memory_mb)
     for key, text in found:
-        if key in _URL_KEYS and _is_address(text):
-            return ImageAnswer(url=text.strip(), compute_s=compute_s, peak_memory_mb=peak_memory_mb)
+        url = text.strip() if key in _URL_KEYS and _is_address(text) else _linked(text)
+        if url is not None:
+            return ImageAnswer(url=url, compute_s=compute_s, peak_memory_mb=peak_memory_mb)
     refusal = _refusal(answer)
     if refusal is None:
         for key, text in found:
@@ -67,7 +76,14 @@ def read_answer(body: bytes) -> ImageAnswer:
                 return ImageAnswer(_bytes(text))  # no image: whoever decodes it says so
         if isinstance(answer, list):
             raise ValueError("a list without images")
-    return ImageAnswer(refusal=refusal)
+    said = next((text for key, text in found if key in _SAID_KEYS and text.strip()), "")
+    return ImageAnswer(refusal=refusal, said=said)
+
+
+def _events(body: bytes) -> list[Any]:
+    """What a stream of events holds, the last first: unfinished images come before the finished one."""
+    lines = (line[5:].strip() for line in body.splitlines() if line.startswith(b"data:"))
+    return [found for found, is_json in map(decoded, lines) if is_json][::-1]
 
 
 def _texts(value: Any, key: str, depth: int) -> Iterator[tuple[str, str]]:
@@ -86,6 +102,8 @@ def _texts(value: Any, key: str, depth: int) -> Iterator[tuple[str, str]]:
 
 def _image(text: str) -> bytes | None:
     """The file that a text is, as base64 or as a data URL; None for other texts."""
+    if text.find(_DATA_URL, 1) > 0 and (embedded := _EMBEDDED.search(text)) is not None:
+        text = embedded[0]
     head = text[:200].lstrip()
     if head[:5].lower() == "data:":
         kind, comma, content = text.lstrip().partition(",")
@@ -127,7 +145,15 @@ def _is_address(text: str) -> bool:
     if len(text) > MAX_ADDRESS_CHARACTERS:
         return False
     begin = text.strip()[:8].lower()
+    if _FILE.fullmatch(text.strip()):
+        return True
     return begin.startswith(("http://", "https://")) or (begin.startswith("/") and not begin.startswith("//"))
+
+
+def _linked(text: str) -> str | None:
+    """The address of the first image that a text in Markdown shows."""
+    found = _LINKED.search(text) if "![" in text[:MAX_ADDRESS_CHARACTERS] else None
+    return None if found is None else found[1]
 
 
 def _refusal(answer: dict[str, Any] | list[Any]) -> Refusal | None:

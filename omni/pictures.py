@@ -24,6 +24,8 @@ PREVIEW_SIDE = 1_024
 PREVIEW_BYTES = 500_000
 """In base64 two thirds of the megabyte that Claude Desktop takes; no side above 8,000 pixels, which ends sessions."""
 MAX_SIDE = 8_000
+SHEET_PREVIEW_SIDE = 512
+"""Of each picture of a batch that could not be saved: many of them are kept in memory as long as their jobs."""
 QUALITIES = (85, 70, 50, 30)
 SHEET_GAP = 8
 LABEL_SIZE, LABEL_HEIGHT = 16, 20
@@ -58,12 +60,12 @@ def checked(data: bytes, decoder: Decoder) -> Checked:
     return Checked(data if data.startswith(SIGNATURE) else _encoded(image, "PNG"), image.width, image.height)
 
 
-def small_preview(data: bytes, decoder: Decoder) -> Preview:
-    """A picture file as a JPEG of at most `PREVIEW_SIDE` pixels a side and `PREVIEW_BYTES`.
+def small_preview(data: bytes, decoder: Decoder, side: int = PREVIEW_SIDE) -> Preview:
+    """A picture file as a JPEG of at most `side` pixels a side and `PREVIEW_BYTES`.
 
     Raises: `MediaError` where the file is none.
     """
-    return _small(decoder.image(data, MAX_PIXELS, PREVIEW_SIDE))
+    return _small(decoder.image(data, MAX_PIXELS, side), side)
 
 
 def full_preview(data: bytes, max_bytes: int, decoder: Decoder) -> Preview | None:
@@ -126,10 +128,10 @@ def video_preview(data: bytes, decoder: Decoder) -> Preview:
     return _small(decoder.poster(data))
 
 
-def _small(image: Image) -> Preview:
-    if max(image.size) > PREVIEW_SIDE:
+def _small(image: Image, side: int = PREVIEW_SIDE) -> Preview:
+    if max(image.size) > side:
         image = image.copy()
-        image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        image.thumbnail((side, side))
     for quality in QUALITIES:
         encoded = _encoded(image, "JPEG", quality=quality)
         if len(encoded) <= PREVIEW_BYTES:

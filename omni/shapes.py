@@ -13,16 +13,17 @@ MAX_RATIO = 16.0
 _DISTORTION = 0.04
 """So much a ratio may change when sides are rounded; nobody sees less."""
 _MORE_STEPS = 8
-_RATIO = re.compile(r"\s*([0-9]{1,4}(?:\.[0-9]{1,4})?)\s*[:x/×]\s*([0-9]{1,4}(?:\.[0-9]{1,4})?)\s*", re.IGNORECASE)
+_SIDE = r"\s*([0-9]{1,4}(?:\.[0-9]{1,6})?)\s*"
+_RATIO = re.compile(rf"{_SIDE}(?:[:x/×：∶]{_SIDE})?", re.IGNORECASE)
 
 
 def ratio_of(text: str) -> float | None:
-    """What "16:9", "16x9" or "1.85:1" means; None for anything else, and for a side more than `MAX_RATIO` times the
-    other."""
+    """What "16:9", "16x9", "1.85:1" or "1.85" means; None for anything else, and where one side is more than
+    `MAX_RATIO` times the other."""
     found = _RATIO.fullmatch(text)
-    if not found or not float(found[1]) or not float(found[2]):
+    if not found or not float(found[1]) or not float(found[2] or 1):
         return None
-    ratio = float(found[1]) / float(found[2])
+    ratio = float(found[1]) / float(found[2] or 1)
     return ratio if 1 / MAX_RATIO <= ratio <= MAX_RATIO else None
 
 

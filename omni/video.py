@@ -17,6 +17,7 @@ from omni.aside import aside, kept
 from omni.errors import (
     ConnectionLost,
     OmniError,
+    OutputFailed,
     ServerBusy,
     ServerFailed,
     ServerTooSlow,
@@ -128,16 +129,24 @@ class VideoMaker:
         asked = await aside(lambda: plan.parameters.request(plan.model.profile, audio.wav))
         fields = {**({"model": plan.model.served_as} if plan.model.served_as else {}), **asked}
         video_id = await self._submitted(plan.client, fields, png)
+        is_needed = False
         try:
             made = await self._finished(job, plan, video_id, begun_s)
             job.phase = "fetching the video"
             data = await plan.client.content(video_id)
+            seconds = time.monotonic() - begun_s
+            self.speeds.learn(plan.parameters, made.inference_time_s or seconds)
+            job.phase = "checking the video"
+            return await kept(lambda: self._save(data, plan.parameters, audio, name, seconds))
+        except OutputFailed as error:
+            is_needed = True
+            raise OutputFailed(
+                f"{error} The video was made, and is kept on the server for a while: "
+                f"{plan.client.url}/v1/videos/{video_id}/content"
+            ) from None
         finally:
-            await _deleted(plan.client, video_id)
-        seconds = time.monotonic() - begun_s
-        self.speeds.learn(plan.parameters, made.inference_time_s or seconds)
-        job.phase = "checking the video"
-        return await kept(lambda: self._save(data, plan.parameters, audio, name, seconds))
+            if not is_needed:
+                await _deleted(plan.client, video_id)
 
     async def _submitted(self, client: VideoClient, fields: dict[str, str], png: bytes) -> str:
         """The id of the job on the server; cancelled meanwhile, the job that came of it is deleted."""

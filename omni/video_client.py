@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from http_client.loose_json import decoded
 from omni.attempts import attempted
 from omni.client import ASK_TIMEOUT_S, MAX_ASK_BYTES, OmniClient
 from omni.errors import OmniError, ServerBusy, UnusableAnswer
@@ -52,7 +53,7 @@ class VideoClient(OmniClient):
         data = await attempted(
             lambda: self._answer("POST", "/v1/videos", SUBMIT_TIMEOUT_S, MAX_ASK_BYTES, data=form, files=files)
         )
-        job = self._decoded(data, dict[str, Any])
+        job = self._decoded(data, dict)
         video_id = str(job.get("id") or "")
         if not video_id and job.get("error"):
             raise failure(200, job, key=self._key)
@@ -67,13 +68,11 @@ class VideoClient(OmniClient):
         """
         status, data, headers = await self._exchange("GET", f"/v1/videos/{video_id}", ASK_TIMEOUT_S, MAX_ASK_BYTES)
         if 200 <= status < 300:
-            return _read_job(self._decoded(data, dict[str, Any]))
+            return _read_job(self._decoded(data, dict))
         if status == 404:
             return VideoJob(GONE)
-        try:
-            job = _read_job(msgspec.json.decode(data, type=dict[str, Any]))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            job = VideoJob("")
+        found, _ = decoded(data)
+        job = _read_job(found) if isinstance(found, dict) else VideoJob("")
         if job.status == FAILED:
             return job
         error = failure(status, data, headers, self._key)

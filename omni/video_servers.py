@@ -10,6 +10,7 @@ import msgspec
 from http_client.addresses import root_of
 from http_client.outgoing import Outgoing
 from omni.errors import (
+    ConnectionLost,
     InvalidParameters,
     OmniError,
     ServerFailed,
@@ -99,11 +100,11 @@ class VideoServers:
     async def model(self, client: VideoClient) -> VideoModel:
         """What a server serves. One that does not tell is asked as the best known model is.
 
-        Raises: `ServerRefused` where it does not talk, `ServerUnreachable`, `ConnectionLost`.
+        Raises: `ServerRefused` where it does not talk, `ServerUnreachable`.
         """
         try:
             served = await client.served_model()
-        except (ServerRefused, ServerFailed, ServerTooSlow, UnusableAnswer) as error:
+        except (ConnectionLost, ServerRefused, ServerFailed, ServerTooSlow, UnusableAnswer) as error:
             return VideoModel(UNKNOWN, None, WAN_S2V, False, str(error))
         profile = talking_profile(served.id, served.root)
         if profile is None:

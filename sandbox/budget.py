@@ -1,4 +1,5 @@
-"""One budget of bytes for what the server holds for others: waiting calls, unfinished bodies, decoded images.
+"""One budget of bytes for what the server holds for others: waiting calls, unfinished bodies, answers that nobody has
+read yet, decoded images.
 
     budget = ByteBudget(4 << 30)
     messages = budget.part(4)        # counts in the whole as well, and never takes more than a quarter of it
@@ -89,6 +90,13 @@ class Holding:
             if not self._is_over:
                 self._budget.take(n_bytes)
                 self.n_bytes += n_bytes
+
+    def give_back(self, n_bytes: int) -> None:
+        """Gives so many of them back."""
+        with self._budget.lock:
+            if not self._is_over:
+                self._budget.give_back(n_bytes)
+                self.n_bytes -= n_bytes
 
     def release(self) -> None:
         """Gives all of them back, for good."""

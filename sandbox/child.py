@@ -119,12 +119,17 @@ def _imported(function: str) -> Callable[..., Any]:
 
 
 def _die_with(lifeline: int) -> None:
-    """Has the system end this process when the other end of the pipe is closed, also in the middle of C code."""
+    """Has the system end this process when the other end of the pipe is closed, also in the middle of C code.
+
+    On Linux the signal is one that ends a stopped process as well.
+    """
     import fcntl
     import select
     import signal
 
     signal.signal(signal.SIGIO, signal.SIG_DFL)
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
     if select.select([lifeline], [], [], 0)[0]:  # it has been closed before the signal was asked for

@@ -35,7 +35,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
             "VLLM_PROXY_URL",
             PROXY,
             "Proxy to providers, and to the servers of `VLLM_BASE_URL` and `OMNI_URL`. Downloads of media never use "
-            "one, and those of the environment (`HTTPS_PROXY` …) are not used.",
+            "one, and those of the environment, such as `HTTPS_PROXY`, are not used.",
             "none",
         ),
     ] = None

@@ -21,12 +21,9 @@ from mcp_protocol.http.wire import CONNECTION
 from mcp_protocol.jsonrpc import Message, Notification, ProtocolError
 from mcp_protocol.log import log_failure
 from mcp_protocol.server import Server
-from sandbox.budget import ByteBudget
 
 SESSION_HEADER = "mcp-session-id"
 METRICS, HEALTH, OTHER = "/metrics", "/health", "other"
-MAX_UNFINISHED_BYTES = 256 << 20
-"""Bodies that are not complete yet, where no budget is given."""
 _NO_SESSION = "This session is not known: it has ended, or never was. Begin another with initialize."
 _CORS = {
     "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
@@ -42,8 +39,7 @@ class HttpApp:
 
     Arguments: the server; the options; whether only this machine can reach us; `wake`, which makes the main loop look
     at the deadlines; `healthy`, which tells whether calls can be served; `metrics`, which count, and are shown with
-    `samples`; `budget`, for the bytes of bodies that are not complete yet, of which each of several owners has at most
-    half.
+    `samples`.
     """
 
     def __init__(
@@ -56,7 +52,6 @@ class HttpApp:
         healthy: Callable[[], bool] = lambda: True,
         metrics: Metrics | None = None,
         samples: Callable[[], Iterable[Sample]] = lambda: (),
-        budget: ByteBudget | None = None,
     ) -> None:
         self._server = server
         self._options = options
@@ -65,9 +60,6 @@ class HttpApp:
         self._healthy = healthy
         self._metrics = Metrics() if metrics is None else metrics
         self._samples = samples
-        bodies = ByteBudget(MAX_UNFINISHED_BYTES) if budget is None else budget
-        n_owners = len(options.tokens)
-        self._budgets = [bodies.part(2) for _ in range(n_owners)] if n_owners > 1 else [bodies]
         self._sessions = Sessions(options.max_sessions, options.session_idle_s, server.forget)
         self._sse_sessions = Sessions(options.max_sessions, options.session_idle_s, server.forget)
         self._routes: dict[str, dict[str, Callable[[Request, int], Any]]] = {
@@ -144,7 +136,7 @@ class HttpApp:
 
     async def _post(self, request: Request, owner: int) -> Any:
         takes = accepted(request)
-        body = await body_of(request, self._options.max_body_bytes, self._budgets[owner])
+        body = await body_of(request, self._options.max_body_bytes, self._server.budget_of(owner))
         try:
             message = jsonrpc.parse(body)
             if _is_modern(message, request):
@@ -225,7 +217,7 @@ class HttpApp:
         if any(version in versions.MODERN for version in request.headers.getlist(envelope.VERSION_HEADER)):
             raise Refused(405, "There is no such stream in this revision.", {"Allow": "POST"})
         session = self._session_of(request, owner)
-        stream = Stream()
+        stream = Stream(self._server.budget_of(owner))
         session.outlet.open(stream)
         return _Held(session, EventResponse(stream, lambda: session.outlet.close(stream)))
 
@@ -238,7 +230,7 @@ class HttpApp:
     async def _open_sse(self, request: Request, owner: int) -> Any:
         """A session that lasts as long as this stream, which carries all answers."""
         session = self._begin(self._sse_sessions, owner)
-        stream = Stream()
+        stream = Stream(self._server.budget_of(owner))
         session.outlet.open(stream)
         below = "../" if request.scope["raw_path"].endswith(b"/") else ""
         endpoint = f"{below}messages?session_id={session.id}"  # counts from /sse, wherever a proxy has put that
@@ -249,7 +241,7 @@ class HttpApp:
         session = self._sse_sessions.find(request.query_params.get("session_id", ""), owner)
         if session is None:
             raise Refused(404, _NO_SESSION)
-        body = await body_of(request, self._options.max_body_bytes, self._budgets[owner])
+        body = await body_of(request, self._options.max_body_bytes, self._server.budget_of(owner))
         try:
             message = jsonrpc.parse(body)
         except ProtocolError as error:

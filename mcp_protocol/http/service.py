@@ -19,7 +19,6 @@ from mcp_protocol.http.options import HttpOptions
 from mcp_protocol.http.wire import HttpConnection
 from mcp_protocol.log import log, log_failure
 from mcp_protocol.server import Server
-from sandbox.budget import ByteBudget
 
 STOP_S = 0.4
 """What answers get to leave after a signal; clients kill a server 2 s after it."""
@@ -77,7 +76,6 @@ class HttpService:
         healthy: Callable[[], bool] = lambda: True,
         metrics: Metrics | None = None,
         samples: Callable[[], Iterable[Sample]] = lambda: (),
-        budget: ByteBudget | None = None,
     ) -> None:
         self._listener = listen(options) if listener is None else listener
         name = self._listener.getsockname()
@@ -90,7 +88,6 @@ class HttpService:
             healthy=healthy,
             metrics=metrics,
             samples=samples,
-            budget=budget,
         )
         admission = Admission(max(1, len(options.tokens)), options.proxies, most_connections())
         self._uvicorn = uvicorn.Server(

@@ -11,6 +11,7 @@ from typing import Any
 
 from mcp_protocol.connection import Outlet
 from mcp_protocol.jsonrpc import ProtocolError
+from sandbox.budget import ByteBudget, OverBudget
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -39,9 +40,13 @@ def event(line: bytes, name: bytes = b"message") -> bytes:
 
 
 class Stream(Outlet):
-    """Lines for one response; made on the event loop's thread, where `next` is awaited by one reader."""
+    """Lines for one response; made on the event loop's thread, where `next` is awaited by one reader.
 
-    def __init__(self) -> None:
+    All lines but the first count in `budget`: whoever reads gets his answers, however much waits for others.
+    """
+
+    def __init__(self, budget: ByteBudget | None = None) -> None:
+        self._holding = None if budget is None else budget.hold()
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._lock = threading.Lock()
@@ -54,15 +59,20 @@ class Stream(Outlet):
         with self._lock:
             if self._closed or len(self._lines) >= MAX_WAITING:
                 return
-            self._add(line)
+            with contextlib.suppress(OverBudget):
+                self._add(line)
         self._tell()
 
     def answer(self, line: bytes) -> None:
         """Adds an answer."""
         with self._lock:
-            if not self._closed:
-                self._add(line)
-            is_too_much = self._n_bytes > MAX_WAITING_BYTES
+            is_too_much = False
+            try:
+                if not self._closed:
+                    self._add(line)
+                    is_too_much = self._n_bytes > MAX_WAITING_BYTES
+            except OverBudget:
+                is_too_much = True
         if is_too_much:
             self.drop()
         self._tell()
@@ -78,6 +88,8 @@ class Stream(Outlet):
         with self._lock:
             self._closed = True
             self._taken()
+            if self._holding is not None:
+                self._holding.release()
         self._tell()
 
     async def next(self, timeout_s: float | None) -> bytes | None:
@@ -90,6 +102,8 @@ class Stream(Outlet):
                 return None
             line = self._lines.popleft()
             self._n_bytes -= len(line)
+            if self._holding is not None and self._lines:
+                self._holding.give_back(len(self._lines[0]))
             return line
 
     @property
@@ -99,6 +113,8 @@ class Stream(Outlet):
             return self._closed and not self._lines
 
     def _add(self, line: bytes) -> None:
+        if self._holding is not None and self._lines:
+            self._holding.add(len(line))
         self._lines.append(line)
         self._n_bytes += len(line)
 
@@ -212,6 +228,7 @@ class EventResponse:
             await self.send(send)
         finally:
             watcher.cancel()
+            self._stream.drop()
 
     async def send(self, send: Send) -> None:
         """Sends head, events and end."""

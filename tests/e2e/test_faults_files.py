@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import random
 import shutil
@@ -66,8 +67,11 @@ def test_full_disk_is_told_leaves_nothing_half_written_and_takes_files_again_whe
                 picture.load()
         assert [path.suffix for path in whole] == [".png"] * len(whole)
         again = server.call("generate_image", {"prompt": "b", "width": 192, "height": 192})
-        assert again["result"]["isError"]
-        assert "the disk is full" in text_of(again)
+        # There is room for the trial before, and not for the picture: it is shown, since it was made.
+        text, image = again["result"]["content"]
+        assert json.loads(text["text"])["status"] == "not_saved"
+        assert "the disk is full" in text["text"]
+        assert image["type"] == "image"
         whole[0].unlink()
         assert not server.call("generate_image", {"prompt": "c", "width": 192, "height": 192})["result"]["isError"]
         assert len(list(seen.iterdir())) == len(whole)

@@ -149,6 +149,20 @@ def test_signal_ends_an_idle_server_with_status_0(server: ServerProcess, number:
     assert_all_end(children)
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_that_the_host_has_blocked_for_its_children_ends_the_server_all_the_same(number: signal.Signals) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        server = ServerProcess()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    with server:
+        server.initialize()
+        begin_s = time.monotonic()
+        server.signal(number)
+        server.assert_ends_promptly(begin_s)
+
+
 @pytest.mark.parametrize("wait_s", [0.0, 0.03, 0.1, 0.3])
 def test_signal_during_the_start_ends_the_server(wait_s: float) -> None:
     with ServerProcess() as server:

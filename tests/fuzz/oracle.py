@@ -161,7 +161,7 @@ class Oracle:
         if method == "tools/call":
             name, arguments = params.get("name"), params.get("arguments")
             known = isinstance(name, str) and name in self.tools
-            return [RESULT if known and (arguments is None or isinstance(arguments, dict)) else PARAMS]
+            return [RESULT if known and _are_arguments(arguments) else PARAMS]
         if method.endswith("/list"):
             return [RESULT] if params.get("cursor") is None else [RESULT, PARAMS]
         if method == "resources/read" or "subscribe" in method:
@@ -194,6 +194,16 @@ class Oracle:
 
     def _holds(self, params: Json) -> bool:
         return params.get("name") == "chat_completion" and params.get("arguments") == held_arguments(self.held_text)
+
+
+def _are_arguments(given: Any) -> bool:
+    """Whether a call may have these: an object, nothing, or either of them as text."""
+    if isinstance(given, str):
+        try:
+            given = json.loads(given) if given.strip() else None
+        except (ValueError, RecursionError):
+            return False
+    return given is None or isinstance(given, dict)
 
 
 def held_arguments(text: str) -> Json:

@@ -81,8 +81,8 @@ def _queue_answer(speaker: FakeEngine, conversation: Conversation) -> None:
 class ScriptedServices(handlers.services.Services):
     """The services with that engine."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, ending_fd: int = -1) -> None:
+        super().__init__(settings, ending_fd)
         self.engine = ScriptedEngine()
 
 

@@ -15,9 +15,9 @@ import pytest
 from engine.errors import EngineUnavailable, InvalidGeneration
 from engine.offers import MediaPart
 from engine.providers import MOST_MEDIA_BYTES, Providers, with_media
-from engine.remote_failures import server_of
+from engine.remote_failures import NoListing, server_of
 from settings.providers import RemoteProvider
-from tests.scripted_openai import MODELS, ScriptedOpenAI, answers, drips
+from tests.scripted_openai import MODELS, Request, ScriptedOpenAI, answers, drips
 
 ROOT = Path(__file__).parents[3]
 SOUND = MediaPart("audio", b"RIFF", "audio/wav")
@@ -118,6 +118,31 @@ def test_end_breaks_off_what_is_being_asked() -> None:
         assert str(found["lab"]) == "The server is shutting down."
         with pytest.raises(EngineUnavailable, match="shutting down"):
             providers.all[0].ask()
+
+
+def test_slow_list_is_not_waited_for_and_is_remembered_when_it_comes() -> None:
+    with ScriptedOpenAI(["a"]) as server:
+        go = threading.Event()
+
+        def waits(request: Request, fields: dict[str, Any]) -> None:
+            go.wait(10)
+            server.honest(request, fields)
+
+        server.script(waits, path=MODELS)
+        providers = Providers([RemoteProvider(name="lab", base_url=server.url)])
+        (lab,) = providers.all
+        for _ in range(2):  # the second joins the first
+            told = providers.ask(providers.all, lambda: False, patience_s=0.1)["lab"]
+            assert isinstance(told, NoListing)
+            assert told.is_late
+        assert lab.known() is None
+        go.set()
+        assert lab.ask().result(10).ids == ("a",)
+        known = lab.known()
+        assert known is not None
+        assert known.ids == ("a",)
+        assert [path for path, _ in server.seen].count(MODELS) == 1
+        providers.close()
 
 
 def test_importing_costs_nothing_heavy() -> None:

@@ -97,6 +97,12 @@ def chain(n: int, keyword: str = "allOf") -> Json:
         {"allOf": [{"$ref": "#"}] * 3_000},
         {"properties": {f"p{i}": {"$ref": "#/properties"} for i in range(2_000)}},
         {"anyOf": [{"$ref": "#" + "/x" * 40_000}]},
+        {
+            "items": [{"$ref": "#/a", "required": ["n"]}] * 1_000,
+            "a": {"$ref": "#" + "/b" * 20_000, "allOf": [{}] * 1_000},
+            "b": {},
+        },
+        {"items": [{"$ref": "#/a", "required": ["n"]}] * 1_000, "a": {"allOf": [{}] * 9_000}},
     ],
 )
 def test_a_look_takes_time_in_proportion_to_the_size(schema: Json) -> None:
@@ -133,6 +139,45 @@ def test_a_wrapper_around_one_schema_leaves_it_closed(wrapper: Json) -> None:
     }
 
 
+PAIR: Json = {"type": "object", "properties": {"n": TEXT, "m": TEXT}}
+EITHER: Json = {"anyOf": [{"required": ["n"]}, {"required": ["m"], "type": "object"}]}
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {**PAIR, **EITHER},
+        {**PAIR, "allOf": [{"required": ["n"]}, {"required": ["m"]}]},
+        {"allOf": [PAIR, {"required": ["n"]}]},
+        {"allOf": [PAIR], "required": ["n"]},
+        {"allOf": [{"$ref": "#/$defs/Pair"}, {"required": ["n"]}]},
+        {"$ref": "#/$defs/Pair", "required": ["n", "m"]},
+    ],
+)
+def test_a_schema_that_only_asks_for_listed_properties_opens_no_object(beside: Json) -> None:
+    seen = closed({"items": beside, "$defs": {"Pair": PAIR}})
+    assert seen["$defs"]["Pair"] == {**PAIR, "additionalProperties": False}
+    assert json.dumps(seen["items"]).count("additionalProperties") == ("$ref" not in json.dumps(beside))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {**PAIR, "anyOf": [{"required": ["n"]}, {"required": ["k"]}]},
+        {"allOf": [PAIR, {"required": ["k"]}]},
+        {"allOf": [PAIR], "required": ["k"]},
+        {"$ref": "#/$defs/Pair", "required": ["k"]},
+        {"$ref": "#/$defs/Pair", "required": ["n"], "properties": {"k": TEXT}},
+        {**PAIR, "anyOf": [{"required": ["n"]}, {"properties": {"k": TEXT}}]},
+    ],
+)
+def test_one_that_asks_for_others_leaves_it_open(beside: Json) -> None:
+    given = {"items": beside, "$defs": {"Pair": PAIR}, "properties": {"a": {"$ref": "#/$defs/Pair"}}}
+    seen = closed(json.loads(json.dumps(given)))
+    assert seen["items"] == beside
+    assert ("$ref" in beside) == (seen["$defs"]["Pair"] == PAIR)
+
+
 @pytest.mark.parametrize(
     "beside",
     [
@@ -152,6 +197,14 @@ def test_only_objects_of_which_two_schemas_speak_stay_open(beside: Json) -> None
     assert seen["additionalProperties"] is False
     assert seen["$defs"]["Size"] == OPEN
     assert seen["properties"]["both"] == beside
+
+
+def test_schemas_below_other_names_are_closed_where_a_reference_finds_them() -> None:
+    named: Json = {"Size": OPEN, "b": {"properties": {}}}
+    seen = closed({"items": {"$ref": "#/components/schemas/Size"}, "components": {"schemas": named}})
+    assert seen["components"]["schemas"] == {**named, "Size": CLOSED}
+    assert closed({"items": {"$ref": "#/enum/0"}, "enum": [OPEN]})["enum"] == [OPEN]
+    assert bounded({"$ref": "#/x/0", "x": [{"type": "integer"}]})["x"] == [{"$ref": "#/$defs/number1"}]
 
 
 def test_what_lies_inside_such_objects_stays_open_too() -> None:
@@ -216,6 +269,49 @@ ANY = {**WHOLE, "multipleOf": 1e-9, "additionalProperties": {"$ref": "#/$defs/an
 )
 def test_numbers_get_the_bounds_that_they_lack(given: Json, seen: Json) -> None:
     assert bounded(given) == seen
+
+
+def test_a_number_that_is_asked_for_often_is_written_once() -> None:
+    commented: Json = {"type": "integer", "$comment": "It has more than a reference may stand for."}
+    given: Json = {
+        "properties": {
+            "a": {"type": "number", "title": "A"},
+            "b": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+            "c": {"description": "Anything."},
+            "d": commented,
+        }
+    }
+    to_number = {"$ref": "#/$defs/number1"}
+    assert bounded(closed(given)) == {
+        "properties": {
+            "a": {"title": "A", **to_number},
+            "b": {"anyOf": [to_number, {"type": "null"}]},
+            "c": {"description": "Anything.", "$ref": "#/$defs/any"},
+            "d": {**commented, **WHOLE},
+        },
+        "additionalProperties": False,
+        "items": {"$ref": "#/$defs/any"},
+        "minimum": WHOLE["minimum"],
+        "maximum": WHOLE["maximum"],
+        "multipleOf": 1e-9,
+        "$defs": {"any": ANY, "number1": {"type": "number", **WHOLE, "multipleOf": 1e-9}},
+    }
+
+
+def test_formats_that_json_schema_does_not_define_are_left_out_where_schemas_stand() -> None:
+    secret = {"type": "string", "format": "password"}
+    given = {"properties": {"format": secret, "at": {"format": "date"}}, "required": ["at"], "default": secret}
+    assert usable_schema(json.loads(json.dumps({"anyOf": [given, {"const": secret}]}))) == {
+        "anyOf": [
+            {
+                "properties": {"format": {"type": "string"}, "at": {"format": "date"}},
+                "required": ["at"],
+                "default": secret,
+                "additionalProperties": False,
+            },
+            {"const": secret},
+        ]
+    }
 
 
 # References in the parameters of functions

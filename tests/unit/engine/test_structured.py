@@ -16,6 +16,7 @@ from engine.schemas import usable_schema
 from engine.structured import checked
 
 Json = dict[str, Any]
+KINDS = ("string", "number")
 TEXT: Json = {"type": "string"}
 RECURSIVE: Json = {
     "$defs": {
@@ -62,6 +63,14 @@ def nested(levels: int) -> Json:
         {"type": "string", "pattern": "(.*a){1,60}.{60}"},
         {"allOf": [{"type": "string"}, {"enum": ["yes", "no"]}]},
         {"oneOf": [{"type": "string"}, {"type": "integer"}]},
+        {"oneOf": [{"type": "object", "properties": {"a": {"type": kind}}, "required": ["a"]} for kind in KINDS]},
+        {"properties": {"a": {"type": "string", "format": "password"}, "b": {"type": "integer", "format": "int32"}}},
+        {"type": "object", "propertyNames": {"type": "string"}, "additionalProperties": {"type": "number"}},
+        {"type": "array", "uniqueItems": False},
+        {"$schema": "https://json-schema.org/draft-07/schema#", "type": "string"},
+        {"$schema": "https://spec.openapis.org/oas/3.1/dialect/base", "type": "string"},
+        {"properties": {f"n{i}": {"type": "number", "title": f"N{i}"} for i in range(400)}},
+        {"properties": {f"n{i}": {"type": ["integer", "null"]} for i in range(400)}},
         {"$defs": {"a": {"$anchor": "x", "type": "string"}}, "$ref": "#x"},
         {"properties": {"a": {}}, "required": ["b"]},
         nested(64),
@@ -91,9 +100,10 @@ def test_schema_is_taken(schema: Json) -> None:
         ({"not": {}}, 'this schema cannot be used: keywords that are not supported: ["not"].'),
         ({"if": TEXT, "then": TEXT}, 'this schema cannot be used: keywords that are not supported: ["if", "then"].'),
         ({"type": "array", "uniqueItems": True}, "this schema cannot be used: keywords that are not supported"),
+        ({"propertyNames": {"maxLength": 2}}, "this schema cannot be used: keywords that are not supported"),
         ({"$dynamicRef": "#x"}, "this schema cannot be used: keywords that are not supported"),
         ({"oneOf": [TEXT, TEXT]}, "this schema cannot be used: oneOf with choices that overlap is not supported; use"),
-        ({"type": "string", "format": "foo"}, "this schema cannot be used: unknown format: foo."),
+        ({"type": "string", "format": "regex"}, "this schema cannot be used: unknown format: regex."),
         ({"type": "string", "pattern": "("}, "this schema cannot be used: regex parse error"),
         ({"type": "string", "pattern": "(?<=a)b"}, "this schema cannot be used: regex parse error: (?<=a)b"),
         ({"type": "string", "pattern": r"(a)\1"}, "this schema cannot be used: regex parse error"),

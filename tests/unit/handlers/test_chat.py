@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import jsonschema
 import pytest
 
 from engine.errors import EngineDied, EngineUnavailable, GenerationFailed, OutOfMemory, PromptTooLong
-from engine.interface import FinishReason, ImagePart
+from engine.interface import Completion, FinishReason, ImagePart
 from handlers.catalog import TOOLS
 from mcp_protocol.jsonrpc import encode
 from tests.unit.fake_engine import texts_of
@@ -27,6 +28,23 @@ def structured(result: Json) -> Any:
 
 
 # One conversation
+
+
+def test_what_a_server_elsewhere_left_out_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate = desk.engine.generate
+
+    def remarked(*asked: Any) -> list[Completion]:
+        return [dataclasses.replace(each, remarks=("It does not take seed.",)) for each in generate(*asked)]
+
+    monkeypatch.setattr(desk.engine, "generate", remarked)
+    desk.engine.enqueue("Hello")
+    chat = structured(desk.run("chat_completion", {"messages": [user("Hi")]}))
+    assert chat["warnings"] == ["It does not take seed."]
+    jsonschema.validate(chat, OUTPUT_SCHEMAS["chat_completion"])
+    desk.engine.enqueue("Hello")
+    batch = structured(desk.run("chat_completion_batch", {"conversations": [[user("Hi")]]}))
+    assert batch["results"][0]["warnings"] == ["It does not take seed."]
+    jsonschema.validate(batch, OUTPUT_SCHEMAS["chat_completion_batch"])
 
 
 def test_answer_is_the_one_text_block_and_structured_content_has_the_figures(desk: Desk) -> None:
@@ -55,7 +73,7 @@ def test_answer_is_the_one_text_block_and_structured_content_has_the_figures(des
         "reasoning": None,
         "logprobs": None,
         "store_problem": None,
-    }
+    }  # and no warnings, since there is nothing to warn of
     assert timings["total_ms"] >= timings["queue_ms"] >= 0
     assert timings["load_ms"] == 500
 

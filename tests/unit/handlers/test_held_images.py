@@ -14,6 +14,7 @@ from media.errors import MediaTooLarge
 from media.image import BYTES_PER_PIXEL, DecodedImage
 from sandbox.budget import ByteBudget
 from tests.unit.handlers.conftest import Desk, Json, user
+from tests.unit.media.recordings import recording
 
 SIDE = 1_500
 IMAGE_BYTES = SIDE * SIDE * BYTES_PER_PIXEL
@@ -111,6 +112,16 @@ def test_images_of_two_calls_share_the_budget(small_desk: Desk, paths: list[str]
     assert "busy" in small_desk.error("chat_completion", {"messages": question(paths[1])})
     first.end()
     assert not small_desk.run("chat_completion", {"messages": question(paths[1])})["isError"]
+
+
+def test_the_image_of_a_video_counts_too(make_desk: Callable[..., Desk], paths: list[str], tmp_path: Path) -> None:
+    desk = make_desk(VLLM_MAX_HELD_BYTES=str(BUDGET), OMNI_VIDEO_URL="http://127.0.0.1:9")
+    voice = tmp_path / "voice.wav"
+    voice.write_bytes(recording(seconds=1))
+    with desk.services.budget.hold(BUDGET - IMAGE_BYTES + 1):
+        error = desk.error("process_image_to_video", {"image_path": paths[0], "audio_path": str(voice)})
+    assert "arguments.image_path" in error
+    assert "VLLM_MAX_HELD_BYTES" in error
 
 
 class Reader:

@@ -63,6 +63,17 @@ def test_gemini_knows_every_keyword(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", INPUTS)
+def test_vertex_ai_finds_nothing_beside_alternatives(name: str) -> None:
+    for at, node in nodes(INPUTS[name]):
+        assert "anyOf" not in node or set(node) == {"anyOf"}, at
+
+
+def test_alternatives_are_described_in_the_first_of_them() -> None:
+    known = INPUTS["analyze_single_image"]["properties"]["metadata"]
+    assert known["anyOf"][0]["description"].startswith("What is known")
+
+
+@pytest.mark.parametrize("name", INPUTS)
 def test_openai_takes_it_as_the_parameters_of_a_function(name: str) -> None:
     """Not its strict mode, which wants every property required and null where it is not."""
     schema = INPUTS[name]

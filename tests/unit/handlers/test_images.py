@@ -487,3 +487,31 @@ def test_pictures_are_resources(studio: Desk) -> None:
     uri = Path(told["file_path"]).as_uri()
     shown = catalogues(studio.services)
     assert uri in [resource.uri for resource in shown.resources({})["resources"]]
+
+
+def test_pictures_whose_folder_breaks_meanwhile_are_shown_in_any_case(
+    studio: Desk, omni: ScriptedOmni, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+
+    def breaks_the_folder(request: Any, fields: Json) -> None:
+        if fields["prompt"] == "b" and folder.is_dir():
+            for path in folder.iterdir():
+                path.unlink()
+            folder.rmdir()
+            folder.write_bytes(b"")
+        omni.honest(request, fields)
+
+    omni.script(breaks_the_folder)
+    answer = {"prompts": ["a", "b"], "seeds": [1, 2], "max_concurrent": 1, "preview": "none", **SMALL}
+    text, image = blocks(studio, "batch_generate", answer)[:2]
+    told = json.loads(text["text"])
+    assert [entry["file_path"] is None for entry in told["results"]] == [False, True]
+    assert told["notes"][0].startswith("Image 1: No file was written: The output folder ")
+    assert image["mimeType"] == "image/jpeg"
+    folder.unlink()
+    text, image = blocks(studio, "generate_image", {"prompt": "b", "preview": "none", **SMALL})
+    told = json.loads(text["text"])
+    assert (told["status"], told["file_path"]) == ("not_saved", None)
+    assert "the same seed makes it again" in told["notes"][0]
+    assert image["type"] == "image"

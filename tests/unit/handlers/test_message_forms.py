@@ -48,7 +48,7 @@ def heard(desk: Desk, *messages: Json, **arguments: Any) -> list[tuple[str, str]
             "status": "completed",
         },
         {"content": [{"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "text", "text": "Hi!"}]},
-        {"content": {"type": "text", "text": "Hi!"}},
+        {"content": {"type": "text", "text": "Hi!"}, "prefix": False, "executed_tools": None},
         {"content": ["Hi!"]},
         {"content": None, "refusal": "Hi!"},
         {"content": [{"type": "refusal", "refusal": "Hi!"}]},
@@ -58,6 +58,19 @@ def heard(desk: Desk, *messages: Json, **arguments: Any) -> list[tuple[str, str]
 def test_assistants_message_is_taken_as_it_came(desk: Desk, echoed: Json) -> None:
     said = heard(desk, user("Hello"), {"role": "assistant", **echoed}, user("again"))
     assert said == [("user", "Hello"), ("assistant", "Hi!"), ("user", "again")]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"content": None},
+        {"content": None, "refusal": None, "audio": None, "reasoning_content": "I think so."},
+        {"audio": {"id": "audio_1"}},
+    ],
+)
+def test_answer_without_a_word_can_be_echoed(desk: Desk, extra: Json) -> None:
+    said = heard(desk, user("Hello"), {"role": "assistant", **extra}, user("again"))
+    assert said == [("user", "Hello"), ("assistant", ""), ("user", "again")]
 
 
 def test_our_own_result_can_be_echoed(desk: Desk) -> None:
@@ -120,7 +133,10 @@ def test_older_form_of_calls_is_joined_by_its_name(desk: Desk) -> None:
     ("message", "words"),
     [
         ({"role": "user", "content": "a", "colour": "red"}, "arguments.messages[0]: object contains unknown field"),
-        ({"role": "robot", "content": "a", "refusal": None}, "arguments.messages[0].role: invalid enum value 'robot'"),
+        (
+            {"role": "robot", "content": "a", "refusal": None},
+            "arguments.messages[0].role: invalid enum value 'robot'; known: ",
+        ),
         ({"role": ["user"], "content": "a"}, "arguments.messages[0].role: expected str"),
         ({"role": "user", "content": []}, "arguments.messages[0].content: expected array of length >= 1"),
         ({"role": "user", "content": [{"type": ["text"]}]}, "arguments.messages[0].content[0].type: expected str"),
@@ -175,6 +191,10 @@ def picture_forms(path: str, data: str) -> dict[str, Json]:
             "uuid": "1",
         },
         "OpenAI Responses": {"type": "input_image", "image_url": url, "detail": "auto", "file_id": None},
+        "OpenAI, named image": {"type": "image", "image_url": {"url": url}},
+        "OpenAI, no type": {"image_url": file_url},
+        "LangChain": {"type": "image", "source_type": "base64", "data": data, "mime_type": "image/png"},
+        "LangChain, URL": {"type": "image", "source_type": "url", "url": url},
         "Qwen": {"type": "image", "image": file_url, "max_pixels": 1000},
         "Qwen, short": {"image": path},
         "Qwen, data": {"type": "image", "image": url},

@@ -466,6 +466,18 @@ def test_progress_adds_up_to_the_text(counter: Desk, server: ScriptedOpenAI) -> 
 # The list
 
 
+def test_provider_that_does_not_tell_its_models_delays_nobody_for_long(
+    counter: Desk, server: ScriptedOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handlers.provider_choice.PATIENCE_S", 0.1)
+    server.script(drips, path=MODELS)
+    assert ask(counter, model="both").provider == "lab"
+    result = ask(counter, model="gpt-x", provider="openai")
+    assert (result.text, result.provider) == ("one two", "openai")
+    assert any("slow to tell its models" in warning for warning in result.warnings)
+    assert [path for path, _ in server.seen].count(MODELS) == 1
+
+
 def test_all_providers_are_listed_with_what_they_have(counter: Desk, server: ScriptedOpenAI) -> None:
     found = {each.name: each for each in counter.result("list_available_providers").providers}
     assert list(found) == ["local", "openai", "dashscope", "lab"]

@@ -138,6 +138,14 @@ def test_progress_tells_the_phase_and_the_time(studio: Desk, server: ScriptedVid
     assert "s so far" in messages[0]
 
 
+def test_each_phase_of_a_short_job_is_told(studio: Desk, server: ScriptedVideoServer, media: Json) -> None:
+    server.n_polls = 2
+    blocks(studio, TOOLS[0], media[TOOLS[0]], progress_token=3)
+    told = [message["params"] for message in studio.sent]
+    assert any("generating" in each["message"] for each in told)
+    assert [each["progress"] for each in told] == sorted({each["progress"] for each in told})
+
+
 def test_cancelled_call_deletes_the_job_on_the_server(studio: Desk, server: ScriptedVideoServer, media: Json) -> None:
     server.n_polls = 10_000
     call = studio.make_call(TOOLS[0], media[TOOLS[0]])

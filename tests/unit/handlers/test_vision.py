@@ -327,14 +327,12 @@ def test_a_broken_engine_fails_the_call(desk: Desk, paths: list[str]) -> None:
     assert desk.error("analyze_images_with_query", arguments) == "The engine stopped working."
 
 
-def test_pictures_that_take_too_much_memory_together_are_refused_one_by_one(
-    desk: Desk, paths: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("handlers.pictures.free_memory_bytes", lambda: 4 * 2 * (8 * 6 * 4))
+def test_pictures_that_take_too_much_memory_together_are_refused_one_by_one(desk: Desk, paths: list[str]) -> None:
+    desk.services.budget.max_bytes = 2 * (8 * 6 * 4)
     result = analyse(desk, paths[:4], check_relevance=False)
     errors = [item["error"] for item in result["results"] if item["error"]]
     assert len(errors) == 2
-    assert all("too much memory together" in error for error in errors)
+    assert all("VLLM_MAX_HELD_BYTES" in error for error in errors)
 
 
 # Deadlines, cancelling, progress

@@ -49,6 +49,10 @@ SHAPES: list[tuple[Any, str]] = [
     (b"<html><head><title>It is so.</title></head><body><h1>It is so.</h1>nginx</body></html>", "It is so."),
     (b"<!DOCTYPE html><style>x{}</style><p>It &amp; all</p>", "It & all"),
     (b'event: error\ndata: {"error": {"message": "It is so."}}\n\n', "It is so."),
+    ({"error": {"code": "BadRequest", "message": "", "details": [{"message": "It is so."}]}}, "It is so."),
+    ({"fault": {"faultstring": "It is so.", "detail": {"errorcode": "oauth.v2.x"}}}, "It is so."),
+    ({"error": {"message": None, "inner_error": {"message": "It is so."}}}, "It is so."),
+    (b'{"detail": "It is so. ' + b"x" * 70_000, "It is so. " + "x" * 289 + "…"),
     (openai("", code="model_sleeps"), "model_sleeps, invalid_request_error"),
 ]
 
@@ -155,6 +159,10 @@ def test_error_in_the_place_of_an_answer() -> None:
     found = refusal_in([openai("No")])
     assert found is not None
     assert found.reason == "No"
+    for body in ({"error_code": 1, "error_msg": "No"}, {"ok": False, "reason": "No"}, {"success": False, "msg": "No"}):
+        found = refusal_in(body)
+        assert found is not None
+        assert found.reason == "No"
     answers: list[Any] = [{}, [], "x", {"choices": []}, {"choices": [{}], "error": None}, {"data": [1], "error": "no"}]
     for answer in answers:
         assert refusal_in(answer) is None, answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import time
 from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -230,6 +231,13 @@ class Host:
         """Nothing has been written: the next line is the answer to a ping, which goes out at once."""
         answer = self.request("ping", {}, "silence?")
         assert answer == {"jsonrpc": "2.0", "id": "silence?", "result": {}}
+
+    def wait_until_idle(self) -> None:
+        """Waits until the worker has ended all that was queued before; unlike `drain`, it queues nothing itself."""
+        until_s = time.monotonic() + WAIT_S
+        while self.server.queue.is_busy:
+            assert time.monotonic() < until_s
+            time.sleep(0.001)
 
     def drain(self) -> None:
         """Waits until the worker has done all that was queued before, and none of it was answered since."""

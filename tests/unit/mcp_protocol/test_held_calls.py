@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -92,16 +93,14 @@ def test_long_messages_are_refused_as_short_ones_are(line: bytes, code: int, req
     assert (error.value.code, error.value.request_id) == (code, request_id)
 
 
-@pytest.mark.parametrize("at", ["id", "_meta", "name", "params", "batch", "value"])
+@pytest.mark.parametrize("at", ["_meta", "params", "batch", "value"])
 def test_what_would_take_too_much_memory_outside_of_arguments_is_refused(
     at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jsonrpc, "MOST_OBJECT_BYTES", 100_000)
     many = b"[" + b",".join([b"{}"] * 4_000) + b"]"
     line = {
-        "id": b'{"id":%b,"method":"tools/call","params":{"name":"echo"}}' % many,
         "_meta": tool_call(b"{}", meta=many.decode()),
-        "name": b'{"id":7,"method":"tools/call","params":{"name":%b}}' % many,
         "params": b'{"id":7,"method":"prompts/get","params":{"a":%b}}' % many,
         "batch": many,
         "value": b'{"id":7,"method":"ping","other":%b}' % many,
@@ -109,6 +108,25 @@ def test_what_would_take_too_much_memory_outside_of_arguments_is_refused(
     with pytest.raises(ProtocolError, match=r"would take about .* MiB of memory\. Send less at once"):
         parse(line)
     assert isinstance(parse(tool_call(b'{"a":%b}' % many)), Request)
+
+
+@pytest.mark.parametrize("many", [b"[" + b"{}," * 200_000 + b"{}]", b'{"a":[' + b"{}," * 200_000 + b"{}]}"])
+def test_long_lists_where_text_is_due_are_refused_without_a_look_into_them(host: Host, many: bytes) -> None:
+    def refused(line: bytes) -> tuple[int, str]:
+        tracemalloc.start()
+        try:
+            host.line(line)
+            error = host.next()["error"]
+            assert tracemalloc.get_traced_memory()[1] < 3 * len(line) + 100_000
+        finally:
+            tracemalloc.stop()
+        return error["code"], error["message"].partition(": ")[2]
+
+    assert refused(b'{"id":%b,"method":"ping"}' % many)[0] == INVALID_REQUEST
+    call = b'{"id":7,"method":"tools/call","params":{"name":%b,"arguments":%b}}'
+    assert refused(call % (many, b"{}")) == (INVALID_PARAMS, "name must be a string")
+    if many[:1] == b"[":
+        assert refused(call % (b'"echo"', many)) == (INVALID_PARAMS, "arguments must be an object")
 
 
 def test_long_call_is_run_like_a_short_one(host: Host) -> None:
@@ -146,7 +164,7 @@ def held(budget: ByteBudget) -> int:
 @pytest.mark.parametrize("text", ["short", LONG])
 def test_calls_hold_bytes_until_they_end(text: str, make_host: MakeHost) -> None:
     budget = ByteBudget(MIB)
-    host = make_host(budget=budget)
+    host = make_host(budgets=[budget])
     host.call("wait", {}, 1)
     assert host.gates.running.wait(WAIT_S)
     before = budget.held_bytes
@@ -159,7 +177,7 @@ def test_calls_hold_bytes_until_they_end(text: str, make_host: MakeHost) -> None
 
 def test_call_for_which_there_is_no_room_is_told_so_at_once(make_host: MakeHost) -> None:
     budget = ByteBudget(200_000)
-    host = make_host(budget=budget)
+    host = make_host(budgets=[budget])
     host.call("wait", {}, 1)
     assert host.gates.running.wait(WAIT_S)
     host.call("echo", {"text": "x" * 150_000}, 2)
@@ -177,7 +195,7 @@ def test_call_for_which_there_is_no_room_is_told_so_at_once(make_host: MakeHost)
 
 
 def test_objects_that_would_not_fit_are_not_made(make_host: MakeHost) -> None:
-    host = make_host(budget=ByteBudget(100_000))
+    host = make_host(budgets=[ByteBudget(100_000)])
     host.line(tool_call(b'{"text":[' + b",".join([b"{}"] * 4_000) + b"]}"))
     text = host.next()["result"]["content"][0]["text"]
     assert "of memory; VLLM_MAX_HELD_BYTES" in text
@@ -186,7 +204,7 @@ def test_objects_that_would_not_fit_are_not_made(make_host: MakeHost) -> None:
 
 def test_cancelled_calls_let_go_before_their_turn(make_host: MakeHost) -> None:
     budget = ByteBudget(MIB)
-    host = make_host(budget=budget)
+    host = make_host(budgets=[budget])
     host.call("wait", {}, 1)
     assert host.gates.running.wait(WAIT_S)
     before = budget.held_bytes
@@ -201,7 +219,7 @@ def test_cancelled_calls_let_go_before_their_turn(make_host: MakeHost) -> None:
 
 def test_calls_that_are_overdue_let_go_before_their_turn(make_host: MakeHost) -> None:
     budget = ByteBudget(MIB)
-    host = make_host(budget=budget, call_timeout_s=0.01)
+    host = make_host(budgets=[budget], call_timeout_s=0.01)
     host.call("load", {}, 1)
     assert host.gates.running.wait(WAIT_S)
     before = budget.held_bytes

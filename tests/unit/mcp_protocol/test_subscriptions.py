@@ -39,6 +39,7 @@ def host(make_host: MakeHost, shelf: Shelf) -> Host:
 
 def change(host: Host, shelf: Shelf, **texts: str) -> list[Json]:
     """Changes texts while a call runs, as a handler would; returns what else the server said until the next call."""
+    host.wait_until_idle()  # the worker looks for changes after each item, also after the answer is out
     shelf.texts |= texts
     host.call("echo", {"text": "changed"}, "changing")
     host.call("echo", {"text": "then"}, "then")

@@ -166,7 +166,8 @@ def test_every_tool_is_listed_as_all_hosts_can_read_it(tool: Tool) -> None:
         assert keywords_of(listing[kind]) <= PORTABLE
         assert "$ref" not in json.dumps(listing[kind])
     for name, argument in listing["inputSchema"]["properties"].items():
-        assert argument.get("description") or "penalty" in name, f"{tool.name}.{name} has no description"
+        described = argument.get("anyOf", [argument])[0]
+        assert described.get("description") or "penalty" in name, f"{tool.name}.{name} has no description"
 
 
 def test_names_of_tools_are_unique_and_fit_every_client() -> None:

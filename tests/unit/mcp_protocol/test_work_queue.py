@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ctypes
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -304,10 +306,10 @@ def test_call_that_arrives_while_the_queue_rests_is_served_after_it(bench: Bench
         assert bench.gate.wait(WAIT_S)
         bench.done.append("rest")
 
-    queue = WorkQueue(
+    work_queue = WorkQueue(
         bench._run_call, lambda task: task.run(), bench.idle.release, IdleTask(Task("rest", rest), lambda: 0)
     )
-    bench.queue = queue
+    bench.queue = work_queue
     bench.call(1)
     assert resting.wait(WAIT_S)
     bench.call(2, timeout_s=5, arrived_ago_s=4)
@@ -546,9 +548,9 @@ def test_worker_outlives_whatever_its_own_parts_raise(kind: type[BaseException],
             return
         raise kind
 
-    queue = WorkQueue(run_call, lambda task: None, lambda: None, n_workers=n_workers)
+    work_queue = WorkQueue(run_call, lambda task: None, lambda: None, n_workers=n_workers)
     for request_id in (1, 2, 3, "last"):
-        queue.put(Call(request_id, "note", {}, Revision("2025-11-25")))
+        work_queue.put(Call(request_id, "note", {}, Revision("2025-11-25")))
     assert done.wait(WAIT_S)
 
 
@@ -561,6 +563,87 @@ def test_worker_goes_on_after_a_defect_in_what_is_asked_between_calls() -> None:
             raise kind
         return None
 
-    queue = WorkQueue(lambda call: done.set(), lambda task: None, lambda: None, IdleTask(Task("rest", print), due_s))
-    queue.put(Call(1, "note", {}, Revision("2025-11-25")))
+    work_queue = WorkQueue(
+        lambda call: done.set(), lambda task: None, lambda: None, IdleTask(Task("rest", print), due_s)
+    )
+    work_queue.put(Call(1, "note", {}, Revision("2025-11-25")))
     assert done.wait(WAIT_S)
+
+
+def throw_into_workers(kind: type[BaseException], among: set[threading.Thread]) -> None:
+    """Raises it in these threads, wherever they are, as libraries that bound time do."""
+    for thread in among:
+        n_hit = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(kind))
+        assert n_hit == 1
+
+
+def workers_since(before: set[threading.Thread]) -> set[threading.Thread]:
+    """The workers that have started since."""
+    return {thread for thread in set(threading.enumerate()) - before if thread.name == "worker"}
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_what_is_thrown_into_a_waiting_worker_costs_no_call(n_workers: int) -> None:
+    before = set(threading.enumerate())
+    bench = Bench(n_workers=n_workers)
+    for number in range(20):
+        bench.call(number)
+        bench.wait_idle(1)
+        throw_into_workers(SystemExit, workers_since(before))  # it comes when the next item wakes the worker
+    bench.call("last")
+    bench.wait_idle(1)
+    assert bench.done == [*range(20), "last"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_worker_that_ends_all_the_same_is_replaced(monkeypatch: pytest.MonkeyPatch, n_workers: int) -> None:
+    def break_off(name: str) -> None:
+        raise SystemExit
+
+    before = set(threading.enumerate())
+    lost: list[Any] = []
+    gate, begun = threading.Event(), threading.Event()
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def run_call(call: Call) -> None:
+        if call.request_id == 1:
+            begun.set()
+            assert gate.wait(WAIT_S)
+            raise MemoryError
+        assert call.claim()
+        done.put(call.request_id)
+
+    monkeypatch.setattr("mcp_protocol.work_queue.log.log_failure", break_off)
+    work_queue = WorkQueue(
+        run_call,
+        lambda task: None,
+        lambda: None,
+        on_lost=lambda call: lost.append(call.request_id),
+        n_workers=n_workers,
+    )
+    work_queue.put(Call(1, "note", {}, Revision("2025-11-25")))
+    assert begun.wait(WAIT_S)
+    (first,) = workers_since(before)
+    work_queue.put(Call(2, "note", {}, Revision("2025-11-25"), turn=Turn(exclusive=True)))
+    gate.set()
+    assert done.get(timeout=WAIT_S) == 2
+    first.join(WAIT_S)
+    assert not first.is_alive()
+    assert lost == [1]
+    work_queue.put(Call(3, "note", {}, Revision("2025-11-25")))
+    assert done.get(timeout=WAIT_S) == 3
+    assert work_queue.drained
+
+
+def test_worker_that_ended_without_a_word_is_replaced_by_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(threading.enumerate())
+    bench = Bench()
+    monkeypatch.setattr(bench.queue, "_work", lambda: None)
+    bench.call(1)
+    for thread in workers_since(before):
+        thread.join(WAIT_S)
+    monkeypatch.undo()
+    bench.call(2)
+    bench.wait_idle(2)
+    assert bench.done == [1, 2]

@@ -90,6 +90,11 @@ def test_windows_path_to_nothing_says_what_it_would_be_here(drives: Path, path: 
         read(given)
 
 
+def test_windows_path_outside_of_the_allowed_folders_is_called_one(drives: Path, tmp_path: Path) -> None:
+    with pytest.raises(MediaForbidden, match=r"outside of the folders.*Windows path"):
+        read(r"C:\Users\me\b.png", tmp_path / "other")
+
+
 def test_path_of_git_bash_to_nothing_says_so(drives: Path) -> None:
     with pytest.raises(MediaNotFound, match=r"mnt/q/b\.png.*Git Bash"):
         read("/q/b.png")

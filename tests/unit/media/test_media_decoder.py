@@ -267,6 +267,8 @@ NOT_PLAIN: dict[str, Callable[[], bytes]] = {
     "a JPEG with XMP": lambda: _with_xmp(hostile_files.jpeg()),
     "a JPEG with two scans": lambda: _with_scan(hostile_files.jpeg()),
     "a JPEG with many segments": lambda: hostile_files.jpeg()[:2] + b"\xff\xfe\0\x02" * 99 + hostile_files.jpeg()[2:],
+    "a JPEG with padding": lambda: hostile_files.jpeg()[:-2] + b"\xff" * 9 + b"\xff\xd9",
+    "a PNG of very many rows": lambda: hostile_files.png(size=(1, 70_000)),
     "a PNG with EXIF data": lambda: saved(Image.new("RGB", (9, 9)), "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"),
     "a PNG with a packed text": lambda: hostile_files.png(hostile_files.packed_chunk(b"zTXt", 1 << 20)),
     "a PNG with XMP": lambda: hostile_files.png(hostile_files.chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0x")),

@@ -60,11 +60,26 @@ def test_all_references_to_a_picture_lead_to_the_same(
         reader.read(str(path)),
         reader.read(f"DATA:;base64,{text}"),
         reader.read(server.url("/cat.png")),
+        reader.read(f" {server.url('/cat.png')}\n"),
+        reader.read(f"\n {path}"),
     ]
     assert {picture.digest for picture in found} == {found[0].digest}
     assert all(picture is found[0] for picture in found)
     assert len(decoded_sizes) == 1
     assert found[0].n_bytes == 8 * 6 * 4
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "GIF", "WEBP"])
+def test_base64_alone_in_place_of_a_path_is_a_picture(reader: ImageReader, format_name: str) -> None:
+    file = io.BytesIO()
+    Image.effect_noise((32, 24), 50).convert("RGB").save(file, format_name)
+    assert reader.read(base64.b64encode(file.getvalue()).decode()).image.size == (32, 24)
+
+
+@pytest.mark.parametrize("path", ["iVBORw0KGgo", "/9j/picture", "R0lGOD.gif", "UklGR" + "a/" * 60 + "b.webp"])
+def test_short_path_that_begins_like_base64_is_a_path(reader: ImageReader, path: str) -> None:
+    with pytest.raises((MediaNotFound, MediaUnreadable)):
+        reader.read(path)
 
 
 def test_digest_tells_pictures_apart_by_shape_and_pixels(reader: ImageReader) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from urllib.parse import quote
 
 import pytest
 
@@ -60,6 +61,7 @@ def test_messages_do_not_repeat_the_data() -> None:
 )
 def test_data_url_is_read(header: str) -> None:
     assert decode_data_url(f"{header},{TEXT}", 1_000) == DATA
+    assert decode_data_url(f"{header},{quote(TEXT, safe='')}", 1_000) == DATA
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import pytest
 
 from http_client.outgoing import Outgoing
 from media import network
-from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable
+from media.call_limits import CallLimits
+from media.errors import MediaCancelled, MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable
 from media.network import fetch
 from settings import NetworkSettings
 from tests.certificates import Authority
@@ -280,6 +282,47 @@ def test_redirects_share_one_deadline(server: Any) -> None:
 def test_stuck_resolver_ends_at_the_deadline(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "resolve", lambda *_: server.stopped.wait())
     assert_times_out("http://stuck.example/")
+
+
+@pytest.mark.parametrize("says_first", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"])
+def test_connection_is_closed_when_the_call_is_cancelled(server: Any, says_first: bytes) -> None:
+    asked, cancelled, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def silent(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(says_first)
+        asked.set()
+        handler.connection.settimeout(10)
+        if handler.connection.recv(1) == b"":
+            closed.set()
+
+    server.routes["/"] = silent
+    with ThreadPoolExecutor(1) as pool:
+        limits = CallLimits(cancelled.is_set)
+        download = pool.submit(fetch, server.url("/"), max_bytes=100, timeout_s=10, allowed_hosts=LOCAL, limits=limits)
+        assert asked.wait(5)
+        cancelled.set()
+        with pytest.raises(MediaCancelled):
+            download.result(timeout=3)
+    assert closed.wait(3)
+
+
+def test_cancelled_call_does_not_wait_for_the_resolver(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = threading.Event()
+
+    def stuck(*_: Any) -> None:
+        cancelled.set()
+        server.stopped.wait()
+
+    monkeypatch.setattr(network, "resolve", stuck)
+    with pytest.raises(MediaCancelled):
+        fetch("http://stuck.example/", max_bytes=100, timeout_s=10, limits=CallLimits(cancelled.is_set))
+
+
+def test_deadline_of_the_call_is_not_blamed_on_the_host(server: Any) -> None:
+    server.routes["/"] = lambda handler: handler.server.stopped.wait()
+    limits = CallLimits(deadline_s=time.monotonic() + 0.3)
+    with pytest.raises(MediaCancelled):
+        fetch(server.url("/"), max_bytes=100, timeout_s=10, allowed_hosts=LOCAL, limits=limits)
 
 
 def assert_times_out(url: str) -> None:

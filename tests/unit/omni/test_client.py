@@ -445,3 +445,46 @@ def test_what_a_server_says_is_passed_on_without_addresses_paths_and_line_breaks
 )
 def test_whether_a_server_is_on_this_machine(url: str, here: bool) -> None:
     assert is_on_this_machine(url) is here
+
+
+def test_image_at_another_name_of_the_same_address_is_fetched_from_the_server_itself(
+    client: OmniClient, omni: ScriptedOmni, jobs: Jobs
+) -> None:
+    port = client.url.rpartition(":")[2]
+    omni.script(answers(png(seed=3)), path="/files/a.png")
+    for url in (f"http://0.0.0.0:{port}/files/a.png", f"http://localhost:{port}/files/a.png", "files/a.png"):
+        omni.script(answers(json.dumps({"data": [{"url": url}]}).encode()))
+        assert generated(client, jobs).data == png(seed=3), url
+
+
+def test_answer_that_is_whole_is_kept_though_its_connection_breaks(
+    client: OmniClient, omni: ScriptedOmni, jobs: Jobs
+) -> None:
+    def breaks(request: Any, fields: Any) -> None:
+        data = pictures_json(png(seed=5))
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(data) + 50))
+        request.end_headers()
+        request.wfile.write(data)
+        request.close_connection = True
+
+    omni.script(breaks)
+    assert generated(client, jobs).data == png(seed=5)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"<html><title>Log in</title></html>", "does not: Log in."),
+        (
+            b'{"choices": [{"message": {"content": "I do not draw people."}}]}',
+            "without a picture: I do not draw people.",
+        ),
+    ],
+)
+def test_what_a_server_says_in_the_place_of_an_image_is_told(
+    client: OmniClient, omni: ScriptedOmni, jobs: Jobs, body: bytes, said: str
+) -> None:
+    omni.script(answers(body))
+    with pytest.raises(UnusableAnswer, match=said):
+        generated(client, jobs)

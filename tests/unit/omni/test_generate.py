@@ -241,3 +241,30 @@ def test_guess_grows_with_pixels_and_steps(maker: ImageMaker) -> None:
 
 def test_jobs_are_shared(maker: ImageMaker, jobs: Jobs) -> None:
     assert jobs.find(made(maker).id).kind == "batch"
+
+
+def test_connection_that_breaks_over_the_list_of_models_stops_nothing(maker: ImageMaker, omni: ScriptedOmni) -> None:
+    omni.script(hangs_up, path="/v1/models")
+    job = made(maker)
+    assert job.state is State.SUCCEEDED
+    assert job.items[0].result.parameters.model == "unknown"
+
+
+def test_picture_that_cannot_be_saved_is_kept_as_a_preview(
+    maker: ImageMaker, omni: ScriptedOmni, tmp_path: Path
+) -> None:
+    def breaks_the_folder(request: Any, fields: Any) -> None:
+        (tmp_path / "out").rmdir()
+        (tmp_path / "out").write_bytes(b"")
+        omni.honest(request, fields)
+
+    omni.script(breaks_the_folder)
+    job = made(maker, wishes=Wishes(width=64, height=32, seed=255))
+    result = job.items[0].result
+    assert job.state is State.SUCCEEDED
+    assert result.file_path is None
+    with Image.open(io.BytesIO(result.unsaved.data)) as image:
+        assert (image.format, image.size) == ("JPEG", (64, 32))
+    (note,) = result.notes
+    assert note.startswith("No file was written: The output folder ")
+    assert "there is a file of that name in the way" in note

@@ -405,3 +405,20 @@ def test_server_that_is_down(jobs: Jobs, voice: DecodedAudio, tmp_path: Path) ->
     )
     with pytest.raises(ServerUnreachable, match="list_available_models"):
         begun(maker, jobs, voice)
+
+
+def test_video_that_cannot_be_saved_stays_on_the_server(
+    video_maker: VideoMaker, video_server: ScriptedVideoServer, jobs: Jobs, voice: DecodedAudio, tmp_path: Path
+) -> None:
+    def breaks_the_folder(request: Any, fields: Any) -> None:
+        (tmp_path / "out").rmdir()
+        (tmp_path / "out").write_bytes(b"")
+        answers(WHOLE)(request, fields)
+
+    video_server.step("content", breaks_the_folder)
+    job = made(video_maker, jobs, voice)
+    assert job.state is State.FAILED
+    error = str(job.items[0].error)
+    assert "there is a file of that name in the way" in error
+    assert f"kept on the server for a while: {video_server.url}/v1/videos/video_gen_1/content" in error
+    assert video_server.deleted == []

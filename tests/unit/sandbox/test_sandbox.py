@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -293,5 +294,17 @@ def test_no_child_outlives_its_parent(number: int) -> None:
         assert len(children) == 2
         assert all(map(is_running, children))
         parent.send_signal(number)
+        parent.wait(WAIT_S)
+    assert eventually(lambda: not any(map(is_running, children)))
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETSIG"), reason="no other signal can be asked for")
+def test_stopped_children_do_not_outlive_their_parent_either() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT.format(root=str(ROOT))], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        children = {int(word) for word in parent.stdout.readline().split()}
+        for child in children:
+            os.kill(child, signal.SIGSTOP)
+        parent.kill()
         parent.wait(WAIT_S)
     assert eventually(lambda: not any(map(is_running, children)))

@@ -38,7 +38,10 @@ def lines(*events: Json | str, prefix: str = "data: ", end: str = "\n\n") -> str
     [
         *((word, FinishReason.STOP) for word in ("eos", "END_TURN", "stop_sequence", "whatever", "FinishReason.STOP")),
         *((word, FinishReason.LENGTH) for word in ("max_tokens", "MAX_TOKENS", "model_length", "max-output-tokens")),
-        *((word, FinishReason.CONTENT_FILTER) for word in ("content_filter", "SAFETY", "sensitive")),
+        *(
+            (word, FinishReason.CONTENT_FILTER)
+            for word in ("content_filter", "SAFETY", "sensitive", "content_filter: SPII")
+        ),
         ("tool_use", FinishReason.STOP),
     ],
 )
@@ -99,20 +102,49 @@ def test_connection_that_breaks_behind_the_end_takes_nothing_away(server: Script
     assert answer(engine).text == "Good day"
 
 
+@pytest.mark.parametrize(
+    "events",
+    [
+        [*SAID, piece("stop")],
+        [SAID[0], piece("stop", content=" day")],
+        [*SAID, piece("stop"), usage()],
+        [*SAID, piece("stop"), piece("stop")],
+        [piece("stop", reasoning="Hm"), piece("stop", content="Good"), piece("stop", content=" day"), piece("stop")],
+        [{"choices": [{"index": 0, "message": DELTA, "finish_reason": "stop"}]}],
+    ],
+)
 def test_answer_is_not_waited_for_beyond_its_end(
-    server: ScriptedOpenAI, engine: RemoteEngine, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedOpenAI, engine: RemoteEngine, monkeypatch: pytest.MonkeyPatch, events: list[Json | str]
 ) -> None:
     monkeypatch.setattr("engine.openai_client.AFTER_END_S", 0.1)
 
     def stays(request: Request, fields: Json) -> None:
-        streams(*SAID, piece("stop"))(request, fields)
-        request.is_hung_up_on(10)
+        streams(*events)(request, fields)
+        while not request.is_hung_up_on(0.05):
+            request.wfile.write(b": still here\n\ndata: {}\n\n")
 
     engine.load()
     server.script(stays)
     started_s = time.monotonic()
     assert answer(engine).text == "Good day"
     assert time.monotonic() - started_s < 4
+
+
+def test_end_that_is_named_in_every_event_is_none(
+    server: ScriptedOpenAI, engine: RemoteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.openai_client.AFTER_END_S", 0.3)
+    events = [piece("stop", reasoning="Hm"), piece("stop", content="Good"), piece("stop", content=" day")]
+
+    def pauses(request: Request, fields: Json) -> None:
+        request.begin()
+        for event, wait_s in zip(events, (0.6, 0.0, 0.0), strict=True):
+            request.event(event)
+            time.sleep(wait_s)
+
+    server.script(pauses)
+    completion = answer(engine)
+    assert (completion.text, completion.reasoning) == ("Good day", "Hm")
 
 
 @pytest.mark.parametrize(
@@ -150,6 +182,7 @@ def test_words_are_found_in_any_delta(server: ScriptedOpenAI, engine: RemoteEngi
         },
         {"model": "m", "message": DELTA, "done": True, "done_reason": "stop"},
         {"model": "m", "response": "Good day", "done": True},
+        {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Good day"}]},
         {"output": {"choices": [{"message": {"content": [{"text": "Good day"}]}, "finish_reason": "stop"}]}},
     ],
 )
@@ -328,6 +361,10 @@ def test_error_with_status_200_is_told_with_its_reason(server: ScriptedOpenAI, e
         ({"detail": "no such thing"}, "no such thing"),
         ({"object": "error", "message": "bad luck"}, "bad luck"),
         ({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, r"does not take the key .* login fail\."),
+        ({"error_code": 336003, "error_msg": "an odd number", "id": "1"}, "an odd number"),
+        ({"ok": False, "reason": "the worker is gone"}, "the worker is gone"),
+        ({"status_code": 500, "message": "it fell over", "choices": []}, "it fell over"),
+        ({"choices": [{"message": {}, "finish_reason": "error", "error": {"message": "no luck"}}]}, "no luck"),
     ):
         server.script(raw(json.dumps(body), "application/json"))
         with pytest.raises(Exception, match=told):
@@ -346,6 +383,28 @@ def test_server_behind_a_gateway_is_asked_again(
     with pytest.raises(ServerBusy, match=rf"failed \(HTTP {status}\): Oh no\. Try again\."):
         answer(engine)
     assert len(server.chats()) == 6
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        'data: {"message": "The card is gone"}',
+        "data: The card is gone",
+        'data: {"error": {"message": "The card is gone"}}',
+    ],
+)
+def test_event_that_is_called_an_error_is_one(server: ScriptedOpenAI, engine: RemoteEngine, last: str) -> None:
+    for begun in (lines(*SAID), ""):
+        server.script(raw(f"{begun}event: error\n{last}\n\n"))
+        with pytest.raises(GenerationFailed, match="The card is gone" + (".*Good day" if begun else "")):
+            answer(engine)
+
+
+def test_last_words_and_the_reason_may_share_an_event(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
+    broken = {**piece("error", content=" day"), "error": {"message": "The card is gone"}}
+    server.script(streams(SAID[0], broken, "[DONE]"))
+    with pytest.raises(GenerationFailed, match=r"The card is gone.*Good day"):
+        answer(engine)
 
 
 def test_nothing_is_asked_again_once_text_has_come(server: ScriptedOpenAI, engine: RemoteEngine) -> None:

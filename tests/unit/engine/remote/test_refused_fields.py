@@ -185,3 +185,17 @@ def test_several_conversations_learn_together(server: ScriptedOpenAI, other: Rem
     Picky(server, openai, "max_tokens", "stream_options")
     completions = other.generate([asked(f"number {n}") for n in range(20)], Control())
     assert [completion.text for completion in completions] == [f"number {n}" for n in range(20)]
+
+
+def test_of_two_that_exclude_each_other_one_is_left_out(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
+    said = {"error": {"message": "`temperature` and `top_p` cannot both be specified for this model."}}
+
+    def chooses(request: Request, fields: Json) -> None:
+        if {"temperature", "top_p"} <= fields.keys():
+            answers(json.dumps(said).encode(), 400)(request, fields)
+        else:
+            server.honest(request, fields)
+
+    server.script(chooses)
+    completion = answer(engine, sampling=Sampling(0.5, 8, top_p=0.5))
+    assert completion.remarks == ("The server does not take top_p: left out of the request.",)

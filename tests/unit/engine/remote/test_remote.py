@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -229,3 +230,24 @@ def test_release_lets_those_in_flight_end(server: ScriptedOpenAI, engine: Remote
         go_on.set()
         assert asked.result(60).text == "one two"
     assert engine.status().state is EngineState.UNLOADED
+
+
+def test_slow_list_does_not_keep_a_named_model_waiting(server: ScriptedOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.remote.PATIENCE_S", 0.1)
+    go = threading.Event()
+
+    def waits(request: Request, fields: Json) -> None:
+        go.wait(10)
+        server.honest(request, fields)
+
+    server.script(waits, path=MODELS)
+    engine = engine_for(server, model_name=MODEL)
+    assert answer(engine).text == "one two"
+    assert (engine.status().state, engine.status().max_model_len) == (EngineState.READY, None)
+    go.set()
+    started_s = time.monotonic()
+    while engine.status().max_model_len is None and time.monotonic() - started_s < 10:
+        time.sleep(0.01)
+    assert (engine.status().max_model_len, engine.status().vllm_version) == (2048, "0.32.0")
+    assert answer(engine).text == "one two"
+    engine.close()

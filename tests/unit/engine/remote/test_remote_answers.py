@@ -152,3 +152,11 @@ def test_failing_conversation_of_a_batch_fails_alone(server: ScriptedOpenAI, eng
     assert "too long" in (completions[20].error or "")
     assert sum(completion.error is not None for completion in completions) == 1
     assert sorted(finished) == list(range(50))
+
+
+@pytest.mark.parametrize("arguments", ["", None, "null", "{}"])
+def test_function_may_be_called_without_arguments(
+    server: ScriptedOpenAI, engine: RemoteEngine, arguments: str | None
+) -> None:
+    server.script(streams(call_piece(0, arguments, id="call_a", name="weather"), piece("tool_calls")))
+    assert answer(engine, tools=(TOOL,)).tool_calls == (ToolCall("call_a", "weather", "{}"),)

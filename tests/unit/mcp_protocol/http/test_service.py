@@ -424,6 +424,43 @@ def test_unfinished_bodies_of_one_owner_leave_room_for_others(make_web: MakeWeb)
         assert web.post(long, {**headers_of(long), **first}).status_code == 200
 
 
+def test_waiting_calls_of_one_owner_leave_room_for_others(make_web: MakeWeb) -> None:
+    web = make_web(tokens=("first", "second"), max_queue=4)
+    first, second = (web.initialize(authorization=f"Bearer {token}") for token in ("first", "second"))
+    running = web.in_background(call("wait"), second)
+    assert web.gates.running.wait(WAIT_S)
+    waiting = [web.in_background(call("echo", {"text": "second"}, request_id=number), second) for number in range(2)]
+    until_s = time.monotonic() + WAIT_S
+    while web.server.queue.n_waiting < 2 and time.monotonic() < until_s:
+        time.sleep(0.01)
+    refused = web.post(call("echo", {"text": "one more"}), second).json()["result"]
+    assert refused["isError"]
+    assert refused["content"][0]["text"].startswith("The server is busy: 2 calls wait that came with this token, and")
+    others = [web.in_background(call("echo", {"text": "first"}, request_id=number), first) for number in range(2)]
+    web.gates.go_on.set()
+    texts = [job.response().json()["result"]["content"][0]["text"] for job in (running, *waiting, *others)]
+    assert texts == ["waited", "second", "second", "first", "first"]
+
+
+def test_bytes_of_waiting_calls_of_one_owner_leave_room_for_others(make_web: MakeWeb) -> None:
+    web = make_web(tokens=("first", "second"), budget=ByteBudget(1_000_000))
+    first, second = (web.initialize(authorization=f"Bearer {token}") for token in ("first", "second"))
+    running = web.in_background(call("wait"), second)
+    assert web.gates.running.wait(WAIT_S)
+    long = call("echo", {"text": "y" * 200_000})
+    waiting = [web.in_background(long, second)]
+    until_s = time.monotonic() + WAIT_S
+    while web.server.queue.n_waiting < 1 and time.monotonic() < until_s:
+        time.sleep(0.01)
+    refused = web.post(call("echo", {"text": "y" * 350_000}), second)
+    assert refused.status_code == 503
+    assert "VLLM_MAX_HELD_BYTES" in refused.json()["error"]["message"]
+    waiting.append(web.in_background(long, first))
+    web.gates.go_on.set()
+    assert running.response().json()["result"]["content"][0]["text"] == "waited"
+    assert [len(job.response().json()["result"]["content"][0]["text"]) for job in waiting] == [200_000] * 2
+
+
 def test_body_has_its_time(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posts, "BODY_S", 0.2)
     monkeypatch.setattr(wire, "LINGER_S", 0.2)

@@ -11,6 +11,7 @@ import pytest
 from mcp_protocol.http import streams
 from mcp_protocol.http.streams import Reply, Stream
 from mcp_protocol.jsonrpc import INVALID_PARAMS, ProtocolError
+from sandbox.budget import ByteBudget
 from tests.unit.mcp_protocol.host import WAIT_S
 from tests.unit.mcp_protocol.http.web import Web
 from tests.web_client import call, request
@@ -68,6 +69,31 @@ def test_slow_reader_loses_notifications_but_no_answer(monkeypatch: pytest.Monke
         stream.answer(b"answer")
         stream.close()
         assert [await stream.next(1) for _ in range(4)] == [b"note 0", b"note 1", b"note 2", b"answer"]
+
+    run(main)
+
+
+def test_what_streams_hold_counts_in_one_budget() -> None:
+    budget = ByteBudget(100)
+
+    async def main() -> None:
+        unread, read, left = (Stream(budget) for _ in range(3))
+        for _ in range(2):
+            unread.answer(b"x" * 90)
+        assert budget.held_bytes == 90
+        for _ in range(3):  # whoever reads is not held up by those who do not
+            read.answer(b"x" * 60)
+            assert await read.next(1) == b"x" * 60
+        left.answer(b"x" * 60)
+        left.write(b"x" * 60)
+        assert not left.ended
+        left.answer(b"x" * 60)
+        assert left.ended
+        assert await unread.next(1) == b"x" * 90
+        assert budget.held_bytes == 0
+        unread.answer(b"x" * 90)
+        unread.drop()
+        assert budget.held_bytes == 0
 
     run(main)
 

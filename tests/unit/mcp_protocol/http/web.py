@@ -22,13 +22,21 @@ from tests.web_client import WebClient
 class Web(WebClient):
     """A server on a free port of this machine, and a client of HTTP to it."""
 
-    def __init__(self, *, budget: ByteBudget | None = None, **options: Any) -> None:
+    def __init__(self, *, budget: ByteBudget | None = None, max_queue: int | None = None, **options: Any) -> None:
         self.gates = Gates()
         self.shelf = Shelf(one="1")
         self.metrics = Metrics()
-        self.server = Server(INFO, self._toolbox, self.shelf.catalogues, observe=self.metrics.call_ended)
         http = HttpOptions(port=0, **options)
-        self.service = HttpService(self.server, http, metrics=self.metrics, budget=budget)
+        whole = ByteBudget(1 << 28) if budget is None else budget
+        self.server = Server(
+            INFO,
+            self._toolbox,
+            self.shelf.catalogues,
+            observe=self.metrics.call_ended,
+            budgets=[whole.part(2) for _ in http.tokens] if len(http.tokens) > 1 else [whole],
+            max_queue=max_queue,
+        )
+        self.service = HttpService(self.server, http, metrics=self.metrics)
         self.service.start()
         super().__init__(self.service.url.removesuffix("/mcp"))
 
