@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("mcp_protocol", "handlers", "engine", "omni", "media", "sandbox", "http_client", "settings", "checkup", "omni_cpu")
+ROOMS = (
+    "mcp_protocol",
+    "handlers",
+    "engine",
+    "omni",
+    "media",
+    "sandbox",
+    "http_client",
+    "settings",
+    "checkup",
+    "omni_cpu",
+)
 
 
 def product() -> Iterator[tuple[Path, ast.AST]]:
