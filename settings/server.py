@@ -57,8 +57,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
         Setting(
             "VLLM_MAX_HELD_BYTES",
             auto_or(whole(16 << 20, 1 << 44)),
-            "Bytes for decoded images, waiting calls, unfinished HTTP bodies and unread answers together, for all but the "
-            "images a quarter; beyond them a call is told that all is busy.",
+            "Bytes for decoded images, waiting calls, unfinished HTTP bodies and unread answers together, for all but "
+            "the images a quarter; beyond them a call is told that all is busy.",
             "a quarter of the memory, at most 4 GiB",
         ),
     ] = None
