@@ -209,8 +209,6 @@ class EventStream:
 
     def _of_error(self, payload: bytes) -> Iterator[Chunk]:
         """The data of an event that is called an error, in whatever form."""
-        from engine.odd_events import decoded
-
         told, is_json = decoded(payload)
         told = told if is_json else payload.decode("utf-8", "replace")
         if told and payload != DONE:
