@@ -125,9 +125,16 @@ class Subscriptions:
             listen.outlet.send(notification_message(_ACKNOWLEDGED, params))
 
     def cancel(self, request_id: Any, connection: Connection) -> None:
-        """Ends a client's stream with that id without another word; an unknown id is passed over."""
+        """Ends a client's stream with that id; an unknown id is passed over.
+
+        What has changed before is told first, unless looking is dear: a client that ends its stream when it has the
+        answer to its call may be faster than the look after that call.
+        """
         if isinstance(request_id, list | dict):
             return
+        if _listen_key(request_id, connection) in self._listens and not self._is_dear:
+            with self._look_lock:
+                self._look_now()
         with self._lock:
             listen = self._listens.pop(_listen_key(request_id, connection), None)
             if listen is not None:

@@ -217,6 +217,14 @@ def test_cancelled_stream_is_silent_for_ever(host: Host, shelf: Shelf) -> None:
     assert listen(host, resourceSubscriptions=[ONE]) == {"resourceSubscriptions": [ONE]}
 
 
+def test_what_changed_before_the_cancelling_is_told(host: Host, shelf: Shelf) -> None:
+    listen(host, resourceSubscriptions=[ONE])
+    shelf.texts["one"] = "new"
+    host.notify("notifications/cancelled", {"requestId": "listen:0"})
+    assert check_notification(UPDATED, MODERN, host.next())["uri"] == ONE
+    assert change(host, shelf, one="newer") == []
+
+
 @pytest.mark.parametrize("other", ["0", 0.0, False, None, "", [0], {}])
 def test_cancelling_another_id_ends_no_stream(host: Host, shelf: Shelf, other: Any) -> None:
     listen(host, 0, resourceSubscriptions=[ONE])
