@@ -53,6 +53,11 @@ class Lineup(Generic[I]):
         most = self._n_workers + (AT_ONCE_WORKERS if self._n_workers > 1 else 0)
         return min(most, len(self.running) + len(self.waiting))
 
+    @property
+    def n_free(self) -> int:
+        """How many items more could run now, not counting those that are `at_once`."""
+        return max(0, self._n_workers - sum(not item.turn.at_once for item in self.running))
+
     def add(self, item: I) -> None:
         """Puts an item at the end."""
         self.waiting.append(item)

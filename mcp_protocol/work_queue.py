@@ -215,6 +215,7 @@ class WorkQueue:
             return
         calls = [other for other in self._lineup.waiting if isinstance(other, Call)]
         before = [other for other in calls if self._in_order or other.turn.at_once == item.turn.at_once]
+        del before[: self._lineup.n_free]  # a worker has not taken these yet, but nothing stands in their way
         n_own = sum(other.owner == item.owner for other in before)
         if self._max_waiting is not None and len(before) >= self._max_waiting:
             raise QueueFull(_full(f"{len(before)} calls wait", "no more"))

@@ -344,6 +344,22 @@ def test_call_beyond_the_limit_is_refused_and_the_others_keep_their_order() -> N
     assert bench.done == [0, 1, 3, "task", 5]
 
 
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_calls_that_a_free_worker_is_about_to_take_are_not_counted(
+    monkeypatch: pytest.MonkeyPatch, n_workers: int
+) -> None:
+    bench = Bench(n_workers=n_workers, max_waiting=3)
+    ready = threading.Event()
+    monkeypatch.setattr("mcp_protocol.work_queue.log.configure_logging", lambda: ready.wait(WAIT_S))
+    for number in range(3 + n_workers):
+        bench.call(number)
+    with pytest.raises(QueueFull, match="3 calls wait"):
+        bench.call("too many")
+    ready.set()
+    bench.wait_idle(3 + n_workers)
+    assert sorted(bench.done) == list(range(3 + n_workers))
+
+
 def test_full_queue_leaves_room_for_what_does_not_wait_in_it() -> None:
     bench = Bench(n_workers=2, max_waiting=3)
     begin(bench, "a", "b")
