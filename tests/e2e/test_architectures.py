@@ -37,6 +37,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[LocalEngine]:
     loaded = LocalEngine(EngineSettings(model_name=folder, cpu_kvcache_space_gib=0.125), log_level="ERROR")
     loaded.load()
     yield loaded
+    loaded.release()  # `close` leaves vLLM's state to the end of the process
     loaded.close()
 
 
