@@ -71,7 +71,8 @@ class Cancel:
 
 @dataclass
 class Oracle:
-    """The protocol's memory: the legacy revision that was settled on; and the tools there are.
+    """The protocol's memory: the legacy revision that was settled on, and whether that has happened; and the tools there
+    are.
 
     `held_text` is what a chat says that ends only when it is cancelled; `max_line_bytes` is the longest line that is
     read.
@@ -81,6 +82,7 @@ class Oracle:
     held_text: str
     max_line_bytes: int
     settled: str = LEGACY[0]
+    initialized: bool = False
     asked_for: set[str] = field(default_factory=set)
     """Notifications that some message has asked for so far."""
 
@@ -142,7 +144,9 @@ class Oracle:
             wrong.add(UNSUPPORTED)
         if (modern or CAPABILITIES in meta) and not (modern and isinstance(meta.get(CAPABILITIES), dict)):
             wrong.add(PARAMS)
-        if method not in BOTH + (MODERN_METHODS if modern else LEGACY_METHODS):
+        if method in MODERN_METHODS and not modern and not self.initialized:
+            wrong.add(PARAMS)  # of a modern client, which forgot its envelope
+        elif method not in BOTH + (MODERN_METHODS if modern else LEGACY_METHODS):
             wrong.add(METHOD)
         if wrong:
             return _error(key, line, *wrong)
@@ -173,6 +177,7 @@ class Oracle:
         if due.method == "initialize":
             wanted = params.get("protocolVersion")
             self.settled = wanted if isinstance(wanted, str) and wanted in LEGACY else LEGACY[-1]
+            self.initialized = True
         elif due.method == "logging/setLevel":
             self.asked_for.add("notifications/message")
         elif due.method == "subscriptions/listen":
