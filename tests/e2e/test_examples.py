@@ -259,7 +259,9 @@ def test_json_of_the_readme_is_what_the_server_takes(demo_server: ServerProcess)
     msgspec.json.decode(message, type=ChatMessage)
     answers = []
     for line in calls.splitlines():
-        answer = demo_server.request("tools/call", json.loads(line), timeout_s=LOAD_S)
+        call = json.loads(line)
+        call["arguments"].setdefault("temperature", 0)  # by chance so small a model misspells a name now and then
+        answer = demo_server.request("tools/call", call, timeout_s=LOAD_S)
         answers.append(answer["result"]["content"][0]["text"])
     assert "Alice" in answers[-1]
     for line in "".join(more_calls).splitlines():

@@ -19,6 +19,7 @@ from tests.e2e.test_chat import session_id  # noqa: F401 (a fixture of those tes
 LOCAL_ONLY = {
     "test_model_information_after_a_load": "a server does not tell its model's data type and whether it sees",
     "test_model_status_before_and_after_a_load": "the device is this machine's",
+    "test_every_number_comes_to_an_end": "a server elsewhere gets the schema as it is, without bounds of ours",
 }
 """Tests that say nothing of a remote engine, and why."""
 
