@@ -71,8 +71,7 @@ class Cancel:
 
 @dataclass
 class Oracle:
-    """The protocol's memory: the legacy revision that was settled on, and whether that has happened; and the tools there
-    are.
+    """The protocol's memory: the legacy revision that was settled on, and whether that has happened; and the tools.
 
     `held_text` is what a chat says that ends only when it is cancelled; `max_line_bytes` is the longest line that is
     read.
