@@ -1,5 +1,5 @@
-"""Side-by-side measurements of the server, each in one run with what it is compared with; RESULTS.md has the tables.
+"""Measures the server side by side with its baselines; the results are in RESULTS.md.
 
-The server is measured from outside, over the pipes of a real process. Of the product's own code only what makes the
-comparison equal is used: the engine's arguments for the raw engine, and the guarded pipes it answers on.
+The server is measured from outside, over the pipes of a real process. Only product code that makes the comparison fair
+is used: the engine's arguments for the raw engine.
 """

@@ -1,4 +1,4 @@
-"""Runs the benchmarks named, or all, and writes RESULTS.md: `scripts/bench --help`."""
+"""Runs the named benchmarks, or all, and writes RESULTS.md: `scripts/bench --help`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from benchmarks import (
     batch,
     cancel,
     chat,
+    cold_start,
     concurrent,
+    cpu_speed,
     exits,
     exits_busy,
     faults,
@@ -24,6 +26,7 @@ from benchmarks import (
     load,
     machine,
     memory,
+    package,
     plots,
     report,
     results,
@@ -31,6 +34,7 @@ from benchmarks import (
     session_turns,
     soak,
     startup,
+    switch,
 )
 from benchmarks.plotted import PLOTS
 from benchmarks.results import Section
@@ -41,9 +45,12 @@ FOLDER = Path(__file__).resolve().parent
 PLOT_FOLDER = "plots"
 BENCHMARKS: dict[str, ModuleType] = {
     "startup": startup,
+    "cold_start": cold_start,
+    "package": package,
     "round_trip": round_trip,
     "chat": chat,
     "batch": batch,
+    "cpu_speed": cpu_speed,
     "images": images,
     "generation": generation,
     "cancel": cancel,
@@ -51,6 +58,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "load": load,
     "session_turns": session_turns,
     "memory": memory,
+    "switch": switch,
     "fuzz": fuzz,
     "exits": exits,
     "exits_busy": exits_busy,
@@ -61,9 +69,9 @@ BENCHMARKS: dict[str, ModuleType] = {
 
 
 def main() -> int:
-    """Measures, shows each section when it is done, and returns 1 when one could not be measured."""
+    """Runs the benchmarks and prints each section; returns 1 when one failed."""
     options = _options()
-    run = Run(model=options.model, quick=options.quick, minutes=options.minutes)
+    run = Run(model=options.model, quick=options.quick, minutes=options.minutes, before=options.before)
     folder: Path | None = options.output or (None if options.quick else FOLDER)
     if options.redraw:
         _write_report(results.load((folder or FOLDER) / "results.json"), folder or FOLDER)
@@ -88,16 +96,17 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="Measures the server side by side with its anchors and writes benchmarks/RESULTS.md. Figures are "
-        "worth something only on a machine that does nothing else.",
+        description="Measures the server and its baselines, and writes benchmarks/RESULTS.md. The figures are reliable "
+        "only on an otherwise idle machine.",
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"what to measure (default: all): {', '.join(BENCHMARKS)}"
     )
-    parser.add_argument("--quick", action="store_true", help="few samples, to try the benchmarks; writes no file")
+    parser.add_argument("--quick", action="store_true", help="few samples, to check the benchmarks; writes no file")
     parser.add_argument("--model", default=DEMO_MODEL, help="folder or Hugging Face name (default: the bundled model)")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long the soak takes (default: 10)")
-    parser.add_argument("--redraw", action="store_true", help="measures nothing: RESULTS.md and its plots once more")
+    parser.add_argument("--before", default="", metavar="COMMIT", help="the earlier commit that cold_start compares")
+    parser.add_argument("--redraw", action="store_true", help="writes RESULTS.md and its plots again without measuring")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where RESULTS.md and results.json go")
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHMARKS):
@@ -116,7 +125,7 @@ def _measured(name: str, run: Run) -> Section:
 
 
 def _write(section: Section, folder: Path) -> None:
-    """Puts the section in its place among those of earlier runs."""
+    """Stores the section with those of earlier runs."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
     known = {**results.load(path), section.name: section}
@@ -126,7 +135,7 @@ def _write(section: Section, folder: Path) -> None:
 
 
 def _write_report(sections: dict[str, Section], folder: Path) -> None:
-    """RESULTS.md and its plots, from nothing but the sections."""
+    """Writes RESULTS.md and its plots from the sections."""
     drawn = {
         name: [f"{PLOT_FOLDER}/{file}" for file in plots.draw_all(section, PLOTS.get(name, ()), folder / PLOT_FOLDER)]
         for name, section in sections.items()

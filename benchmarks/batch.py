@@ -1,8 +1,8 @@
-"""`chat_completion_batch` of 32 conversations against one `LLM.chat` on the same list, and against a call for each.
+"""`chat_completion_batch` of 32 conversations against one `LLM.chat` on the same list, and against one call each.
 
-Everything else is as in the chat benchmark: equal engines, new conversations each round, the same ones for both sides,
-which take turns. A batch of pictures comes to the server as PNGs in data URLs and to the raw engine as PIL images. The
-calls one by one ask as many conversations of their own, so that no cache knows them.
+As in the chat benchmark, the engines are equal, each round has new conversations, the same for both sides, and the
+sides take turns. The server gets images as PNGs in data URLs, the raw engine as PIL images. The single calls use other
+conversations, so that no cache has them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REQUIRED = 1.05
 
 
 class Round(msgspec.Struct, frozen=True):
-    """One batch in every way."""
+    """Runs one batch in each way."""
 
     raw: Answer
     ours: Answer
@@ -35,10 +35,10 @@ class Round(msgspec.Struct, frozen=True):
 
 
 def measure(run: Run) -> Findings:
-    """Text, then pictures."""
+    """Text, then images."""
     n_rounds, n_conversations = run.pick(full=12, quick=1), run.pick(full=N_CONVERSATIONS, quick=4)
     prompts = Prompts(seed=1)
-    kinds: tuple[tuple[str, Callable[[], Messages]], ...] = (("text", prompts.text), ("picture", prompts.picture))
+    kinds: tuple[tuple[str, Callable[[], Messages]], ...] = (("text", prompts.text), ("image", prompts.image))
     tables, requirements, notes = [], [], []
     with RawEngine(run.model) as raw, OurServer(run.model) as ours:
         for kind, prompt in kinds:

@@ -1,8 +1,8 @@
-"""From `notifications/cancelled` in the middle of a generation to the answer of the next call.
+"""From `notifications/cancelled` during a generation to the result of the next call.
 
-Each time the server is asked for 2,000 tokens that it may not end early. When the first piece of text has come, one
-write carries the cancellation and a `model_info` call; the time runs from that write to the answer of `model_info`,
-which the queue lets through only when the engine has stopped.
+Each time, the server generates up to 2,000 tokens without an early end. After the first text, one write sends the
+cancellation and a `model_info` call. The time is from that write to the result of `model_info`, which the queue runs
+only after the engine has stopped.
 """
 
 from __future__ import annotations

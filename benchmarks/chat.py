@@ -1,10 +1,10 @@
-"""`chat_completion` through the server against `LLM.chat` in a process of its own.
+"""`chat_completion` through the server against `LLM.chat` in a separate process.
 
-Both have the same model, engine arguments, environment and CPUs, both are alive all the time, and only one works at a
-time. They take turns in blocks; in each block both answer the same new conversations, greedily, with exactly as many
-tokens as asked for. The server's time is its client's: JSON, pipes, validation and decoding the picture from a PNG in
-a data URL included. The raw engine's is that of the call alone, with the picture given as a PIL image. The streamed
-rows are the server's with a progress token, on other conversations.
+Both have the same model, engine arguments, environment and CPUs. Both run all the time, but only one works at a time.
+They take turns in blocks; in each block both generate replies to the same new conversations, greedily, with exactly the
+requested number of tokens. The server's time is measured by its client: it includes JSON, pipes, validation, and
+decoding the image from a PNG in a data URL. The raw engine's time is that of the call alone, with a PIL image. The
+streamed rows are the server's with a progress token, on other conversations.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Block(msgspec.Struct, frozen=True):
 
 
 def measure(run: Run) -> Findings:
-    """Text, then pictures."""
+    """Text, then images."""
     n_blocks, n_calls = run.pick(full=20, quick=2), run.pick(full=12, quick=2)
     prompts = Prompts()
-    kinds: tuple[tuple[str, Callable[[], Messages]], ...] = (("text", prompts.text), ("picture", prompts.picture))
+    kinds: tuple[tuple[str, Callable[[], Messages]], ...] = (("text", prompts.text), ("image", prompts.image))
     tables, requirements, notes = [], [], []
     with RawEngine(run.model) as raw, OurServer(run.model) as ours:
         for kind, prompt in kinds:

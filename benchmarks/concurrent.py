@@ -1,10 +1,11 @@
 """32 chats that a client sends without waiting for replies, against one `LLM.chat` on the same list of 32.
 
-Raw vLLM and the server have batches of the same width: `VLLM_MAX_NUM_SEQS` for both, and as many calls at a time on the
-server (`VLLM_MAX_CONCURRENT`). Both have the same model, engine arguments, environment and CPUs and are alive all the
-time; only one works at a time, they take turns in blocks, and in each block both answer the same new conversations,
-greedily, with exactly as many tokens as asked for. The server's time is its client's, from the first byte sent to the
-last one received, JSON and pipes included. The last row is the default: one call after another, replies in order.
+Raw vLLM and the server have the same batch width: `max_num_seqs` for both, and as many concurrent calls on the
+server (`VLLM_MAX_CONCURRENT`). Both have the same model, engine arguments, environment and CPUs. Both run all the time,
+but only one works at a time. They take turns in blocks; in each block both generate replies to the same new
+conversations, greedily, with exactly the requested number of tokens. The server's time is measured by its client, from
+the first byte sent to the last one received, including JSON and pipes. The last row is the default: one call after
+another, replies in order.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ REQUIRED = 0.8
 
 
 class Block(msgspec.Struct, frozen=True):
-    """Tokens a second of both ways; whether each id was answered once; answers that differ; replies out of order."""
+    """Tokens per second of both ways; whether each id had one reply; replies that differ; replies out of order."""
 
     raw: float
     ours: float
@@ -70,12 +71,12 @@ def measure(run: Run) -> Findings:
 
 
 def out_of_order(ids: list[int]) -> int:
-    """How many replies came after one to a later call."""
+    """How many replies came after a reply to a later call."""
     return sum(number < max(ids[:place], default=number) for place, number in enumerate(ids))
 
 
 def _blocks(run: Run, prompts: Prompts, width: int, n_blocks: int) -> list[Block]:
-    more = {"VLLM_MAX_NUM_SEQS": str(width), "VLLM_MAX_CONCURRENT": str(width)}
+    more = {"VLLM_EXTRA_ENGINE_ARGS": f'{{"max_num_seqs": {width}}}', "VLLM_MAX_CONCURRENT": str(width)}
     with RawEngine(run.model, more) as raw, OurServer(run.model, more) as ours:
         _block(raw, ours, prompts, raw_first=True)
         return [_block(raw, ours, prompts, raw_first=number % 2 == 0) for number in range(n_blocks)]

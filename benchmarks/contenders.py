@@ -1,4 +1,4 @@
-"""The servers that answer without an engine: ours, bare echo loops, and echo servers on the SDKs."""
+"""The servers without an engine that are compared: this server, bare echo loops, and echo servers on the SDKs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ECHO: tuple[str, Json] = ("echo", {"text": "hello"})
 
 
 class Kind(enum.StrEnum):
-    """What a contender stands for in a comparison."""
+    """The role of a contender in the comparison."""
 
     OURS = "ours"
     BARE = "bare"
@@ -41,12 +41,12 @@ class Contender(msgspec.Struct, frozen=True):
 
 
 def plain_environment() -> dict[str, str]:
-    """This process's environment without what would change Python or a server of ours."""
+    """This process's environment without variables that affect Python or this server."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VLLM_", "OMP_"))}
 
 
 def contenders() -> tuple[list[Contender], list[str]]:
-    """All that can run here, and a note for each that cannot."""
+    """The contenders that can run here, and a note for each other."""
     python = sys.executable
     found = [
         Contender("bare interpreter, json", Kind.BARE, (python, str(SERVERS / "bare_json.py")), *ECHO),
@@ -63,7 +63,7 @@ def contenders() -> tuple[list[Contender], list[str]]:
         name = f"{PINS[environment][0].replace('==', ' ')} {made_with}"
         try:
             sdk_python = str(python_environment(environment))
-        except pytest.skip.Exception as skipped:  # its text may name hosts, which is nothing for a report
+        except pytest.skip.Exception as skipped:  # its text may name hosts, which must not be in a report
             print(f"{name}: {skipped}", file=sys.stderr)
             notes.append(f"{name} is missing: its environment could not be made.")
         else:

@@ -1,4 +1,4 @@
-"""What the child costs that decodes pictures: its time beside that of the same decoding in this process."""
+"""The cost of the decoding child: an image decoded in the child against the same decoding in this process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 from benchmarks.results import Bound, Cell, Requirement, Table
 from benchmarks.samples import Spread, spread
 from media.decoder import Decoder
-from media.decoding import decode
-from media.plain_images import plain_image
+from media.decoding.images import decode
+from media.decoding.safe_images import safe_image
 from sandbox.pool import Sandbox
 
 SIZES = {"64 × 64": (64, 64), "2 megapixels": (1_600, 1_250), "24 megapixels": (6_000, 4_000)}
@@ -21,12 +21,12 @@ FORMATS = ("JPEG", "PNG", "progressive JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000
 SMALL_PIXELS = 2_000_000
 REQUIRED_MS = 2.0
-"""More than in this process, for up to 2 megapixels, warm."""
+"""The maximum difference to decoding in this process, for up to 2 megapixels, warm."""
 LARGE_ROUNDS = 5
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """One picture's times in milliseconds here and as the server decodes it, and how much more the latter is."""
+    """One image's times in milliseconds in this process and in the child, and their difference."""
 
     name: str
     n_pixels: int
@@ -51,7 +51,7 @@ def measure(n_rounds: int) -> list[Cost]:
 
 
 def table(costs: list[Cost]) -> Table:
-    """One row a picture."""
+    """One row an image."""
     rows: list[list[Cell]] = [
         [
             cost.name,
@@ -62,13 +62,13 @@ def table(costs: list[Cost]) -> Table:
         ]
         for cost in costs
     ]
-    return Table("What the decoding child costs", ["picture", "decoded in", "ms here", "ms as served", "ms more"], rows)
+    return Table("What the decoding child costs", ["image", "decoded in", "ms here", "ms as served", "ms more"], rows)
 
 
 def requirements(costs: list[Cost]) -> list[Requirement]:
-    """The bound for pictures of up to 2 megapixels."""
+    """The bound for images of up to 2 megapixels."""
     worst = max((cost for cost in costs if cost.n_pixels <= SMALL_PIXELS), key=lambda cost: cost.more_ms.median)
-    what = "The decoding child, pictures of up to 2 megapixels, warm: ms more than here"
+    what = "The decoding child, images of up to 2 megapixels, warm: ms more than here"
     return [
         Requirement(
             what,
@@ -90,7 +90,7 @@ def _cost(name: str, size: tuple[int, int], data: bytes, decoder: Decoder, n_rou
         here.append(_ms(lambda: decode(data, MAX_PIXELS)))
         there.append(_ms(lambda: decoder.image(data, MAX_PIXELS)))
     more = [after - before for before, after in zip(here[1:], there[1:], strict=True)]
-    return Cost(name, n_pixels, plain_image(data) is None, spread(here[1:]), spread(there[1:]), spread(more))
+    return Cost(name, n_pixels, safe_image(data) is None, spread(here[1:]), spread(there[1:]), spread(more))
 
 
 def _ms(work: Callable[[], object]) -> float:
@@ -100,10 +100,10 @@ def _ms(work: Callable[[], object]) -> float:
 
 
 def _saved(size: tuple[int, int], format: str) -> bytes:
-    picture = Image.effect_mandelbrot((800, 600), (-3, -2.5, 2, 2.5), 50).convert("RGB").resize(size)
+    image = Image.effect_mandelbrot((800, 600), (-3, -2.5, 2, 2.5), 50).convert("RGB").resize(size)
     buffer = io.BytesIO()
     if format == "progressive JPEG":
-        picture.save(buffer, "JPEG", progressive=True)
+        image.save(buffer, "JPEG", progressive=True)
     else:
-        picture.save(buffer, format)
+        image.save(buffer, format)
     return buffer.getvalue()

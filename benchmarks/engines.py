@@ -1,4 +1,4 @@
-"""The two sides of the engine's figures, asked alike: the server over its pipes, and the raw engine."""
+"""The two sides of the engine benchmarks, with the same requests: the server over its pipes, and the raw engine."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from benchmarks.raw_engine import Answer, Question
 
 Messages = list[Json]
 DEFAULTS = {
-    "VLLM_CPU_KVCACHE_SPACE": "0.25",  # what the server would take by itself depends on the memory free just then
-    "VLLM_MAX_NUM_SEQS": "32",
+    "VLLM_CPU_KVCACHE_SPACE": "0.25",  # the server's default depends on the free memory
+    "VLLM_EXTRA_ENGINE_ARGS": '{"max_num_seqs": 32}',
     "VLLM_MAX_IMAGES_PER_PROMPT": "4",
     "VLLM_LOG_LEVEL": "WARNING",
     "VLLM_MAX_SESSION_MESSAGES": "1000",
@@ -25,16 +25,16 @@ DEFAULTS = {
 
 
 def engine_environment(model: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of both sides; VLLM_… variables of the caller's own count for both, `more` before them."""
+    """The environment of both sides; the caller's VLLM_… variables apply to both, and `more` overrides them."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return {**DEFAULTS, **own, **(more or {}), "VLLM_MODEL_NAME": model}
 
 
 class OurServer:
-    """The server as its clients see it; the clock runs from the first byte sent to the last one received.
+    """The server from a client's view; the time is from the first byte sent to the last one received.
 
-    So JSON on the server's side, both pipes, validation, and decoding pictures out of data URLs are all measured;
-    building the request's line beforehand and parsing the reply afterwards, which is the client's work, is not.
+    It includes JSON in the server, both pipes, validation, and decoding images from data URLs, but not building the
+    request and parsing the reply, which is the client's work.
     """
 
     name = "vllm_server.py"

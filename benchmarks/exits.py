@@ -1,11 +1,11 @@
-"""How long the process takes to end, from a signal or the end of its input to its last moment, with nothing beside it.
+"""How long the process takes to exit after a signal or the end of its input, on an otherwise idle machine.
 
-Each time is that of a server of its own, brought into a phase and then ended: with nothing to do, before a load and
-after it, or with a call that imports vLLM, loads the weights or generates. The end of input is measured where no call
-is left to answer, since those are answered first. A few servers are loaded side by side, and ended one after another
-when all of them are idle. Clients kill a server 2 s after they asked it to end. "Status not 0" counts the ends that
-needed the last resort, a timer of the system or the engine's guard, because a library held Python's lock. "Left behind"
-counts processes of the server that are still there 1 s after its end.
+Each time is from a separate server, which is brought into a phase and then stopped: idle before or after a load, or
+with a call that imports vLLM, loads the weights or generates. The end of input is measured only without pending calls,
+because these are answered first. A few servers are loaded side by side, and stopped one after another when all of them
+are idle. Clients kill a server 2 s after they ask it to exit. "Status not 0" counts exits that needed the last resort,
+a system timer or the engine's guard, because a library held the GIL. "Left behind" counts processes of the server that
+still exist 1 s after its exit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REQUIRED_S = 2.0
 WAIT_S = 60.0
 GONE_S = 1.0
 N_SIDE_BY_SIDE = 3
-"""How many servers are made ready at a time; two processors are busy with so many, and each takes a gigabyte."""
+"""How many servers are started at a time; this keeps two processors busy, and each takes a gigabyte."""
 CHAT: Json = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
 LONG_CHAT: Json = {"messages": [{"role": "user", "content": "Tell me more."}], "max_tokens": 900, "ignore_eos": True}
 
@@ -56,12 +56,12 @@ class Ends:
         self.n_left_behind = 0
 
     def cells(self) -> list[Cell]:
-        """The longest, the median, and what was not as it should be."""
+        """The longest and the median time, and what went wrong."""
         longest_s, median_s = max(self.times_s), statistics.median(self.times_s)
         return [round(longest_s, 2), round(median_s, 2), self.n_bad_statuses, self.n_left_behind]
 
     def add(self, server: ServerProcess, phase: str, way: str, beside: Beside) -> None:
-        """Brings a server that is ready into the phase, and ends it."""
+        """Brings a ready server into the phase, and stops it."""
         if phase not in (IDLE, LOADED):
             _enter(server, phase)
         with beside():
@@ -74,7 +74,7 @@ class Ends:
 
 
 def measure(run: Run) -> Findings:
-    """Ends servers in every phase, on a machine with nothing else to do."""
+    """Stops servers in every phase, on an idle machine."""
     ends = ends_by_case(run, contextlib.nullcontext)
     findings = as_findings(ends, "idle machine")
     n_bad = sum(found.n_bad_statuses for found in ends.values())
@@ -83,7 +83,7 @@ def measure(run: Run) -> Findings:
 
 
 def ends_by_case(run: Run, beside: Beside) -> dict[tuple[str, str], Ends]:
-    """The ends of servers in every phase, while what `beside` makes is there."""
+    """Stops servers in every phase, within the context that `beside` returns."""
     n_ends = run.pick(full=20, quick=2)
     found = {case: Ends() for case in (QUICK if run.quick else CASES)}
     for (phase, way), ends in found.items():
@@ -114,7 +114,7 @@ def as_findings(found: dict[tuple[str, str], Ends], name: str) -> Findings:
 
 @contextlib.contextmanager
 def _ready(model: str, n_servers: int, *, is_loaded: bool) -> Iterator[list[ServerProcess]]:
-    """Servers that wait for a call, with or without their model."""
+    """Idle servers, with or without their model."""
 
     def prepare(server: ServerProcess) -> None:
         server.initialize()
@@ -139,7 +139,7 @@ def _is_in(phase: str, progress: Json) -> bool:
 
 
 def _outlived(server: ServerProcess) -> int:
-    """How many of the server's processes are still there a moment after its end."""
+    """How many processes of the server still exist a moment after its exit."""
     until_s = time.monotonic() + GONE_S
     while (n_left := len(server.marked())) and time.monotonic() < until_s:
         time.sleep(0.02)

@@ -1,8 +1,7 @@
-"""The same ends as on the idle machine, with four processes beside the server that do nothing but count.
+"""The same exits as on the idle machine, with four other processes that use all their CPU time.
 
-They begin when the server is in its phase, and 0.2 s before it is asked to end: a server under such a load takes long
-to get into a phase, but leaves it in the same way. "Status not 0" counts the ends that needed the last resort, as
-above.
+They start when the server is in its phase, 0.2 s before it is asked to exit: under such a load a server takes long to
+reach a phase, but exits in the same way. "Status not 0" counts exits that needed the last resort, as above.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ TITLE = "Exit times on a busy machine"
 N_BUSY = 4
 SETTLE_S = 0.2
 COUNT = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(10_000))"
-"""Counts for as long as the benchmark is there."""
+"""Counts until the benchmark ends."""
 
 
 def measure(run: Run) -> Findings:
-    """Ends servers in every phase, on a machine that has more to do than it can."""
+    """Stops servers in every phase, on an overloaded machine."""
     return exits.as_findings(exits.ends_by_case(run, _busy), "busy machine")
 
 
 @contextlib.contextmanager
 def _busy() -> Iterator[None]:
-    """Some processes that take whatever the processors have to give."""
+    """Processes that use all free CPU time."""
     counting = [subprocess.Popen([sys.executable, "-I", "-S", "-c", COUNT]) for _ in range(N_BUSY)]
     try:
         time.sleep(SETTLE_S)

@@ -1,7 +1,7 @@
-"""Faults that are put into the real process, and what must hold then; the tests that hold it to that are run here.
+"""Faults that are injected into the real process, and what the server must do; the tests of each are run here.
 
-One row a fault, from the table in `tests/e2e/faults.py`, and pytest's word for its tests: all of them passed, or the
-first that did not. A fault that this machine does not let anyone inject is skipped, with its reason.
+Each row is a fault from the table in `tests/e2e/faults.py`, with pytest's result for its tests: all passed, or the
+first that did not. A fault that cannot be injected on this machine is skipped, with the reason.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Streams of messages, good and bad, to the real process, held to a model of the protocol (`python -m tests.fuzz`).
+"""Random streams of valid and invalid messages to the real process, checked with a model of the protocol
+(`python -m tests.fuzz`).
 
-Hypothesis draws the streams: requests of both eras, calls of every tool with arguments that fit its schema, nearly
-fit it or do not, batches, notifications, cancellations, broken, mutated, huge and deep lines, written in one piece,
-in several or byte by byte. Everything but the models is real. A message is one line that is not blank. An answer is
-due for each request and each line that cannot be read; none may come for a call that was cancelled, which is the
-difference between the answers due and those that came. The memory is the kernel's figure for the process (`VmRSS`)
-after each stream, against the one after 2,000 messages. The run ends with the first broken promise.
+Hypothesis generates the streams: requests of both protocol eras, calls of every tool with valid, nearly valid and
+invalid arguments, batches, notifications, cancellations, and broken, mutated, huge and deep lines, written at once, in
+pieces or byte by byte. Everything except the models is real. A message is one line that is not blank. Each request and
+each unreadable line must get a response, and a cancelled call must not; this is the difference between expected and
+received responses. Memory is the process's resident memory (`VmRSS`) after each stream, compared with that after 2,000
+messages. The run ends at the first violation.
 """
 
 from __future__ import annotations

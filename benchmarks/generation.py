@@ -1,9 +1,9 @@
-"""`batch_generate` of 16 pictures, 4 at once, against a bare script that sends the same 16 requests.
+"""`batch_generate` of 16 images, 4 at once, against a bare script that sends the same 16 requests.
 
-Both ask one vLLM-Omni server, which runs the bundled image model on this machine's CPU; they take turns. The bare side
-is httpx with a semaphore: it sends what our server sends, reads each answer to its end and throws it away. Ours also
-decodes and checks each picture, puts its parameters into it, saves it, and shows them all on one sheet. The clock runs
-from the first byte of the call to the last one of its answer. In the row without a preview nothing is shown.
+Both use one vLLM-Omni server, which runs the bundled image model on this machine's CPU, and take turns. The bare
+script uses httpx with a semaphore: it sends the same requests, and reads and discards each response. The MCP server
+also decodes and checks each image, writes its parameters into the file, saves it, and shows all images on one sheet.
+The time is from the first byte of the call to the last byte of its result. The row without a preview omits the sheet.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.results import Bound, Cell, Findings, Requirement, Table
 from benchmarks.run import Run
 from benchmarks.samples import ratio, spread
 
-TITLE = "Generating pictures against bare httpx"
+TITLE = "Generating images against bare httpx"
 N_IMAGES = 16
 AT_ONCE = 4
 SIDE = 192
@@ -49,7 +49,7 @@ def measure(run: Run) -> Findings:
 
 
 def _round(url: str, model: str, server: PipeServer, n_images: int, number: int) -> tuple[float, ...]:
-    """Seconds of every way; who is first changes from round to round."""
+    """Seconds of each way; the order changes from round to round."""
     ways = [
         lambda: _bare_s(url, model, n_images),
         lambda: _ours_s(server, n_images, "small"),
@@ -124,10 +124,10 @@ def _table(n_images: int, rounds: list[tuple[float, ...]]) -> Table:
         against = f"{ratio(list(seconds), bare).median:.3f}×"
         rows.append([name, round(times.median, 2), f"{times.low:.2f} to {times.high:.2f}", against])
     columns = ["way", "s in all", "range s", f"against {NAMES[0]}"]
-    return Table(f"{n_images} pictures, {AT_ONCE} at once", columns, rows)
+    return Table(f"{n_images} images, {AT_ONCE} at once", columns, rows)
 
 
 def _requirement(n_images: int, rounds: list[tuple[float, ...]]) -> Requirement:
     against = ratio([each[1] for each in rounds], [each[0] for each in rounds])
-    what = f"{n_images} pictures, {AT_ONCE} at once: time over a bare httpx script"
+    what = f"{n_images} images, {AT_ONCE} at once: time over a bare httpx script"
     return Requirement(what, against.median, Bound.AT_MOST, REQUIRED, low=against.low, high=against.high)

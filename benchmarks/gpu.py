@@ -1,7 +1,7 @@
-"""The model's life on a GPU: what giving memory back takes and frees, and what the next call then waits.
+"""Memory on a GPU: how long releasing takes and how much it frees, and how long the next call waits.
 
-`offload_gpu` is vLLM's sleep level 1, the weights in the host's memory; `release_gpu` ends the engine. Each is followed
-by a chat of one token, which brings the model back. The memory is what the driver reports before and after.
+`offload_gpu` is vLLM's sleep level 1, with the weights in host memory; `release_gpu` shuts the engine down. Each is
+followed by a chat of one token, which loads the model again. Memory is what the driver reports before and after.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""`analyze_images_with_query` over 32 pictures against one `LLM.chat` on the same list.
+"""`analyze_images_with_query` over 32 images against one `LLM.chat` on the same list.
 
-Both sides get the same new pictures and the same question about each, answer greedily and end where the model ends;
-they take turns. The server gets them as PNGs in data URLs, checks and decodes them within its time; the raw engine gets
-PIL images, and in a row of its own data URLs as well. The other rows are the same call with the relevance of every
-picture checked first (nothing is irrelevant at threshold 0, so there is an answer over all of them as well), with that
-answer alone, and one call for each picture: of `LLM.chat` and of `analyze_single_image`, on the same pictures. Each of
-these rows has pictures of its own, so that no cache knows them. A gain is the time one by one over that of the list.
+Both sides get the same new images with the same question, generate greedily and end where the model ends; they take
+turns. The server gets PNGs in data URLs, and its time includes checking and decoding them. The raw engine gets PIL
+images, and in another row data URLs. The other rows are the same call with a relevance check of every image first
+(nothing is irrelevant at threshold 0, so it also generates an answer over all images), with that answer only, and one
+call per image: of `LLM.chat` and of `analyze_single_image`, on the same images. Each of these rows has its own images,
+so that no cache has them. A gain is the time of the single calls divided by that of the list.
 
-A table of its own has what the decoding child costs: a picture decoded in a child of the sandbox against the same one
-decoded by the same code in this process, in turn, both warm. Plain pictures, which no child decodes, are there too.
+A separate table has the cost of the decoding child: an image decoded in a child of the sandbox against the same image
+decoded by the same code in this process, in turn, both warm. It includes safe images, which no child decodes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from benchmarks.results import Bound, Cell, Findings, Requirement, Table
 from benchmarks.run import Run
 from benchmarks.samples import Spread, ratio, spread
 
-TITLE = "Many pictures against raw vLLM"
+TITLE = "Many images against raw vLLM"
 N_IMAGES = 32
 MAX_TOKENS = 64
-QUERY = "Describe this picture."
+QUERY = "Describe this image."
 REQUIRED = 1.1
 REQUIRED_GAIN = 0.8
 TOOL = "analyze_images_with_query"
@@ -46,12 +46,12 @@ class Round(msgspec.Struct, frozen=True):
 
     @property
     def raw_gain(self) -> float:
-        """How many times faster the raw engine does the list than one picture after another."""
+        """How many times faster the raw engine is with the list than with single images."""
         return self.raw_one_by_one_s / self.raw_s
 
     @property
     def gain(self) -> float:
-        """How many times faster the server does one call than a call for each."""
+        """How many times faster the server is with one call than with a call per image."""
         return self.one_by_one_s / self.ours_s
 
 
@@ -66,7 +66,7 @@ def measure(run: Run) -> Findings:
     n_different = sum(each.n_different for each in rounds)
     notes = [
         f"{n_different} of {n_rounds * n_images} texts differ from the raw engine's.",
-        f"{n_rounds} rounds, at most {MAX_TOKENS} tokens a picture.",
+        f"{n_rounds} rounds, at most {MAX_TOKENS} tokens an image.",
     ]
     tables = [_table(n_images, rounds), decoding.table(children)]
     return Findings(tables, [*_requirements(n_images, rounds), *decoding.requirements(children)], notes)
@@ -128,7 +128,7 @@ def _table(n_images: int, rounds: list[Round]) -> Table:
         _row("… with one answer over all", [each.answered_s for each in rounds], raw),
         _row("… one call for each", [each.one_by_one_s for each in rounds], raw),
     ]
-    return Table(f"{n_images} pictures", ["way", "ms in all", "range ms", f"against {RawEngine.name}, the list"], rows)
+    return Table(f"{n_images} images", ["way", "ms in all", "range ms", f"against {RawEngine.name}, the list"], rows)
 
 
 def _row(name: str, seconds: list[float], raw: list[float]) -> list[Cell]:
@@ -139,7 +139,7 @@ def _row(name: str, seconds: list[float], raw: list[float]) -> list[Cell]:
 def _requirements(n_images: int, rounds: list[Round]) -> list[Requirement]:
     against_raw = ratio([each.ours_s for each in rounds], [each.raw_s for each in rounds])
     gain = ratio([each.gain for each in rounds], [each.raw_gain for each in rounds])
-    what = f"{n_images} pictures in one call, relevance not checked: "
+    what = f"{n_images} images in one call, relevance not checked: "
     return [
         _requirement(what + "time over raw `LLM.chat` on the list", against_raw, Bound.AT_MOST, REQUIRED),
         _requirement(

@@ -1,12 +1,12 @@
-"""Many calls at once, and many sessions: what is lost, what comes in the wrong order, what stays in memory.
+"""Many concurrent calls, and many sessions: lost replies, wrong order, and memory growth.
 
 Calls are sent without waiting for replies, nine short chats and one `model_info` in ten, to the real process over its
-pipes. A reply is lost when its id never comes or comes twice; it is out of order when a reply to a later call came
-before it. The sessions are used in turn, ten turns each, and a turn is out of order when the count of remembered
-messages is not what the turns before it make. For the bounded queue a long chat keeps the server busy while a thousand
-calls come for a hundred places: those beyond are told so at once, and the others must be answered in order. Each load
-comes twice; the figures are those of the second time, so that memory, which is the process's resident memory before and
-after, is not that of caches that fill once: vLLM's blocks, and what torch keeps for each shape and each thread.
+pipes. A reply is lost when its id is missing or appears twice; it is out of order when a reply to a later call
+precedes it. The sessions are used in turn, ten turns each; a turn is out of order when the number of stored messages
+differs from what the previous turns imply. For the bounded queue, a long chat keeps the server busy while a thousand
+calls arrive for a hundred places: calls beyond that must be rejected at once, and the others answered in order. Each
+load is applied twice and measured the second time, so that the process's resident memory before and after excludes
+caches that fill once: vLLM's blocks, and what torch keeps for each shape and thread.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REQUIRED_MIB = 10.0
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of some calls; `n_refused` of them were told that the queue is full."""
+    """The results of calls; `n_refused` of them were rejected because the queue is full."""
 
     name: str
     n_calls: int
@@ -120,7 +120,7 @@ def _sessions(server: OurServer, name: str, n_sessions: int, n_turns: int) -> Ou
 
 
 def _outcome(server: OurServer, name: str, lines: Sequence[bytes]) -> tuple[Outcome, dict[int, Json]]:
-    """Sends the lines, whose ids count from 0; what became of them, and the results by id."""
+    """Sends the lines, whose ids count from 0; returns what happened to them, and the results by id."""
     before = read(server, "")
     seconds, replies = server.pipelined(lines)
     messages = [msgspec.json.decode(reply) for reply in replies]

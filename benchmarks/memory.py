@@ -1,9 +1,9 @@
-"""What the server's process holds after many calls.
+"""The memory of the server's process after many calls.
 
-After a warm-up it is asked for the count given of `model_info` and of short text chats; the figures are the kernel's
-for that process (`VmRSS`, open descriptors, threads), read while no call runs. vLLM takes all blocks of its KV cache
-once before it uses one again, and on a CPU the kernel counts a block only when it was written; so the warm-up goes on
-until 100 chats add less than 1 MiB, or 30 times at most.
+After a warm-up, the server gets the given number of `model_info` calls and of short text chats. The figures are the
+kernel's for that process (`VmRSS`, open descriptors, threads), read while no call runs. vLLM uses all blocks of its KV
+cache once before it reuses one, and on a CPU the kernel counts a block only after it was written. So the warm-up
+continues until 100 chats add less than 1 MiB, or 30 times at most.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def measure(run: Run) -> Findings:
     return Findings([table], [Requirement(what, growth_mib, Bound.AT_MOST, REQUIRED_MIB, unit=" MiB")])
 
 
-def _warm_up(server: OurServer, prompts: Prompts, n_chats: int, most_times: int) -> Reading:
-    """Asks until the process has stopped growing, as the docstring of this file says."""
+def _warm_up(server: OurServer, prompts: Prompts, n_chats: int, max_times: int) -> Reading:
+    """Calls until the process has stopped growing; see the docstring of this file."""
     resident_mib = 0.0
-    for number in range(1, most_times + 1):
+    for number in range(1, max_times + 1):
         _ask(server, prompts, n_chats, n_chats)
         reading = read(server, f"warm-up: {number * n_chats} of each")
         if reading.resident_mib - resident_mib < PLATEAU_MIB:
@@ -76,7 +76,7 @@ def _ask(server: OurServer, prompts: Prompts, n_infos: int, n_chats: int) -> Non
 
 
 def read(server: OurServer, after: str) -> Reading:
-    """What the process has now; `after` says what it has done."""
+    """The process's figures now; `after` describes the calls so far."""
     process = Path(f"/proc/{server.pipes.pid}")
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     return Reading(

@@ -1,4 +1,4 @@
-"""A vLLM-Omni server on this machine's CPU, for as long as a benchmark lasts."""
+"""Runs a vLLM-Omni server on this machine's CPU during a benchmark."""
 
 from __future__ import annotations
 

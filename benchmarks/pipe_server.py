@@ -1,4 +1,4 @@
-"""A server as a child process behind two pipes, with as little as possible between the clock and the bytes."""
+"""A server as a child process with two pipes, with as little as possible between the clock and the bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INITIALIZE: Json = {
 
 
 class ServerFailed(Exception):
-    """The measured process ended or answered with an error; a figure taken from it would mean nothing."""
+    """The measured process exited or returned an error, so it cannot be measured."""
 
 
 def request_line(method: str, params: Json | None = None, request_id: int = 0) -> bytes:
@@ -53,7 +53,7 @@ def result_of(line: bytes) -> Json:
 
 @contextlib.contextmanager
 def running_on(cpus: Cpus | None) -> Iterator[None]:
-    """Keeps this thread, and the children it starts, on some CPUs meanwhile."""
+    """Pins this thread and the children that it starts to some CPUs."""
     before = os.sched_getaffinity(0)
     if cpus is not None:
         os.sched_setaffinity(0, cpus)
@@ -78,7 +78,7 @@ class PipeServer:
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ) -> None:
-        # A file takes what servers log, some of them a line a call, without making any of them wait.
+        # Logs go to a file, so that no server waits for its log to be read.
         self._log_fd = os.memfd_create("log")
         with running_on(cpus):
             self.started_s = time.perf_counter()
@@ -128,14 +128,21 @@ class PipeServer:
         while (end := self._buffered.find(b"\n")) < 0:
             data = os.read(self._out_fd, 1 << 20)
             if not data:
-                raise ServerFailed(f"{self._process.args!r} ended without an answer:\n{self._log_tail()}")
+                raise ServerFailed(
+                    f"{self._process.args!r} ended without an answer:\n{self.log_tail().decode(errors='replace')}"
+                )
             self._buffered += data
         line, self._buffered = self._buffered[:end], self._buffered[end + 1 :]
         return line
 
-    def _log_tail(self) -> str:
+    def log(self) -> bytes:
+        """All that the process has logged."""
+        return os.pread(self._log_fd, os.fstat(self._log_fd).st_size, 0)
+
+    def log_tail(self) -> bytes:
+        """The end of what the process has logged."""
         n_bytes = os.fstat(self._log_fd).st_size
-        return os.pread(self._log_fd, LOG_TAIL_BYTES, max(0, n_bytes - LOG_TAIL_BYTES)).decode(errors="replace")
+        return os.pread(self._log_fd, LOG_TAIL_BYTES, max(0, n_bytes - LOG_TAIL_BYTES))
 
     def ask(self, line: bytes) -> bytes:
         """Writes one request and reads the next line, which is its reply where no notifications come."""
@@ -143,6 +150,6 @@ class PipeServer:
         return self.receive()
 
     def initialize(self) -> None:
-        """Shakes hands."""
+        """Sends `initialize`."""
         result_of(self.ask(request_line("initialize", INITIALIZE)))
         self.send(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')

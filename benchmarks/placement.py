@@ -1,5 +1,5 @@
-"""Where the client and the server run. A round trip costs several times more across cores than on one, so each table
-says which it was, and both sides are held there.
+"""Which CPUs the client and the server use. A round trip across cores takes several times longer than on one core, so
+each table states the placement, and both sides are pinned to it.
 """
 
 from __future__ import annotations

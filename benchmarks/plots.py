@@ -1,4 +1,4 @@
-"""Tables as pictures, drawn with Pillow from what results.json holds, so they can be drawn again without measuring."""
+"""Draws tables as images with Pillow from results.json, without measuring again."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ BAR, GAP = 22, 12
 PLOT_HEIGHT = 260
 N_TICKS = 5
 COLOURS = 64
-"""Colours of a file: enough for smoothed letters, and a fifth of the bytes."""
+"""Colours per file: enough for anti-aliased text, at a fifth of the size."""
 OTHER_NAMES = ("raw ", "bare ", "mcp ", "fastmcp ")
-"""How the rows of what this server is compared with begin; all others are this server's, whatever it is asked to do."""
+"""The beginnings of baseline rows; all other rows are this server's."""
 
 
 class Kind(enum.StrEnum):
-    """How rows become marks."""
+    """The kind of a plot."""
 
     BARS = "bars"
     LINES = "lines"
@@ -62,9 +62,9 @@ def draw_all(section: Section, plots: Sequence[Plot], folder: Path) -> list[str]
     names: list[str] = []
     for plot in plots:
         for table in section.findings.tables:
-            if plot.tables in table.title and (picture := _drawn(plot, table, section.title)) is not None:
+            if plot.tables in table.title and (image := _drawn(plot, table, section.title)) is not None:
                 name = f"{section.name}-{len(names) + 1}.png"
-                picture.quantize(COLOURS).save(folder / name, optimize=True)
+                image.quantize(COLOURS).save(folder / name, optimize=True)
                 names.append(name)
     return names
 

@@ -1,4 +1,4 @@
-"""Which columns of which tables RESULTS.md shows as pictures too: one row a section, in the words of its tables."""
+"""Which columns of which tables are plotted in RESULTS.md, by section, with the column names of the tables."""
 
 from __future__ import annotations
 
@@ -29,13 +29,33 @@ PLOTS: dict[str, tuple[Plot, ...]] = {
             logarithmic=True,
         ),
     ),
+    "cold_start": (
+        Plot(
+            Kind.BARS,
+            "server",
+            ("call → answer s",),
+            "seconds from the first call to its answer",
+            ratio="against the earlier commit",
+            tables="first answer",
+        ),
+    ),
     "chat": (Plot(Kind.BARS, "way", ("latency ms",), "milliseconds for 64 tokens", ratio=AGAINST_RAW),),
     "batch": (
         Plot(Kind.BARS, "way", ("ms in all",), "milliseconds for all", ratio=AGAINST_LIST, logarithmic=True),
     ),
-    "images": (Plot(Kind.BARS, "way", ("ms in all",), "milliseconds for all pictures", ratio=AGAINST_LIST),),
+    "cpu_speed": (
+        Plot(
+            Kind.BARS,
+            "way",
+            ("tokens/s, one request",),
+            "tokens a second, one request",
+            ratio="against the default",
+            tables="speed",
+        ),
+    ),
+    "images": (Plot(Kind.BARS, "way", ("ms in all",), "milliseconds for all images", ratio=AGAINST_LIST),),
     "generation": (
-        Plot(Kind.BARS, "way", ("s in all",), "seconds for all pictures", ratio="against bare httpx"),
+        Plot(Kind.BARS, "way", ("s in all",), "seconds for all images", ratio="against bare httpx"),
     ),
     "concurrent": (
         Plot(Kind.BARS, "way", ("tokens/s",), "tokens a second", ratio="against raw, as wide"),

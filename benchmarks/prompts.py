@@ -1,4 +1,4 @@
-"""The conversations that engines are asked: never the same twice, so that no cache answers for the engine."""
+"""Conversations for the engines; each is new, so that no cache has its reply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks.pipe_server import Json
 
-PICTURE_SIDE = 256
+IMAGE_SIDE = 256
 COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "black", "white")
 NAMES = ("Ada", "Alan", "Barbara", "Claude", "Donald", "Edsger", "Frances", "Grace", "John", "Margaret")
 
@@ -27,19 +27,19 @@ class Prompts:
         """One user message of text."""
         return [user(f"{next(self._numbers)}: my name is {self._random.choice(NAMES)}. What is my name?")]
 
-    def picture(self) -> list[Json]:
-        """One user message with a picture and a question about it."""
-        return [user("Describe this picture.", self.data_url())]
+    def image(self) -> list[Json]:
+        """One user message with an image and a question about it."""
+        return [user("Describe this image.", self.data_url())]
 
     def data_url(self) -> str:
         """A coloured shape on a coloured ground, as a PNG in a data URL of about 2 kB."""
         ground, colour = self._random.sample(COLOURS, 2)
-        image = Image.new("RGB", (PICTURE_SIDE, PICTURE_SIDE), ground)
-        left, top = (self._random.randrange(PICTURE_SIDE // 2) for _ in range(2))
+        image = Image.new("RGB", (IMAGE_SIDE, IMAGE_SIDE), ground)
+        left, top = (self._random.randrange(IMAGE_SIDE // 2) for _ in range(2))
         box = (left, top, left + self._random.randrange(40, 128), top + self._random.randrange(40, 128))
         draw = ImageDraw.Draw(image)
         self._random.choice((draw.ellipse, draw.rectangle))(box, fill=colour)
-        # One pixel that no other picture has makes it new to every cache.
+        # One pixel that no other image has makes it new to every cache.
         number = next(self._numbers)
         image.putpixel((0, 0), (number & 255, number >> 8 & 255, number >> 16 & 255))
         encoded = io.BytesIO()
@@ -47,9 +47,9 @@ class Prompts:
         return "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode()
 
 
-def user(text: str, picture_url: str | None = None) -> Json:
-    """A user message; the picture comes before the text."""
-    if picture_url is None:
+def user(text: str, image_url: str | None = None) -> Json:
+    """A user message; the image comes before the text."""
+    if image_url is None:
         return {"role": "user", "content": text}
-    picture = {"type": "image_url", "image_url": {"url": picture_url}}
-    return {"role": "user", "content": [picture, {"type": "text", "text": text}]}
+    image = {"type": "image_url", "image_url": {"url": image_url}}
+    return {"role": "user", "content": [image, {"type": "text", "text": text}]}

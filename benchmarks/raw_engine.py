@@ -1,9 +1,9 @@
-"""The anchor of the engine's figures: `vllm.LLM.chat` in a process of its own, with the server's engine arguments.
+"""The baseline of the engine benchmarks: `vllm.LLM.chat` in a separate process, with the server's engine arguments.
 
     python -m benchmarks.raw_engine     one JSON line in: `Question`; one out: `Answer`
 
-The arguments and the environment of vLLM come from the very functions that the server's engine uses. The clock runs
-around `LLM.chat` alone: reading the line, decoding pictures into PIL images and writing the answer are not measured.
+The arguments and the environment of vLLM come from the functions that the server's engine uses. Only `LLM.chat` is
+timed: reading the line, decoding images to PIL images and writing the answer are not measured.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from PIL import Image
 
 import settings
 from benchmarks.pipe_server import Json
-from engine import arguments
-from engine.memory import free_memory_bytes
+from engine.local import engine_args
 from mcp_protocol import stdio
+from operating_system.machine import free_memory_bytes
+from operating_system.waiter import READ_BYTES
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -31,7 +32,7 @@ class Question(msgspec.Struct, frozen=True):
     max_tokens: int
     ignore_eos: bool = True
     decoded: bool = True
-    """Whether pictures are given to vLLM as PIL images, or as they came, for vLLM to decode."""
+    """Whether images are given to vLLM as PIL images, or as they came, for vLLM to decode."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -46,11 +47,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Loads the model, says so in an empty line, and answers until stdin ends."""
-    wire = stdio.guard()
+    wire = stdio.redirect_standard_streams()
     llm = load()
     wire.write(b"\n")
     splitter = stdio.LineSplitter(1 << 30)
-    while data := wire.read():
+    while data := os.read(wire.in_fd, READ_BYTES):
         for line in splitter.feed(data):
             assert isinstance(line, bytes)
             wire.write(msgspec.json.encode(chat(llm, msgspec.json.decode(line, type=Question))) + b"\n")
@@ -58,17 +59,16 @@ def main() -> None:
 
 def load() -> Any:
     """The engine as the server would load it."""
-    engine_settings = settings.read(os.environ).engine
-    arguments.prepare_environment(engine_settings, "WARNING", os.environ)
+    engine_settings = settings.initialize(os.environ, {}).engine
+    engine_args.prepare_environment(engine_settings, "WARNING", os.environ)
     from vllm import LLM
     from vllm.platforms import current_platform
 
     on_cpu = current_platform.is_cpu()
     if on_cpu:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    return LLM(
-        **arguments.llm_arguments(engine_settings, on_cpu=on_cpu, free_bytes=free_memory_bytes(), for_adapters={})
-    )
+    free_bytes = free_memory_bytes() or 0
+    return LLM(**engine_args.llm_arguments(engine_settings, on_cpu=on_cpu, free_bytes=free_bytes, for_adapters={}))
 
 
 def chat(llm: Any, question: Question) -> Answer:

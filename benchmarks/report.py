@@ -1,4 +1,4 @@
-"""RESULTS.md from sections: what is required first, then each benchmark's tables."""
+"""Renders RESULTS.md from sections: the requirements first, then each benchmark's tables."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from benchmarks.results import Cell, Requirement, Section, Table
 
 HEAD = """# Measurements
 
-Everything here is compared side by side with its anchor, in one run and on one machine: read the ratios, the times
-depend on the machine. `scripts/bench` measures all of it again and writes this file; `scripts/bench NAME …` measures
-only the sections named and keeps the others, `scripts/bench --redraw` draws tables and plots again from `results.json`
-without measuring. Where a figure has a range, it is from the smallest to the largest of
-the blocks or rounds, and the figure is their median.
+Each figure is measured side by side with its baseline, in one run and on one machine: compare the ratios, since the
+times depend on the machine. `scripts/bench` measures everything again and writes this file. `scripts/bench NAME …`
+measures only the named sections and keeps the others. `scripts/bench --redraw` writes the tables and plots again from
+`results.json` without measuring. A range goes from the smallest to the largest of the blocks or rounds; the figure
+before it is their median.
 """
 QUIET_SHARE = 0.05
 PROSE_LENGTH = 24
@@ -21,7 +21,7 @@ NO_GPU = "not measured: no GPU on the machine of this run"
 
 
 def render(sections: Iterable[Section], plots: Mapping[str, Sequence[str]] | None = None) -> str:
-    """The whole file; `plots` has the pictures of sections by name, as paths from the file."""
+    """The whole file; `plots` has the plots of each section, as paths relative to the file."""
     sections = list(sections)
     parts = [HEAD, _requirements(sections)]
     parts += [render_section(section, (plots or {}).get(section.name, ())) for section in sections]
@@ -30,10 +30,10 @@ def render(sections: Iterable[Section], plots: Mapping[str, Sequence[str]] | Non
 
 
 def render_section(section: Section, plots: Sequence[str] = ()) -> str:
-    """One benchmark: how it measures, on what, its tables and their pictures."""
+    """One benchmark: its method and machine, its tables and plots."""
     lines = [f"## {section.title} (`{section.name}`)", "", section.method, ""]
     if section.quick:
-        lines += ["**A quick run with few samples: it shows that the measurement works, not what it measures.**", ""]
+        lines += ["**A quick run with few samples: it only shows that the benchmark works.**", ""]
     for table in section.findings.tables:
         lines += [*_table(table), ""]
     lines += [line for plot in plots for line in (f"![{section.title}]({plot})", "")]
@@ -87,10 +87,10 @@ def _machine(machine: Machine) -> str:
 
 
 def _quietness(section: Section) -> str:
-    if section.took_s < 1:  # the system counts in hundredths of a second
+    if section.took_s < 1:  # the system counts CPU time in hundredths of a second
         return ""
-    sentence = f"Others used {section.others_share:.0%} of the CPUs meanwhile."
-    return sentence if section.others_share <= QUIET_SHARE else f"**{sentence} That is too much to trust the times.**"
+    sentence = f"Other processes used {section.others_share:.0%} of the CPUs during the run."
+    return sentence if section.others_share <= QUIET_SHARE else f"**{sentence} The times are therefore unreliable.**"
 
 
 def _table(table: Table) -> list[str]:
@@ -103,7 +103,7 @@ def _table(table: Table) -> list[str]:
 
 
 def _is_prose(table: Table, column: int) -> bool:
-    """Whether a column is to be read rather than compared: the first, and those with sentences."""
+    """Whether a column is text: the first, and those with sentences."""
     cells = [row[column] for row in table.rows]
     return column == 0 or any(isinstance(cell, str) and len(cell) > PROSE_LENGTH for cell in cells)
 

@@ -1,4 +1,4 @@
-"""What a benchmark found, and the file that keeps it: one section a benchmark, so that one can be run again alone."""
+"""The results of benchmarks, and the file that stores them by section, so that one can be run again alone."""
 
 from __future__ import annotations
 

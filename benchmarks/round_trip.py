@@ -1,8 +1,8 @@
-"""A call of a tool that needs no engine: our `model_info`, which loads nothing, against tools that echo five letters.
+"""A call of a tool without an engine: `model_info`, which loads nothing, against tools that echo five letters.
 
-All servers are started and warmed up first; then they take turns in blocks of calls. One after another: the next call
-is sent when the reply to the last one is there; p50 and p99 are medians of the blocks' own. In flight: that many calls
-are kept on their way, for the calls a second that a server can do. Our reply is larger than an echo (about 1.5 kB).
+All servers are started and warmed up first, then take turns in blocks of calls. One after another: the next call is
+sent when the reply to the last one has arrived; p50 and p99 are medians over the blocks. In flight: this many calls are
+pending at any time, which measures calls per second. The reply of `model_info` is larger than an echo (about 1.5 kB).
 """
 
 from __future__ import annotations

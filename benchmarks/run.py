@@ -1,4 +1,4 @@
-"""What a run was asked to do."""
+"""The options of a run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import msgspec
 
 
 class Run(msgspec.Struct, frozen=True):
-    """The options of the command line that benchmarks look at; `model` is a folder or a Hugging Face name,
-    `minutes` how long the soak takes."""
+    """The command-line options that benchmarks use; `model` is a folder or a Hugging Face name, `minutes` the duration
+    of the soak, `before` the earlier commit of comparisons ("" for the benchmark's own)."""
 
     model: str
     quick: bool = False
     minutes: float = 10.0
+    before: str = ""
 
     def pick(self, *, full: int, quick: int) -> int:
-        """How many samples: `full`, or `quick` when only the measurement itself is tried."""
+        """The number of samples: `full`, or `quick` in a quick run."""
         return quick if self.quick else full

@@ -1,4 +1,4 @@
-"""Measured values and what is said of them."""
+"""Measured values and their statistics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """The median of some values and how far they lie apart."""
+    """The median of values, with the smallest and largest."""
 
     median: float
     low: float
@@ -28,5 +28,5 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def ratio(values: Sequence[float], anchors: Sequence[float]) -> Spread:
-    """Each value over the anchor that was measured next to it, so that what slows both at a time falls out."""
+    """Each value divided by the baseline measured next to it, which cancels what slows both."""
     return spread([value / anchor for value, anchor in zip(values, anchors, strict=True)])

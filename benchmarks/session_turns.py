@@ -1,9 +1,9 @@
-"""Turn 2 to 20 of a conversation with a picture in its first message, held in three ways.
+"""Turns 2 to 20 of a conversation with an image in its first message, in three ways.
 
-In a session: only the new message is sent. All again: the client keeps the conversation and sends all of it, picture
-included, each time. All again, nothing cached: the same with a picture that is new each time, so that vLLM's prefix
-cache knows none of it; that is what turns cost an engine without these caches. The ways take turns, each conversation
-with a picture of its own. Cached tokens are those of the prompt that vLLM did not have to compute again.
+In a session: only the new message is sent. All again: the client keeps the conversation and sends all of it each time,
+including the image. All again, nothing cached: the same with a new image each time, so that vLLM's prefix cache has
+none of it; this is the cost of turns without these caches. The ways take turns, each conversation with its own image.
+Cached tokens are the prompt tokens that vLLM did not compute again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.run import Run
 TITLE = "Turns of a session"
 MAX_TOKENS = 16
 SESSION_ID = "turns"
-FIRST_QUESTION = "Describe this picture."
+FIRST_QUESTION = "Describe this image."
 QUESTIONS = ("What colour is it?", "How many?", "Where is it?", "And what else?")
 
 Way = Callable[[OurServer, Prompts, int], list[Answer]]
@@ -46,7 +46,7 @@ def measure(run: Run) -> Findings:
 
 
 def _n_turns_in_context(answers: list[Answer]) -> int:
-    """How many turns go by until the server has to drop the oldest ones, and prompts grow no more."""
+    """How many turns fit before the server drops the oldest ones and prompts stop growing."""
     for number in range(1, len(answers)):
         if answers[number].prompt_tokens <= answers[number - 1].prompt_tokens:
             return number
@@ -69,10 +69,10 @@ def _all_again_uncached(server: OurServer, prompts: Prompts, n_turns: int) -> li
     return _resend(server, prompts.data_url, n_turns)
 
 
-def _resend(server: OurServer, picture_url: Callable[[], str], n_turns: int) -> list[Answer]:
+def _resend(server: OurServer, image_url: Callable[[], str], n_turns: int) -> list[Answer]:
     answers: list[Answer] = []
     for turn in range(n_turns):
-        url = picture_url()
+        url = image_url()
         messages: Messages = []
         for number, answer in enumerate(answers):
             messages += [_new_message(number, url), {"role": "assistant", "content": answer.texts[0]}]
@@ -87,9 +87,9 @@ WAYS: dict[str, Way] = {
 }
 
 
-def _new_message(turn: int, picture_url: str) -> Json:
+def _new_message(turn: int, image_url: str) -> Json:
     if turn == 0:
-        return user(FIRST_QUESTION, picture_url)
+        return user(FIRST_QUESTION, image_url)
     return user(QUESTIONS[turn % len(QUESTIONS)])
 
 

@@ -1,12 +1,12 @@
-"""Everything at once, for minutes: what the server's process holds at the end, and whether each request had one answer.
+"""All kinds of requests at once, for minutes: the process's memory at the end, and one response for each.
 
-Rounds of requests, up to 12 on their way: every tool, resources, prompts and completion, pictures by path and in
-base64, sessions in a file, jobs, wrong arguments, lines that are no messages, and calls that are cancelled a moment
-later. The model is the bundled one in the server's own engine; pictures and videos come from servers that answer by a
-script. After each round everything is waited for and the model gives its memory back, in turn by itself when it was
-idle and by `release_gpu`; then the process is measured, so the next round loads the model again. Growth is the median
-resident memory of the last quarter of the rounds over that of the first quarter after the settling phase (a quarter of
-all rounds), the slope a least-squares line through all rounds after that phase.
+Rounds of requests, up to 12 pending: every tool, resources, prompts and completion, images by path and in base64,
+sessions in a file, jobs, wrong arguments, lines that are not messages, and calls that are cancelled a moment later.
+The model is the bundled one in the server's own engine; images and videos come from scripted servers. After each round
+all responses are awaited and the model is unloaded, alternately by the idle timeout and by `release_gpu`; then the
+process is measured, so the next round loads the model again. Growth is the median resident memory of the last quarter
+of the rounds divided by that of the first quarter after the settling phase (a quarter of all rounds); the slope is
+that of a least-squares line through all rounds after that phase.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from benchmarks.results import Bound, Cell, Findings, Requirement, Table
 from benchmarks.run import Run
 from benchmarks.soak_client import SoakClient, Tally, wait_until
 from benchmarks.soak_traffic import BROKEN, Request, Traffic, tool
-from tests.e2e.server_process import children_of
+from tests.e2e.processes import children_of
 from tests.scripted_omni import ScriptedOmni
 from tests.scripted_video import ScriptedVideoServer
 
 TITLE = "Soak"
 REQUIRED_MIB = 10.0
 SETTLING_SHARE = 0.25
-LEAST_ROUNDS = 4
+MIN_ROUNDS = 4
 CANCELLED_SHARE = 0.5
 IDLE_S = 1
 IDLE_WAIT_S = 60.0
@@ -69,7 +69,7 @@ class Soak(msgspec.Struct, frozen=True):
 
     @property
     def growth_mib(self) -> float:
-        """How much more the process holds at the end than at the beginning of the settled phase."""
+        """How much the process grew during the settled phase."""
         size = max(1, len(self.readings) // 4)
         return _resident_mib(self.settled[-size:]) - _resident_mib(self.settled[:size])
 
@@ -124,7 +124,7 @@ def soak(model: str, seconds: float, seed: int = 0) -> Soak:
         with PipeServer((sys.executable, str(ROOT / "vllm_server.py")), environment=environment) as pipes:
             pipes.initialize()
             rounds = Rounds(pipes, Path(folder), seed)
-            while len(rounds.readings) < LEAST_ROUNDS or time.monotonic() - rounds.begun_s < seconds:
+            while len(rounds.readings) < MIN_ROUNDS or time.monotonic() - rounds.begun_s < seconds:
                 rounds.run()
                 for server in (omni, video):
                     server.seen.clear()
@@ -201,7 +201,7 @@ class Rounds:
 
 
 def _settings(folder: Path, omni: ScriptedOmni, video: ScriptedVideoServer) -> dict[str, str]:
-    """Small limits, so that whatever is kept on purpose has reached them when the settling phase is over."""
+    """Small limits, which caches reach within the settling phase."""
     return {
         "OMNI_URL": omni.url,
         "OMNI_VIDEO_URL": video.url,

@@ -1,4 +1,4 @@
-"""A client with many requests on their way, which counts how often each was answered."""
+"""A client with many pending requests, which counts the responses to each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ANSWER_S = 180.0
 
 
 class Tally(msgspec.Struct):
-    """What became of the requests so far; all but `answered`, `cancelled`, `notifications` must stay empty."""
+    """The requests so far; all but `answered`, `cancelled`, `notifications` must stay empty."""
 
     sent: Counter[str] = msgspec.field(default_factory=Counter)
     answered: Counter[str] = msgspec.field(default_factory=Counter)
@@ -73,7 +73,7 @@ class SoakClient:
         self._pipes.send(line + b"\n")
 
     def cancel(self, number: int) -> None:
-        """Cancels a request; whatever comes of it, it is not waited for."""
+        """Cancels a request, without waiting for a response."""
         with self._changed:
             request = self._waiting.pop(number, None)
             if request is None:
@@ -92,7 +92,7 @@ class SoakClient:
             return self._last[number]
 
     def drain(self) -> None:
-        """Waits until everything is answered; what is not after three minutes never will be."""
+        """Waits until all requests have a response, three minutes at most."""
         with self._changed:
             with contextlib.suppress(TimeoutError):
                 self._wait_for(lambda: not self._waiting)
@@ -101,7 +101,7 @@ class SoakClient:
             self._last.clear()
 
     def close(self) -> None:
-        """Says that the end of the answers is no surprise any more."""
+        """Marks the end of the responses as expected."""
         self._closed = True
 
     def _wait_for(self, condition: Callable[[], bool]) -> None:

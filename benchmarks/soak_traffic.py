@@ -1,4 +1,4 @@
-"""What the soak sends: every tool and method, with good and bad arguments, the same for the same seed."""
+"""The requests of the soak: every tool and method, with valid and invalid arguments, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import msgspec
 
 from benchmarks.pipe_server import Json
 from benchmarks.prompts import Prompts, user
-from tests.unit.media.recordings import film, recording
+from tests.unit.media.sample_media import audio_file, video_file
 
 CHOICES = ("yes", "no", "perhaps")
 SESSIONS = tuple(f"session {number}" for number in range(12))
-PICTURE_SIDE = 64
+IMAGE_SIDE = 64
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -31,18 +31,18 @@ class Request(msgspec.Struct, frozen=True):
 class Traffic:
     """A source of rounds.
 
-    Arguments: a folder for the pictures, the sound and the clip that calls name; the seed.
+    Arguments: a folder for the images, the sound and the clip that calls name; the seed.
     """
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
         self._random = random.Random(seed)
         self._prompts = Prompts(seed)
-        self._pictures = [folder / f"picture {number}.png" for number in range(6)]
-        for picture in self._pictures:
-            picture.write_bytes(base64.b64decode(self._prompts.data_url().partition(",")[2]))
+        self._images = [folder / f"image {number}.png" for number in range(6)]
+        for image in self._images:
+            image.write_bytes(base64.b64decode(self._prompts.data_url().partition(",")[2]))
         self._voice, self._clip = folder / "voice.mp3", folder / "clip.mp4"
-        self._voice.write_bytes(recording("mp3", "libmp3lame", 44_100, "stereo", seconds=1))
-        self._clip.write_bytes(film(size=(96, 64), frames=24, sound="aac"))
+        self._voice.write_bytes(audio_file("mp3", "libmp3lame", 44_100, "stereo", seconds=1))
+        self._clip.write_bytes(video_file(size=(96, 64), frames=24, audio="aac"))
         self.jobs: list[str] = []
         """Ids of jobs that were told, newest last."""
 
@@ -55,18 +55,18 @@ class Traffic:
     def _text(self) -> Iterator[Request]:
         chat = self._chat
         yield tool("chat_completion", {"messages": self._prompts.text(), **self._sampling()}, may_be_cancelled=True)
-        yield chat("chat, picture in base64", user("What is this?", self._prompts.data_url()))
-        yield chat("chat, picture by path", self._by_path())
+        yield chat("chat, image in base64", user("What is this?", self._prompts.data_url()))
+        yield chat("chat, image by path", self._by_path())
         yield chat("chat, streamed", *self._prompts.text(), progress=True)
         yield chat("chat, 400 tokens", *self._prompts.text(), max_tokens=400, ignore_eos=True, may_be_cancelled=True)
         schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"enum": list(CHOICES)}}}
         yield chat("chat, schema", *self._prompts.text(), response_format=schema)
         for _ in range(3):
             yield chat("chat, session", *self._prompts.text(), session_id=self._session(), may_be_cancelled=True)
-        yield chat("chat, session with a picture", self._by_path(), session_id=self._session())
+        yield chat("chat, session with an image", self._by_path(), session_id=self._session())
         yield chat("chat, fork", *self._prompts.text(), session_id=self._session(), fork_session=True, fails=None)
         yield chat("chat, deadline", *self._prompts.text(), max_tokens=2000, ignore_eos=True, timeout_s=0.2, fails=None)
-        conversations = [self._prompts.text() if number % 3 else self._prompts.picture() for number in range(12)]
+        conversations = [self._prompts.text() if number % 3 else self._prompts.image() for number in range(12)]
         batch = {"conversations": conversations, **self._sampling()}
         yield tool("chat_completion_batch", batch, may_be_cancelled=True)
         yield tool("generate_multimodal_response", {"prompt": "Hello", "provider": "local", **self._sampling()})
@@ -74,13 +74,15 @@ class Traffic:
         yield tool("list_available_providers")
 
     def _sight(self) -> Iterator[Request]:
-        paths = [str(path) for path in self._pictures]
+        paths = [str(path) for path in self._images]
         query = {"query": "Is there a circle?", "max_tokens": 12}
         yield tool("analyze_images_with_query", {"image_paths": paths, **query}, may_be_cancelled=True)
         mixed = [paths[0], self._prompts.data_url(), "/no/such/picture.png"]
-        yield tool("analyze_images_with_query", {"image_paths": mixed, **query}, kind="analysis, one picture missing")
+        yield tool("analyze_images_with_query", {"image_paths": mixed, **query}, kind="analysis, one image missing")
         yield tool("check_image_relevance", {"image_path": paths[1], "query": "red"})
         yield tool("analyze_single_image", {"image_path": self._prompts.data_url(), **query})
+        few = {"query": "Is there a circle?", "max_frames": 3, "max_tokens": 8}
+        yield tool("analyze_video", {"video_path": str(self._clip), **few}, may_be_cancelled=True)
         yield tool("get_model_status")
 
     def _memory(self) -> Iterator[Request]:
@@ -94,14 +96,14 @@ class Traffic:
         yield tool("update_gpu_timeout", {"timeout_seconds": 600})
 
     def _made(self) -> Iterator[Request]:
-        size = {"width": PICTURE_SIDE, "height": PICTURE_SIDE}
+        size = {"width": IMAGE_SIDE, "height": IMAGE_SIDE}
         yield tool("generate_image", {"prompt": "a circle", **size}, may_be_cancelled=True)
         yield tool(
-            "generate_image", {"prompt": "so", "image_paths": [str(self._pictures[0])], **size}, kind="image, edited"
+            "generate_image", {"prompt": "so", "image_paths": [str(self._images[0])], **size}, kind="image, edited"
         )
         yield tool("batch_generate", {"prompts": ["a", "b", "c"], **size}, may_be_cancelled=True)
         yield tool("batch_generate", {"prompts": ["a", "b"], "wait_s": 0, **size}, kind="batch, not waited for")
-        yield tool("process_image_to_video", {"image_path": str(self._pictures[0]), **self._talking(size)})
+        yield tool("process_image_to_video", {"image_path": str(self._images[0]), **self._talking(size)})
         yield tool("process_video_to_video", {"video_path": str(self._clip), **self._talking(size)})
         yield tool("list_jobs")
         yield tool("job_status", {"job_id": self._job(), "wait_s": 0.2}, fails=None)
@@ -121,8 +123,8 @@ class Traffic:
         yield Request("resources/read, session", "resources/read", session, fails=None)
         yield Request("resources/subscribe", "resources/subscribe", {"uri": "vllm://model"})
         yield Request("resources/unsubscribe", "resources/unsubscribe", {"uri": "vllm://model"})
-        picture = {"picture": str(self._pictures[0])}
-        yield Request("prompts/get", "prompts/get", {"name": "describe_picture", "arguments": picture})
+        image = {"picture": str(self._images[0])}
+        yield Request("prompts/get", "prompts/get", {"name": "describe_picture", "arguments": image})
         asked: Json = {
             "ref": {"type": "ref/prompt", "name": "describe_picture"},
             "argument": {"name": "language", "value": "G"},
@@ -142,6 +144,7 @@ class Traffic:
             ("generate_image", {"prompt": "a", "width": -1}),
             ("process_image_to_video", {"image_path": str(self._voice), "audio_path": str(self._clip)}),
             ("job_status", {"job_id": "../../etc"}),
+            ("transcribe_audio", {"audio_path": str(self._voice)}),  # there is no speech model
         )
         for name, arguments in wrong:
             yield tool(name, arguments, kind=f"{name}, wrong", fails=True)
@@ -167,8 +170,8 @@ class Traffic:
         return made
 
     def _by_path(self) -> Json:
-        picture = {"type": "image", "path": str(self._random.choice(self._pictures))}
-        return {"role": "user", "content": [picture, {"type": "text", "text": "What is in this image?"}]}
+        image = {"type": "image", "path": str(self._random.choice(self._images))}
+        return {"role": "user", "content": [image, {"type": "text", "text": "What is in this image?"}]}
 
     def _sampling(self) -> Json:
         return {"temperature": 0, "max_tokens": self._random.choice((1, 8, 24))}

@@ -1,6 +1,6 @@
-"""health.py PORT: exit status 0 where the server on this machine's PORT says that it is well.
+"""health.py PORT: exit status 0 if the server on this machine's PORT is healthy.
 
-For a container's health check: with the standard library alone, and past any proxy that the environment names.
+For the health check of a container. It uses only the standard library, and ignores proxies of the environment.
 """
 
 import http.client
@@ -10,13 +10,13 @@ TIMEOUT_S = 8
 
 
 def main() -> int:
-    """Asks; returns the exit status."""
+    """Sends the request; returns the exit status."""
     connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/health")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        print(f"no answer: {type(error).__name__}")
+        print(f"no response: {type(error).__name__}")
         return 1
     finally:
         connection.close()

@@ -1,5 +1,6 @@
-"""Text from models: the vLLM engine or a server in its place, its life cycle, the conversations held with it.
+"""Text from models: what an engine is (`interface`), its errors, its states and its loading.
 
-The engine knows nothing of JSON-RPC, MCP, tools or files: it takes messages whose pictures are decoded already,
-and returns completions. One thread owns it.
+`local` runs vLLM in this process, `remote` asks a server of the OpenAI API; `prompts` and `schemas` are what both
+share; `sessions` keeps conversations; `hardware` measures memory and GPUs. Nothing here knows
+JSON-RPC, MCP or handlers.
 """

@@ -1,50 +1,28 @@
-"""What an engine is: messages in, completions out.
+"""The interface of an engine: messages in, completions out.
 
-`LocalEngine` (vLLM in this process) and `RemoteEngine` (a server elsewhere) implement it; handlers and tests know only
-what stands here.
+`LocalEngine` (vLLM in this process) and `RemoteEngine` (a remote server) implement it. Handlers use nothing else.
 """
 
 from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from engine.errors import GenerationCancelled
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
-@dataclass(frozen=True, slots=True)
-class TextPart:
-    """A piece of text inside a message."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ImagePart:
-    """A picture inside a message: decoded, upright, RGB.
-
-    `digest` is a SHA-256 over the encoded picture and how it was decoded: the engine's caches know the picture by it,
-    so two pictures that differ never share one.
-    """
-
-    image: Image
-    digest: str
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the decoded pixels in memory."""
-        return self.image.width * self.image.height * len(self.image.getbands())
+from engine.parts import AudioPart as AudioPart
+from engine.parts import ImagePart as ImagePart
+from engine.parts import Media, Part
+from engine.parts import TextPart as TextPart
+from engine.parts import VideoPart as VideoPart
+from sandbox.cancellation import Cancellation
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function that the model wants called; `arguments` is the JSON text that it wrote."""
+    """A function call by the model; `arguments` is JSON text as the model wrote it."""
 
     id: str
     name: str
@@ -55,23 +33,30 @@ class ToolCall:
 class Message:
     """One message of a conversation; `role` is `system`, `user`, `assistant` or `tool`.
 
-    `tool_calls` are those that an assistant made; `tool_call_id` says which of them a tool's message answers.
+    `tool_calls` are those of an assistant message, and `model` is the name of the model that wrote it, where that is
+    known; `tool_call_id` says to which of them a tool message belongs.
     """
 
     role: str
-    content: tuple[TextPart | ImagePart, ...]
+    content: tuple[Part, ...]
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    model: str | None = None
 
     @property
     def text(self) -> str:
-        """The message's text without its pictures."""
+        """The message's text without its media."""
         return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
 
     @property
     def images(self) -> tuple[ImagePart, ...]:
-        """The message's pictures in order."""
+        """The message's images in order."""
         return tuple(part for part in self.content if isinstance(part, ImagePart))
+
+    @property
+    def media(self) -> tuple[Media, ...]:
+        """The message's images, audio and videos in order."""
+        return tuple(part for part in self.content if not isinstance(part, TextPart))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +76,29 @@ class Sampling:
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logprobs: int | None = None
-    """How many alternatives to tell at each token, 0 for the chosen one alone; `None` for no log-probabilities."""
+    """How many alternatives to return for each token, 0 for the chosen one alone; `None` for no log-probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """What the answer must be: any JSON object, or with a `schema` JSON that it describes."""
+    """The form of the generated text: any JSON object, or with a `schema` JSON that it describes."""
 
     schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What to answer: the messages, oldest first, and how.
+    """Messages, oldest first, and how to generate the next one.
 
     Arguments:
+        messages: those so far.
+        sampling: how to sample.
         response_format: `None` for free text.
-        tools: functions that the model may ask for, in OpenAI's shape (`{"type": "function", "function": {...}}`).
+        tools: functions that the model may call, in OpenAI's shape (`{"type": "function", "function": {...}}`).
         tool_choice: `auto`, `none`, `required`, or the name of the one function that must be called.
-        enable_thinking: whether a model that can reason first does so; `None` leaves it to the model.
-        lora: the name of an adapter that the settings know, `None` for the model itself.
-        choice: words of which the answer is exactly one, whatever the sampling says; empty for free text.
+        enable_thinking: whether a reasoning model reasons first; `None` leaves it to the model.
+        lora: the name of a LoRA adapter of the settings, `None` for the model itself.
+        choice: words of which the generated text is exactly one, whatever the sampling; empty for free text.
     """
 
     messages: tuple[Message, ...]
@@ -124,10 +111,34 @@ class Conversation:
     choice: tuple[str, ...] = ()
 
 
-class FinishReason(enum.StrEnum):
-    """Why a completion ended: OpenAI's words, and `timeout` for a deadline of ours.
+@dataclass(frozen=True, slots=True)
+class SpeechWindow:
+    """Speech of at most 30 s for a model that transcribes, and what it is to write of it.
 
-    `content_filter` only comes from servers elsewhere: what their filter let through of an answer is the text.
+    Arguments:
+        samples: mono at 16,000 Hz, float32 in little-endian order, from -1 to 1.
+        sampling: how to sample; `logprobs` is 0, since the log-probabilities tell how sure the model is.
+        language: Whisper's code of the spoken language, e.g. `en`. `None`: only the language is asked for, and the
+            completion has `language_probabilities` in place of a text.
+        translates: whether the text is to be English, whatever the language.
+        timestamps: whether the text is to have the times of its segments, as `<|0.00|> Good morning.<|1.20|>`.
+        prompt: text that is taken as said before: names and spellings, a style.
+    """
+
+    samples: bytes | memoryview
+    sampling: Sampling
+    language: str | None = None
+    translates: bool = False
+    timestamps: bool = True
+    prompt: str = ""
+    response_format: ClassVar[None] = None
+    """As of a conversation, whose text is free."""
+
+
+class FinishReason(enum.StrEnum):
+    """Why a completion ended: OpenAI's reasons, and `timeout` for the deadline of a call.
+
+    `content_filter` only comes from remote servers; the text is what their filter let through.
     """
 
     STOP = "stop"
@@ -139,7 +150,7 @@ class FinishReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One token of an answer, its natural log-probability before sampling, and the likeliest `top` in its place."""
+    """A token, its log-probability (natural) before sampling, and the most likely tokens (`top`) in its place."""
 
     token: str
     logprob: float
@@ -148,13 +159,15 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer. Token counts are vLLM's own; `None` where it did not measure them.
+    """The result of one conversation. Token counts are vLLM's; `None` where it does not report them.
 
-    `error` is set, and `text` empty, where this conversation of a batch was refused and the others went on.
+    `error` is set, and `text` empty, where one conversation of a batch was rejected and the others were not.
     `first_token_ms` counts from the moment `generate` was called on a loaded engine.
-    `reasoning` and `tool_calls` were taken out of `text` by the model's parsers. `choice_probabilities` has one figure
-    for each word of `Conversation.choice`, 1 together; `None` where there was no choice, or no time to make it.
-    `remarks` are sentences about what a server elsewhere did not take or send as it was asked.
+    The model's parsers take `reasoning` and `tool_calls` out of `text`. `choice_probabilities` has one value for each
+    word of `Conversation.choice`, with a sum of 1; `None` without a choice, or where the deadline came first.
+    `remarks` are sentences about what a remote server did not accept or send as requested.
+    Of a `SpeechWindow`, `no_speech_prob` is the probability that nobody speaks in it, and `language_probabilities` are
+    those of each language by its code, with a sum of 1; `logprobs` has one position for each token of the text.
     """
 
     text: str = ""
@@ -163,6 +176,8 @@ class Completion:
     completion_tokens: int = 0
     cached_tokens: int | None = None
     image_tokens: int | None = None
+    audio_tokens: int | None = None
+    video_tokens: int | None = None
     first_token_ms: float | None = None
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
@@ -170,6 +185,8 @@ class Completion:
     choice_probabilities: tuple[float, ...] | None = None
     error: str | None = None
     remarks: tuple[str, ...] = ()
+    no_speech_prob: float | None = None
+    language_probabilities: Mapping[str, float] | None = None
 
 
 class EngineState(enum.StrEnum):
@@ -184,13 +201,17 @@ class EngineState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What is known of the model without loading it; `None` where that is not known before a load."""
+    """The model's status, without loading it; `None` where a value is not known before a load."""
 
     state: EngineState
     model_name: str
     dtype: str | None = None
     max_model_len: int | None = None
     supports_images: bool | None = None
+    supports_audio: bool | None = None
+    supports_video: bool | None = None
+    transcribes: bool | None = None
+    """Whether the model transcribes speech, and takes no messages."""
     has_chat_template: bool | None = None
     quantization: str | None = None
     device: str | None = None
@@ -199,17 +220,23 @@ class EngineStatus:
     error: str | None = None
     can_offload: bool | None = None
     server_url: str | None = None
-    """Where the model is when it is not here; `served_models` are the names of those that the server there has."""
+    """The remote server that has the model; `served_models` are the names of all models there."""
     served_models: tuple[str, ...] = ()
     last_used_s: float | None = None
     """`time.monotonic()` at the end of the last load, wake-up or generation; `None` while nothing is loaded."""
 
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        """The kinds of media that the model accepts, or may accept where that is not known yet."""
+        known = {"image": self.supports_images, "audio": self.supports_audio, "video": self.supports_video}
+        return tuple(kind for kind, accepted in known.items() if accepted is not False)
+
 
 OnText = Callable[[int, str, int], None]
-"""Called between two steps as `(index, new_text, completion_tokens_so_far)`; index counts the conversations."""
+"""Called in the thread of `generate` with the conversation's index, new text and the number of tokens so far."""
 
 OnFinished = Callable[[int], None]
-"""Called between two steps with the index of a conversation whose answer is complete, or was refused."""
+"""Called in the thread of `generate` with the index of a conversation that is complete or was rejected."""
 
 OnPhase = Callable[[str], None]
 """Called when a load enters a phase, e.g. `"importing vLLM"`, `"loading weights"`, in the thread that waits for it."""
@@ -217,19 +244,19 @@ OnPhase = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """How a generation is watched and stopped from outside.
+    """How the caller watches and stops a generation.
 
     Arguments:
-        cancelled: asked between two steps; True raises `GenerationCancelled`.
+        cancellation: stops the generation, which then raises `GenerationCancelled`.
         deadline_s: `time.monotonic()` value after which every unfinished completion ends with `TIMEOUT` and the
             text it has; `None` for no limit.
-        on_text: who listens to new text, or `None` (cheaper).
-        on_phase: who listens to the phases of a load that this generation needs.
-        on_ready: who is told that such a load is over.
-        on_finished: who counts finished conversations; costs nothing.
+        on_text: receives new text; `None` is faster.
+        on_phase: receives the phases of a load that this generation needs.
+        on_ready: called when such a load is over.
+        on_finished: called for each conversation that has its completion.
     """
 
-    cancelled: Callable[[], bool] = field(default=lambda: False)
+    cancellation: Cancellation = field(default_factory=Cancellation)
     deadline_s: float | None = None
     on_text: OnText | None = None
     on_phase: OnPhase | None = None
@@ -242,16 +269,16 @@ class Control:
         return self.deadline_s is not None and time.monotonic() >= self.deadline_s
 
     def stop_if_cancelled(self) -> None:
-        """Raises `GenerationCancelled` when the generation is to stop."""
-        if self.cancelled():
+        """Raises `GenerationCancelled` when the generation is cancelled."""
+        if self.cancellation.is_set():
             raise GenerationCancelled("The generation was cancelled.")
 
 
 class Engine(Protocol):
-    """What handlers ask of an engine. Any thread may call any method; generations of several run side by side."""
+    """A model that generates. Any thread may call any method; generations of several threads run side by side."""
 
     def status(self) -> EngineStatus:
-        """What is known now; never loads anything; safe from any thread."""
+        """The current status; never loads anything."""
 
     def load(self, on_phase: OnPhase | None = None) -> float:
         """Makes the model ready, from disk or from the host's memory; returns the seconds it took (0.0: it was ready).
@@ -259,39 +286,51 @@ class Engine(Protocol):
         Raises: `EngineUnavailable`, `OutOfMemory`.
         """
 
-    def vet(self, schema: dict[str, Any], control: Control) -> None:
-        """Refuses a JSON Schema that the engine could not be made to follow; loads nothing.
+    def check(self, conversation: Conversation, control: Control) -> Conversation:
+        """Checks a conversation before it is generated, and returns it as `generate` takes it; loads nothing.
 
-        Of the control, it asks whether the call is cancelled and when its time is up.
+        Checks tools and tool_choice, the response format and its schema, sampling against the response format, the
+        LoRA adapter's name and, where the conversation has messages, their roles and images. Error texts name the
+        argument as callers write it (`arguments.tools[0].function.parameters: ...`).
 
+        Arguments:
+            conversation: what `generate` is to be given; `messages` may still be empty.
+            control: its cancellation and deadline stop the check of a schema.
         Raises: `InvalidGeneration`, `GenerationFailed`, `GenerationCancelled`.
         """
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
-        """Answers all conversations as one batch, in the order given; loads the model first where needed.
+        """Generates for all conversations as one batch, in their order; loads the model first where needed.
 
-        They are taken one by one, and each is prepared before the next is asked for: they may still be in the making.
-        What the iterable raises ends the generation and is passed on; where it is empty, nothing is loaded.
+        Conversations are taken one by one, and each is added to the engine before the next is taken, so the iterable
+        may prepare them meanwhile. An exception of the iterable ends the generation and is passed on. For an empty
+        iterable nothing is loaded.
 
-        With a single conversation a refusal raises; with several it becomes that completion's `error`.
+        A rejected conversation raises if it is the only one; otherwise its completion has an `error`.
 
         Raises: `EngineUnavailable`, `OutOfMemory`, `EngineDied`, `InvalidGeneration`, `PromptTooLong`,
         `GenerationFailed`, `GenerationCancelled`.
         """
 
+    def transcribe(self, windows: Iterable[SpeechWindow], control: Control) -> list[Completion]:
+        """Writes down what is said in all windows as one batch, in their order; as `generate` in all else.
+
+        Raises: as `generate`; `InvalidGeneration` where the model does not transcribe.
+        """
+
     def offload(self) -> None:
         """Moves the model off the GPU into the host's memory; the next `load` or `generate` brings it back.
 
-        Does nothing where it is there already, or where no model is loaded.
+        Does nothing where it is already there, or where no model is loaded.
 
         Raises: `OffloadUnsupported`, `OutOfMemory`, `EngineDied`.
         """
 
     def release(self) -> None:
-        """Drops the model and gives its memory back; the next `generate` loads it again."""
+        """Unloads the model and frees its memory; the next `generate` loads it again."""
 
     def process_ids(self) -> list[int]:
-        """Ids of the processes on this machine that the engine runs in; this one is always among them."""
+        """Ids of the engine's processes on this machine, this process included."""
 
     def close(self) -> None:
         """Ends the engine and every process it started; called once, at the end of the server."""

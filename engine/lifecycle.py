@@ -1,4 +1,4 @@
-"""Where the model is, and from where it may go where: one table of transitions, one status to read."""
+"""The engine's state: one table of transitions, and the status."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TRANSITIONS: Mapping[EngineState, frozenset[EngineState]] = {
 
 
 class Lifecycle:
-    """The engine's state with what is known of the model.
+    """The engine's state and the facts about its model.
 
-    The status is one immutable object that is replaced as a whole, so any thread may read it; an engine sees to it that
-    only one moves at a time. What a load found out (data type, context length) stays known after a release.
+    The status is an immutable object that is replaced as a whole, so any thread may read it; the engine ensures that
+    one thread at a time changes it. Facts from a load (data type, context length) stay known after a release.
     """
 
     def __init__(self, status: EngineStatus) -> None:
@@ -30,24 +30,24 @@ class Lifecycle:
 
     @property
     def status(self) -> EngineStatus:
-        """What is known now."""
+        """The current status."""
         return self._status
 
     @property
     def state(self) -> EngineState:
-        """Where the model is now."""
+        """The current state."""
         return self._status.state
 
     def touch(self) -> None:
-        """Notes that the model was used just now."""
+        """Sets the time of the last use to now."""
         self._status = dataclasses.replace(self._status, last_used_s=time.monotonic())
 
     def note(self, **facts: Any) -> None:
-        """Records what was found out without a change of state."""
+        """Records facts without a change of state."""
         self._status = dataclasses.replace(self._status, **facts)
 
     def move(self, state: EngineState, *, error: str | None = None, **facts: Any) -> None:
-        """Goes to `state`, records what was found out on the way, and forgets the last error unless one is given.
+        """Changes the state, records facts, and replaces the last error.
 
         Becoming ready counts as a use.
 

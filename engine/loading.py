@@ -1,4 +1,4 @@
-"""One load for all who need the model at the same time: each is told its phases, and none begins another."""
+"""One load for all callers that need the model at the same time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from engine.errors import EngineUnavailable
 from engine.interface import OnPhase
 
 
-def on_passing_thread(work: Callable[[], None]) -> None:
-    """Does something on a thread that ends with it, so that what OpenMP keeps for each thread goes as well.
+def run_in_temporary_thread(work: Callable[[], None]) -> None:
+    """Runs `work` in a thread that ends with it: OpenMP's workers for that thread end as well.
 
     Raises: what the work raises; `RuntimeError` when the system gives no thread.
     """
@@ -40,16 +40,16 @@ class _Load:
 
 
 class SharedLoad:
-    """Any thread may call `run`; the first one loads, those that come meanwhile wait for it."""
+    """Any thread may call `run`; the first one loads, and others wait for that load."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.Lock())
         self._current: _Load | None = None
 
     def run(self, load: Callable[[OnPhase], None], on_phase: OnPhase | None) -> float:
-        """Loads, or waits for the load that goes on, and returns the seconds that took.
+        """Loads, or waits for the load in progress; returns the seconds that took.
 
-        Every caller is told of the phases in its own thread, and gets the error of a load that fails.
+        Every caller's `on_phase` runs in its own thread, and every caller gets the error of a load that fails.
         """
         started_s = time.monotonic()
         listener = on_phase or (lambda phase: None)
@@ -84,17 +84,17 @@ class SharedLoad:
                 self._changed.notify_all()
 
     def _wait_for(self, load: _Load, listener: OnPhase) -> None:
-        told: str | None = None
+        reported: str | None = None
         while True:
             with self._changed:
-                while not load.is_over and load.phase == told:
+                while not load.is_over and load.phase == reported:
                     self._changed.wait()
                 if load.is_over:
                     break
-                told = load.phase
-            if told is not None:
-                listener(told)
+                reported = load.phase
+            if reported is not None:
+                listener(reported)
         if isinstance(load.error, Exception):
-            raise copy.copy(load.error)  # one error in several threads would mix up their tracebacks
+            raise copy.copy(load.error)  # a shared error would mix up the threads' tracebacks
         if load.error is not None:
-            raise EngineUnavailable("The load was broken off. Try again.")
+            raise EngineUnavailable("The load was interrupted. Try again.")

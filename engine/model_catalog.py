@@ -1,6 +1,6 @@
-"""Which models there are to choose from: on this machine, and worth a download; and whether this machine can hold them.
+"""The models to choose from, on this machine and worth a download, and whether they fit into its memory.
 
-Nothing is downloaded, asked over the network or read from files here: sizes are measured, names are folders' names.
+Nothing is downloaded, and no file is read: sizes are file sizes, names are folder names.
 """
 
 from __future__ import annotations
@@ -10,28 +10,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import settings as configuration
-from engine.arguments import is_bundled, shown_name
-from engine.memory import MemoryUse
+from engine.hardware.memory import MemoryUse
 from settings import EngineSettings
 
-# What a loaded model needs: its weights, a fifth of them for activations and fragmentation (the rule of EleutherAI's
-# "Transformer Math 101": inference takes about 1.2 times the model), and a GiB for the CUDA context and a KV cache that
-# is just large enough to work with.
+# A loaded model needs its weights, a fifth of them for activations and fragmentation (EleutherAI's "Transformer Math
+# 101": inference takes about 1.2 times the model), and a GiB for the CUDA context and a minimal KV cache.
 OVERHEAD_FACTOR = 1.2
 OVERHEAD_BYTES = 1 << 30
 BYTES_PER_PARAMETER = {"float32": 4}
-"""By data type; all others have 2, as has bfloat16, in which the suggested models are published."""
+"""By data type; 2 for all others, as for bfloat16, in which the suggested models are published."""
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """A model to suggest; `billions` are its parameters, those that see and those that talk together.
+    """A suggested model; `billions` are its parameters, the vision encoder's included.
 
-    They are Hugging Face's "model size" of each repository, which counts its weights, compared in November 2026 with
-    what is public of it: most agree to the digit or to rounding; for PaliGemma 2 and the 2.2-billion SmolVLM there was
-    nothing to compare with.
+    They are Hugging Face's "model size" of each repository, which counts its weights. In November 2026 they agreed with
+    the models' publications, except for PaliGemma 2 and the 2.2-billion SmolVLM, which have none.
     """
 
     name: str
@@ -39,7 +36,7 @@ class KnownModel:
     note: str = ""
 
 
-_OWN_CODE = "needs VLLM_TRUST_REMOTE_CODE=1"
+_OWN_CODE = "needs trust_remote_code in VLLM_EXTRA_ENGINE_ARGS"
 _GATED = "gated: accept its terms at huggingface.co and set HUGGING_FACE_HUB_TOKEN"
 
 SUGGESTED = (
@@ -64,14 +61,15 @@ SUGGESTED = (
     KnownModel("microsoft/Phi-3.5-vision-instruct", 4.15, _OWN_CODE),
     KnownModel("microsoft/Phi-4-multimodal-instruct", 5.57, _OWN_CODE),
 )
+_KNOWN = {model.name: model for model in SUGGESTED}
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogModel:
     """A model that can be named in `VLLM_MODEL_NAME`.
 
-    `disk_bytes` is measured, `None` where it is not on this machine; `needs_bytes` is computed, see `needed_bytes`;
-    `fits` says whether that is free now, counting what this server would give back. `None`: not known.
+    `disk_bytes` is measured, `None` where the model is not on this machine. `needs_bytes` is computed, see
+    `needed_bytes`. `fits` says whether that much is free, counting what this server would free; `None` if not known.
     """
 
     name: str
@@ -83,7 +81,7 @@ class CatalogModel:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All models, each in the first group that it belongs to."""
+    """All models, each in the first group to which it belongs; the configured ones in the order of `by_name`."""
 
     configured: tuple[CatalogModel, ...]
     bundled: tuple[CatalogModel, ...]
@@ -93,59 +91,82 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A model on this machine: what it takes on disk, and its weights alone."""
+    """A model on this machine: its size on disk, and that of its weights."""
 
     disk_bytes: int
     weights_bytes: int
 
 
 def catalog(settings: EngineSettings, use: MemoryUse) -> Catalog:
-    """The models to choose from, with what they need against what `use` says is there."""
+    """The models to choose from, and whether each fits into the memory that `use` reports."""
     room = _available_bytes(settings, use)
     cached = dict(_cached(os.path.expanduser(settings.hf_cache)))
-    known = {model.name: model for model in SUGGESTED}
 
-    def entry(shown: str, name: str, folder: _Folder | None) -> CatalogModel:
-        suggested = known.get(name)
-        if folder is not None and folder.weights_bytes:
-            needs = needed_bytes(folder.weights_bytes)
-        elif suggested is not None:
-            needs = needed_bytes(suggested.billions * 1e9 * BYTES_PER_PARAMETER.get(settings.dtype, 2))
-        else:
-            needs = None
+    def entry(
+        shown: str, name: str, folder: _Folder | None, of: EngineSettings = settings, room: int | None = room
+    ) -> CatalogModel:
+        suggested, weights = _KNOWN.get(name), _weights(name, folder, of.dtype)
+        needs = None if weights is None else needed_bytes(weights)
         return CatalogModel(
             name=shown,
             disk_bytes=None if folder is None else folder.disk_bytes,
             needs_bytes=needs,
             fits=None if needs is None or room is None else needs <= room,
-            note=suggested.note if suggested is not None else "",
+            note="; ".join(
+                filter(None, (of.model_name if of.served_name else "", suggested.note if suggested else ""))
+            ),
         )
 
-    name = settings.model_name
-    bundled = [] if is_bundled(settings) else [configuration.DEMO_MODEL]
+    configured = tuple(settings.by_name().values())
+    names = {each.model_name for each in configured}
+    bundled = [] if any(each.is_bundled for each in configured) else [configuration.DEMO_MODEL]
     return Catalog(
-        configured=(entry(shown_name(settings), name, cached.get(name) or _local(name)),),
+        configured=tuple(
+            entry(
+                each.shown_name,
+                each.model_name,
+                cached.get(each.model_name) or _local(each.model_name),
+                each,
+                _available_bytes(each, use),
+            )
+            for each in configured
+        ),
         bundled=tuple(entry(os.path.basename(path), path, _local(path)) for path in bundled),
-        cached=tuple(entry(repo, repo, folder) for repo, folder in sorted(cached.items()) if repo != name),
+        cached=tuple(entry(repo, repo, folder) for repo, folder in sorted(cached.items()) if repo not in names),
         suggested=tuple(
-            entry(model.name, model.name, None) for model in SUGGESTED if model.name not in {*cached, name}
+            entry(model.name, model.name, None) for model in SUGGESTED if model.name not in {*cached, *names}
         ),
     )
 
 
-def needed_bytes(weights_bytes: float) -> int:
-    """The memory that a model with such weights needs: `weights × 1.2 + 1 GiB`, with two bytes a parameter in bfloat16.
+def weights_bytes(settings: EngineSettings) -> int | None:
+    """The size of a model's weights, measured on this machine or computed for a suggested model; `None` if unknown."""
+    name = settings.model_name
+    folder = _local(name) or dict(_cached(os.path.expanduser(settings.hf_cache))).get(name)
+    found = _weights(name, folder, settings.dtype)
+    return None if found is None else int(found)
 
-    An estimate for choosing a model. What a loaded one takes in truth is mostly its KV cache, which on a GPU fills
-    `VLLM_GPU_MEMORY_UTILIZATION`.
+
+def needed_bytes(weights_bytes: float) -> int:
+    """The memory that a model needs, estimated as `weights × 1.2 + 1 GiB`; bfloat16 has two bytes a parameter.
+
+    A loaded model uses more: on a GPU its KV cache grows up to `VLLM_GPU_MEMORY_UTILIZATION`.
     """
     return int(weights_bytes * OVERHEAD_FACTOR) + OVERHEAD_BYTES
 
 
+def _weights(name: str, folder: _Folder | None, dtype: str) -> float | None:
+    """The bytes of a model's weights: those in its folder, else those of a suggested model by its parameters."""
+    if folder is not None and folder.weights_bytes:
+        return folder.weights_bytes
+    suggested = _KNOWN.get(name)
+    return None if suggested is None else suggested.billions * 1e9 * BYTES_PER_PARAMETER.get(dtype, 2)
+
+
 def _available_bytes(settings: EngineSettings, use: MemoryUse) -> int | None:
-    """What a model could have if this server gave its own back: on its GPUs, or without a GPU in the memory."""
+    """The memory for a model if this server freed its own: that of the GPUs, or without a GPU the host's."""
     if not use.devices:
-        return use.free_bytes + (use.process_bytes or 0)
+        return None if use.free_bytes is None else use.free_bytes + (use.process_bytes or 0)
     rooms = sorted(
         device.free_bytes + (device.server_bytes or 0) for device in use.devices if device.free_bytes is not None
     )
@@ -154,7 +175,7 @@ def _available_bytes(settings: EngineSettings, use: MemoryUse) -> int | None:
 
 
 def _cached(folder: str) -> Iterator[tuple[str, _Folder]]:
-    """The complete models in huggingface_hub's folder: `models--OWNER--NAME` with blobs and a snapshot a revision."""
+    """The complete models in huggingface_hub's cache: `models--OWNER--NAME` has blobs, and a snapshot per revision."""
     for name in _names(folder):
         kind, _, repo = name.partition("--")
         path = os.path.join(folder, name)
@@ -172,13 +193,13 @@ def _local(name: str) -> _Folder | None:
 
 
 def _is_model(folder: str) -> bool:
-    """Whether vLLM could read it: a configuration and weights; pipelines of diffusers have no configuration there."""
+    """Whether it has a configuration and weights, as vLLM needs; pipelines of diffusers have no configuration there."""
     names = _names(folder)
     return "config.json" in names and any(name.endswith(_WEIGHTS) for name in names)
 
 
 def _weights_bytes(folder: str) -> int:
-    """The size of a model's weights, in the first of their formats: some come in several, of which one is read."""
+    """The size of a model's weights in one format: some models come in several, of which vLLM reads one."""
     sizes = _sizes(folder)
     for suffix in _WEIGHTS:
         if found := sum(size for name, size in sizes.items() if name.endswith(suffix)):
@@ -187,7 +208,7 @@ def _weights_bytes(folder: str) -> int:
 
 
 def _sizes(folder: str) -> dict[str, int]:
-    """The files of a folder with their sizes, links followed; what is gone meanwhile, or broken, is left out."""
+    """The sizes of a folder's files, links followed; broken links and files that vanish are left out."""
     sizes: dict[str, int] = {}
     for name in _names(folder):
         path = os.path.join(folder, name)

@@ -1,4 +1,4 @@
-"""Whether a model's files are all there: what a download left out, or a clone without Git LFS."""
+"""Finds files that a model's folder lacks after an incomplete download or a clone without Git LFS."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 CONFIGS = ("config.json", "params.json")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-"""Which file holds which weights, where a model has several."""
+"""They list the weight files, where a model has several."""
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 TOKENIZERS = (
     "tokenizer.json",
@@ -24,7 +24,7 @@ MAX_INDEX_BYTES = 50_000_000
 
 
 def snapshot(cache: str, name: str) -> str | None:
-    """The folder of a model in huggingface_hub's cache, whole or not: the revision used last; `None` without one."""
+    """The folder of a model in huggingface_hub's cache, complete or not; that of the revision used last."""
     snapshots = os.path.join(os.path.expanduser(cache), "models--" + name.replace("/", "--"), "snapshots")
     try:
         with open(os.path.join(snapshots, "..", "refs", "main"), encoding="ascii") as file:
@@ -38,7 +38,7 @@ def snapshot(cache: str, name: str) -> str | None:
 
 
 def missing_files(folder: str) -> list[str]:
-    """What a model's folder lacks that vLLM would look for, each as words for people; links to nothing do not count."""
+    """Descriptions of the files that vLLM needs and the folder lacks; broken links count as lacking."""
     names = {name for name in _names(folder) if os.path.isfile(os.path.join(folder, name))}
     missing = [] if names.intersection(CONFIGS) else [CONFIGS[0]]
     shards = next((_shards(os.path.join(folder, index)) for index in INDEXES if index in names), set())

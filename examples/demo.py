@@ -1,11 +1,11 @@
-"""Shows a vision-language model at work over MCP: starts the server, asks it about pictures, prints the conversation.
+"""Demonstrates a vision-language model over MCP: starts the server, asks about images, prints the conversation.
 
-    scripts/demo [PICTURE ...]
+    scripts/demo [IMAGE ...]
     scripts/demo images [PROMPT]
-    scripts/demo video [PICTURE [AUDIO]]
+    scripts/demo video [IMAGE [AUDIO]]
 
-Without an argument it draws a picture of its own. Answers appear as they are generated: each piece is one progress
-notification. `images` generates a picture instead, `video` makes one talk; see demo_images.py and demo_video.py.
+Without an argument it draws an image. Text is printed as it is generated: each piece is one progress notification.
+`images` generates an image, `video` a talking video; see demo_images.py and demo_video.py.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ import demo_images
 import demo_video
 from PIL import Image, ImageDraw
 from stdio_client import StdioClient, ToolFailed
-from terminal import ms_since, preview, why_no_picture
+from terminal import image_problem, ms_since, preview
 
 SERVER = Path(__file__).resolve().parent.parent / "vllm_server.py"
 DEMO_MODEL = "demo-vlm"
-LIMITS = "The bundled model knows only drawings of circles, squares and triangles; of other pictures it says anything."
+LIMITS = (
+    "The bundled model knows only drawings of circles, squares and triangles; what it says of others means nothing."
+)
 
 
 def main() -> int:
@@ -37,36 +39,36 @@ def main() -> int:
         return demo_video.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="scripts/demo",
-        description="Asks a vision-language model about pictures.",
-        epilog="scripts/demo images [PROMPT] generates a picture instead, scripts/demo video makes one talk.",
+        description="Asks a vision-language model about images.",
+        epilog="scripts/demo images [PROMPT] generates an image, scripts/demo video a talking video.",
     )
-    parser.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE", help="a picture file of yours")
-    pictures = [path.expanduser().resolve() for path in parser.parse_args().pictures]
-    for path in pictures:
-        if problem := why_no_picture(path):
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="an image file")
+    images = [path.expanduser().resolve() for path in parser.parse_args().images]
+    for path in images:
+        if problem := image_problem(path):
             parser.error(problem)
     try:
         with tempfile.TemporaryDirectory() as folder:
             log_file = os.environ.get("VLLM_LOG_FILE", str(Path(folder) / "server.log"))
-            _converse(_drawn_picture(Path(folder) / "drawn.png"), pictures, log_file)
+            _run_conversation(_draw_image(Path(folder) / "drawn.png"), images, log_file)
     except ToolFailed as error:
-        print(f"\nThe server says: {error}", file=sys.stderr)
+        print(f"\nThe server reports: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _converse(drawn: Path, given: list[Path], log_file: str) -> None:
+def _run_conversation(drawn: Path, given: list[Path], log_file: str) -> None:
     started_s = time.monotonic()
-    env = {**os.environ, "VLLM_LOG_FILE": log_file}  # libraries that vLLM loads print warnings between the lines
+    env = {**os.environ, "VLLM_LOG_FILE": log_file}  # vLLM's libraries would print warnings between the lines
     with StdioClient([sys.executable, str(SERVER)], env) as client:
         server = client.initialize()["serverInfo"]
         print(f"{server['name']} {server['version']} answered initialize after {ms_since(started_s)} ms.\n")
         is_bundled = client.call_tool("model_info", {})["structuredContent"]["model_name"] == DEMO_MODEL
-        for picture in (drawn, *given):
-            print(preview(picture))
-            show = {"type": "image", "path": str(picture)}
-            _ask(client, [{"type": "text", "text": "What is in this image?"}, show], picture.name)
-            if is_bundled and picture in given:
+        for image in (drawn, *given):
+            print(preview(image))
+            image_part = {"type": "image", "path": str(image)}
+            _ask(client, [{"type": "text", "text": "What is in this image?"}, image_part], image.name)
+            if is_bundled and image in given:
                 print(f"  note   {LIMITS}\n")
         _ask(client, "My name is Ada.", session_id="demo")
         _ask(client, "What is my name?", session_id="demo")
@@ -74,12 +76,12 @@ def _converse(drawn: Path, given: list[Path], log_file: str) -> None:
     print(
         f"The model is {information['model_name']}, run by vLLM {information['vllm_version']} on this machine's", end=""
     )
-    print(f" {information['device']}.\nTo use a real one, set VLLM_MODEL_NAME; see README.md.")
+    print(f" {information['device']}.\nTo use another model, set VLLM_MODEL_NAME; see README.md.")
 
 
-def _ask(client: StdioClient, content: Any, picture: str | None = None, session_id: str | None = None) -> None:
+def _ask(client: StdioClient, content: Any, image: str | None = None, session_id: str | None = None) -> None:
     text = content if isinstance(content, str) else content[0]["text"]
-    print(f"  you    {text}" + (f"  [{picture}]" if picture else ""))
+    print(f"  you    {text}" + (f"  [{image}]" if image else ""))
     print("  model  ", end="", flush=True)
     arguments = {"messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 64}
     if session_id is not None:
@@ -94,17 +96,17 @@ def _ask(client: StdioClient, content: Any, picture: str | None = None, session_
 
 
 def _show_progress(progress: dict[str, Any]) -> None:
-    """Prints new text as it comes; the phases of a load, which come before any token, go above it."""
+    """Prints new text; before the first token, prints the phases of loading the model."""
     if progress["progress"] < 1:
         print(f"({progress['message']}) ", end="", flush=True)
     else:
         print(progress["message"], end="", flush=True)
 
 
-def _drawn_picture(path: Path) -> Path:
-    picture = Image.new("RGB", (480, 320), "blue")
-    ImageDraw.Draw(picture).ellipse((150, 70, 330, 250), fill="red")
-    picture.save(path)
+def _draw_image(path: Path) -> Path:
+    image = Image.new("RGB", (480, 320), "blue")
+    ImageDraw.Draw(image).ellipse((150, 70, 330, 250), fill="red")
+    image.save(path)
     return path
 
 

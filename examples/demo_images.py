@@ -1,9 +1,9 @@
-"""Generates a picture over MCP and has the vision-language model look at it.
+"""Generates an image over MCP and asks the vision-language model about it.
 
     scripts/demo images [PROMPT]
 
-Without a GPU: a real vLLM-Omni server runs on this machine's CPU and serves the bundled tiny model. With OMNI_URL set,
-the server there is used instead.
+A vLLM-Omni server runs on this machine's CPU and serves the bundled tiny model. If OMNI_URL is set, the server at that
+URL is used instead.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ PROMPT = "a red circle on a blue background"
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the demo; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="scripts/demo images", description="Generates a picture, then looks at it.")
-    parser.add_argument("prompt", nargs="?", default=PROMPT, help=f"what the picture is to show (default: {PROMPT})")
+    parser = argparse.ArgumentParser(prog="scripts/demo images", description="Generates an image, then asks about it.")
+    parser.add_argument("prompt", nargs="?", default=PROMPT, help=f"describes the image (default: {PROMPT})")
     prompt = parser.parse_args(arguments).prompt
     try:
         with tempfile.TemporaryDirectory() as folder, omni_url(Path(folder) / "omni.log") as url:
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
                 client.initialize()
                 _show(client, prompt)
     except (ToolFailed, OmniFailed) as error:
-        print(f"\nThe server says: {error}", file=sys.stderr)
+        print(f"\nThe server reports: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -48,14 +48,14 @@ def main(arguments: Sequence[str]) -> int:
 def _show(client: StdioClient, prompt: str) -> None:
     model = client.call_tool("get_model_info", {})["structuredContent"]
     print(f"The image model is {model['model_name']}.\n\n  you    {prompt}")
-    begun_s = time.monotonic()
-    made = client.call_tool("generate_image", {"prompt": prompt}, _show_progress)
-    facts = json.loads(made["content"][0]["text"])
+    began_s = time.monotonic()
+    result = client.call_tool("generate_image", {"prompt": prompt}, _show_progress)
+    facts = json.loads(result["content"][0]["text"])
     used = facts["parameters_used"]
     path = Path(facts["file_path"])
     print(f"\r{preview(path)}")
     print(
-        f"         {used['width']}x{used['height']}, {used['steps']} steps, seed {used['seed']}: {ms_since(begun_s)} ms"
+        f"         {used['width']}x{used['height']}, {used['steps']} steps, seed {used['seed']}: {ms_since(began_s)} ms"
     )
     for note in facts.get("notes", []):
         print(f"         {note}")
@@ -63,12 +63,12 @@ def _show(client: StdioClient, prompt: str) -> None:
     question = "What is in this image?"
     parts = [{"type": "text", "text": question}, {"type": "image", "path": str(path)}]
     messages = [{"role": "user", "content": parts}]
-    seen = client.call_tool("chat_completion", {"messages": messages, "temperature": 0, "max_tokens": 64})
-    print(f"  you    {question}  [{path.name}]\n  model  {seen['structuredContent']['text']}")
+    answer = client.call_tool("chat_completion", {"messages": messages, "temperature": 0, "max_tokens": 64})
+    print(f"  you    {question}  [{path.name}]\n  model  {answer['structuredContent']['text']}")
 
 
 def _show_progress(progress: dict[str, Any]) -> None:
-    """Keeps one line of a terminal up to date; elsewhere there is nothing to see until the picture is there."""
+    """Updates one line of a terminal; prints nothing elsewhere."""
     if sys.stdout.isatty():
         print(f"         {progress['message']}", end="\r", flush=True)
 

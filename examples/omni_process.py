@@ -1,4 +1,4 @@
-"""A vLLM-Omni server on this machine's CPU for as long as a demo needs one."""
+"""Runs a vLLM-Omni server on this machine's CPU during a demo."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ START_S = 300.0
 
 
 class OmniFailed(Exception):
-    """The server could not be started; `str()` says why."""
+    """The server could not be started; the text says why."""
 
 
 @contextlib.contextmanager
 def omni_url(log_file: Path, *options: str, variable: str = "OMNI_URL") -> Iterator[str]:
-    """The address of a vLLM-Omni server: the one that a variable of the environment names, else one that
-    `scripts/omni-cpu` starts with these options and that ends with the context.
+    """The URL of a vLLM-Omni server: from an environment variable, else of a server that is started and stopped here.
+
+    Arguments:
+        log_file: for the output of a started server.
+        options: of `scripts/omni-cpu`, which starts the server.
+        variable: the environment variable.
 
     Raises: `OmniFailed`.
     """
     if url := os.environ.get(variable):
         yield url
         return
-    print("Setting up vLLM-Omni for this machine's CPU (the first time takes some minutes) …", file=sys.stderr)
+    print("Setting up vLLM-Omni for this machine's CPU (this takes some minutes the first time) …", file=sys.stderr)
     if subprocess.run([SCRIPT, "--setup-only"], stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode:
         raise OmniFailed("vLLM-Omni could not be set up; the lines above say why.")
     port = _free_port()

@@ -1,6 +1,6 @@
-"""Uses the server through the official Python SDK (`pip install mcp`, version 2).
+"""Calls the server with the official Python SDK (`pip install mcp`, version 2).
 
-python examples/python_client.py [PICTURE ["a question"]]
+python examples/python_client.py [IMAGE ["a question"]]
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SERVER = Path(__file__).resolve().parent.parent / "vllm_server.py"
 
 
 async def ask(image: dict[str, str], question: str) -> int:
-    """Asks one question about one image and prints the answer as it comes; returns the exit status."""
+    """Asks a question about an image and prints the generated text; returns the exit status."""
     server = StdioServerParameters(command=sys.executable, args=[str(SERVER)])
     parts = [{"type": "image", **image}, {"type": "text", "text": question}]
     arguments = {"messages": [{"role": "user", "content": parts}], "temperature": 0}
@@ -37,7 +37,7 @@ async def ask(image: dict[str, str], question: str) -> int:
     print()
     if result.is_error:
         text = next((block.text for block in result.content if isinstance(block, TextContent)), "no reason given")
-        print(f"The server says: {text}", file=sys.stderr)
+        print(f"The server reports: {text}", file=sys.stderr)
         return 1
     print(result.structured_content)
     return 0
@@ -45,16 +45,16 @@ async def ask(image: dict[str, str], question: str) -> int:
 
 def main() -> int:
     """Reads the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Asks the server's model about a picture.")
-    parser.add_argument("picture", nargs="?", type=Path, metavar="PICTURE", help="a picture file (default: a drawing)")
+    parser = argparse.ArgumentParser(description="Asks the server's model about an image.")
+    parser.add_argument("image", nargs="?", type=Path, metavar="IMAGE", help="an image file (default: a drawing)")
     parser.add_argument("question", nargs="?", default="What is in this image?", help="default: %(default)s")
     given = parser.parse_args()
-    if given.picture is None:
+    if given.image is None:
         image = {"data": base64.b64encode(drawing()).decode(), "mimeType": "image/png"}
-    elif given.picture.is_file():
-        image = {"path": str(given.picture.resolve())}
+    elif given.image.is_file():
+        image = {"path": str(given.image.resolve())}
     else:
-        parser.error(f"there is no file {given.picture}")
+        parser.error(f"there is no file {given.image}")
     return asyncio.run(ask(image, given.question))
 
 

@@ -1,7 +1,7 @@
-"""The smallest useful MCP client: a server as a child process, one JSON line a message. Standard library only.
+"""A minimal MCP client: a server as a child process, one line of JSON per message. Standard library only.
 
-python examples/stdio_client.py                     the tools of the server beside it
-python examples/stdio_client.py "What is your name?"  and an answer of its model, piece by piece
+python examples/stdio_client.py                       lists the tools of this repository's server
+python examples/stdio_client.py "What is your name?"  also prints the reply of its model while it is generated
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ SERVER = Path(__file__).resolve().parent.parent / "vllm_server.py"
 
 
 class ToolFailed(Exception):
-    """A tool answered with `isError`, or the protocol with an error; `str()` is what the server said."""
+    """The tool's result has `isError`, or the server sent a JSON-RPC error; the text is the server's."""
 
 
 class StdioClient:
-    """Starts a server and speaks MCP 2025-11-25 with it; use it as a context manager.
+    """Starts a server and uses MCP 2025-11-25; use it as a context manager.
 
-    Arguments: the server's command; further environment variables are the caller's business (`env`, None: inherit).
+    Arguments:
+        command: the server's command.
+        env: its environment; `None` means that of this process.
     """
 
     def __init__(self, command: Sequence[str], env: dict[str, str] | None = None) -> None:
@@ -35,13 +37,13 @@ class StdioClient:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Closes the server's input, which ends it in good order."""
+        """Closes the server's input, which makes it exit."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait(timeout=10)
 
     def initialize(self) -> Json:
-        """Shakes hands; returns what the server says about itself."""
+        """Sends `initialize`; returns its result."""
         client = {"name": "vllm-mcp-demo", "version": "1"}
         params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
         answer = self.request("initialize", params)
@@ -62,9 +64,9 @@ class StdioClient:
         return result
 
     def request(self, method: str, params: Json, on_progress: Callable[[Json], None] | None = None) -> Json:
-        """Sends one request and reads until its answer.
+        """Sends one request and reads messages until its response.
 
-        Raises: `ToolFailed` for an error of the protocol, or when the server ends.
+        Raises: `ToolFailed` for a JSON-RPC error, or when the server exits.
         """
         request_id, self._next_id = self._next_id, self._next_id + 1
         self._send({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
@@ -87,13 +89,13 @@ class StdioClient:
     def _receive(self) -> Json:
         line = self._process.stdout.readline() if self._process.stdout is not None else b""
         if not line:
-            raise ToolFailed("the server ended without an answer")
+            raise ToolFailed("the server exited without a response")
         message: Json = json.loads(line)
         return message
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Shows what the server has, and asks its model where there is a question; returns the exit status."""
+    """Lists the tools, and asks the model if there is a question; returns the exit status."""
     if set(arguments) & {"-h", "--help"}:
         print(__doc__)
         return 0
@@ -106,15 +108,15 @@ def main(arguments: Sequence[str]) -> int:
             if arguments:
                 print(f"\n> {' '.join(arguments)}")
                 messages = [{"role": "user", "content": " ".join(arguments)}]
-                client.call_tool("chat_completion", {"messages": messages}, _show_piece)
+                client.call_tool("chat_completion", {"messages": messages}, _show_text)
                 print()
     except ToolFailed as error:
-        print(f"\nThe server says: {error}", file=sys.stderr)
+        print(f"\nThe server reports: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _show_piece(progress: Json) -> None:
+def _show_text(progress: Json) -> None:
     if progress["progress"] >= 1:  # below 1, the message is a phase of loading the model
         print(progress["message"], end="", flush=True)
 

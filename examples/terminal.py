@@ -1,4 +1,4 @@
-"""What the demos show in a terminal: a picture in coloured half blocks, and how long something took."""
+"""Terminal output of the demos: previews of images, and elapsed times."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from PIL import Image
 
 PREVIEW_COLUMNS = 24
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Those that the server takes."""
+"""The formats that the server accepts."""
 
 
 def preview(path: Path) -> str:
-    """The picture in coloured half blocks where the terminal has colours, else its name."""
+    """The image as coloured half blocks, or its path if the output has no colours."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return f"  {path}"
-    with Image.open(path) as picture:
-        rows = max(2, round(PREVIEW_COLUMNS * picture.height / picture.width) // 2 * 2)
-        small = picture.convert("RGB").resize((PREVIEW_COLUMNS, rows))
+    with Image.open(path) as image:
+        rows = max(2, round(PREVIEW_COLUMNS * image.height / image.width) // 2 * 2)
+        small = image.convert("RGB").resize((PREVIEW_COLUMNS, rows))
     cells = [
         "".join(_half_blocks(small.getpixel((x, y)), small.getpixel((x, y + 1))) for x in range(PREVIEW_COLUMNS))
         for y in range(0, rows, 2)
@@ -29,19 +29,19 @@ def preview(path: Path) -> str:
     return "\n".join(f"  {row}\x1b[0m" for row in cells)
 
 
-def why_no_picture(path: Path) -> str | None:
-    """Why a file is no picture that the server reads; None where it may be one."""
+def image_problem(path: Path) -> str | None:
+    """Why the server cannot read a file as an image; `None` if it may be able to."""
     if not path.is_file():
         return f"there is no file {path}"
     try:
         with Image.open(path, formats=FORMATS):
             return None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return f"{path} is no picture that can be read ({', '.join(FORMATS)})"
+        return f"{path} is not a supported image ({', '.join(FORMATS)})"
 
 
 def ms_since(since_s: float) -> int:
-    """Milliseconds that have passed since a moment of `time.monotonic()`."""
+    """Milliseconds since a value of `time.monotonic()`."""
     return round((time.monotonic() - since_s) * 1000)
 
 

@@ -1,5 +1,4 @@
-"""The tools: one module a family, each a set of plain functions `(arguments, call, services) -> result`.
+"""The tools: plain functions `(arguments, call, services) -> result`, a package for each family.
 
-A handler turns references into pictures, hands them to the engine and shapes the answer. It sees of the protocol only
-the `Call`; which tools there are stands in `catalog.py`.
+`tool_table` lists them all, `offered_tools` those that the settings select. No handler reads or writes a message.
 """

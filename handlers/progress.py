@@ -1,4 +1,4 @@
-"""New text of a generation as progress notifications, at a pace that clients can follow."""
+"""The progress of a generation as notifications, at a rate that clients can process."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Callable, Sized
 from typing import Protocol
 
 MIN_INTERVAL_S = 0.05
-HAIR = 0.001
+MIN_STEP = 0.001
+"""MCP requires that the progress value increases with every notification."""
 
 
 class Progress(Protocol):
-    """Where progress goes: a `Call`."""
+    """What sends progress notifications: a `Call`."""
 
     def progress(self, progress: float, total: float | None, message: str | None = None) -> None:
-        """Tells how far the work is."""
+        """Sends one notification."""
 
 
 class TextProgress:
-    """Gathers new text and passes it on, at most once in `MIN_INTERVAL_S`; what is sent adds up to the whole text."""
+    """Sends new text, at most once per `MIN_INTERVAL_S`; the messages add up to the whole text."""
 
     def __init__(self, sink: Progress, max_tokens: int) -> None:
         self._sink = sink
@@ -29,34 +30,36 @@ class TextProgress:
         self._sent_s = 0.0
 
     def on_text(self, index: int, text: str, n_tokens: int) -> None:
-        """Takes one step's new text; see `engine.interface.OnText`."""
+        """Adds the new text of one step; see `engine.interface.OnText`."""
         self._text += text
         self._n_tokens = n_tokens
         if time.monotonic() - self._sent_s >= MIN_INTERVAL_S:
             self.flush()
 
     def flush(self) -> None:
-        """Sends what is left; called once more at the end.
+        """Sends the text not sent yet; called once more at the end.
 
-        Text that comes without a new token, as the last of it may, moves the figure by a hair: it has to grow. Tokens
-        without new text, as those of reasoning and tool calls, move the figure alone.
+        Text without a new token, such as the last piece, increases the value by `MIN_STEP`. Tokens without new text,
+        such as those of reasoning and tool calls, increase the value alone.
         """
         if not self._text and self._n_tokens > self._progress:
             self._progress = self._n_tokens
             self._sink.progress(self._progress, self._max_tokens)
             self._sent_s = time.monotonic()
         if self._text:
-            self._progress = max(self._n_tokens, self._progress + HAIR)
+            self._progress = max(self._n_tokens, self._progress + MIN_STEP)
             self._sink.progress(self._progress, self._max_tokens, self._text)
             self._text = ""
             self._sent_s = time.monotonic()
 
 
 class TokenProgress:
-    """Counts the tokens of a batch; its texts would only mix.
+    """Counts the tokens of a batch; the texts of several conversations would be mixed up.
 
-    Arguments: where to tell it; the most tokens of one answer; the conversations, of which more may come until the
-    first text does.
+    Arguments:
+        sink: the call.
+        max_tokens: maximum tokens of one reply.
+        conversations: the conversations of the batch; the list may grow until the first text comes.
     """
 
     def __init__(self, sink: Progress, max_tokens: int, conversations: Sized) -> None:
@@ -67,7 +70,7 @@ class TokenProgress:
         self._sent_s = 0.0
 
     def on_text(self, index: int, text: str, n_tokens: int) -> None:
-        """Takes one conversation's step; see `engine.interface.OnText`."""
+        """Counts the tokens of one conversation; see `engine.interface.OnText`."""
         self._n_tokens[index] = n_tokens
         if time.monotonic() - self._sent_s >= MIN_INTERVAL_S:
             self._sink.progress(sum(self._n_tokens.values()), self._max_tokens * len(self._conversations))
@@ -75,28 +78,31 @@ class TokenProgress:
 
 
 class ImageProgress:
-    """Counts pictures that are done, in one phase or several.
+    """Counts finished images, in one phase or several.
 
-    Arguments: where to tell it; the pictures, of which more may come until the first is done; `n_phases`, how often
-    each will be counted in all.
+    Arguments:
+        sink: the call.
+        images: the images; the list may grow until the first image is finished.
+        n_phases: how often each image is counted in total.
+        noun: what the images are called.
+        n_before: what the call has already reported of other work, in the same units.
     """
 
-    def __init__(self, sink: Progress, images: Sized, n_phases: int) -> None:
+    def __init__(self, sink: Progress, images: Sized, n_phases: int, noun: str = "images", n_before: float = 0) -> None:
         self._sink = sink
         self._images = images
         self._n_phases = n_phases
+        self._noun = noun
+        self._n_before = n_before
         self._n_done = 0
         self._sent_s = 0.0
 
     def skip(self, n_images: int) -> None:
-        """Counts pictures that need no further work."""
+        """Counts images that are not part of the next phase."""
         self._n_done += n_images
 
     def counter(self, verb: str, images: Sized) -> Callable[[int], None]:
-        """Counts the conversations of a batch about one of `images` each as they finish; they come first in it.
-
-        See `engine.interface.OnFinished`.
-        """
+        """Returns an `engine.interface.OnFinished` that counts the first conversations of a batch, one per image."""
         n_finished = 0
 
         def count(index: int) -> None:
@@ -107,8 +113,9 @@ class ImageProgress:
             n_finished += 1
             self._n_done += 1
             if n_finished == n_images or time.monotonic() - self._sent_s >= MIN_INTERVAL_S:
-                total = self._n_phases * len(self._images)
-                self._sink.progress(self._n_done, total, f"{n_finished} of {n_images} images {verb}")
+                total = self._n_before + self._n_phases * len(self._images)
+                message = f"{n_finished} of {n_images} {self._noun} {verb}"
+                self._sink.progress(self._n_before + self._n_done, total, message)
                 self._sent_s = time.monotonic()
 
         return count

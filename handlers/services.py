@@ -1,74 +1,51 @@
-"""What handlers work with, made when first needed: importing this module costs nothing."""
+"""The services that handlers use, each created at first use: importing this module loads nothing heavy."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from handlers.lazy import locked_cached_property
 from mcp_protocol.connection import OWNER_SHARE
 from sandbox.budget import ByteBudget, default_bytes
 
 if TYPE_CHECKING:
-    from engine.idle import IdleTimeout
+    from engine.hardware.memory import MemoryUse
+    from engine.idle import IdleTimeouts
     from engine.interface import Engine, EngineState
-    from engine.memory import MemoryUse
-    from engine.providers import Providers
-    from engine.sessions import SessionStore
-    from handlers.files import ResourceRoot
+    from engine.models import Models
+    from engine.remote.engine import RemoteEngine
+    from engine.remote.providers import Providers
+    from engine.sessions.store import SessionStore
+    from handlers.resource_roots import ResourceRoot
     from http_client.outgoing import Outgoing
-    from mcp_protocol.catalogues import Catalogues
-    from mcp_protocol.tools import Toolbox
+    from mcp_protocol.http.metrics import Sample
+    from media.audio_video import AudioReader, VideoReader
     from media.decoder import Decoder
     from media.image import ImageReader
-    from media.recordings import AudioReader, VideoReader
     from media.text import TextReader
-    from omni.files import OutputFolder
-    from omni.generate import ImageMaker
-    from omni.jobs import Jobs
-    from omni.video import VideoMaker
+    from omni.files.output_folder import OutputFolder
+    from omni.images.generate import ImageMaker
+    from omni.jobs.jobs import Jobs
+    from omni.video.generate import VideoMaker
     from sandbox.pool import Sandbox
-    from settings import Settings
+    from settings import EngineSettings, Settings
     from settings.server import HttpSettings
 
-T = TypeVar("T")
-
 MESSAGE_SHARE = 4
-"""Waiting calls and unfinished bodies take at most this part of the budget, a quarter: the rest is left for what a call
-needs that runs."""
-
-
-class made_once(cached_property[T]):
-    """A property that the first thread to ask makes for all; `cached_property` alone may let two threads make two."""
-
-    @overload
-    def __get__(self, instance: None, owner: type[Any] | None = None) -> made_once[T]: ...
-    @overload
-    def __get__(self, instance: object, owner: type[Any] | None = None) -> T: ...
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> made_once[T] | T:
-        if instance is None:
-            return self
-        with instance.lock:
-            made: T = super().__get__(instance, owner)
-            return made
+"""Queued calls and incomplete HTTP bodies may take one part of this many of the byte budget; the rest is for running
+calls."""
 
 
 class PublishedSession(msgspec.Struct, frozen=True):
-    """What is told of a session without asking its owner; times are seconds since 1970."""
+    """The part of a session that any thread may read; times are seconds since 1970."""
 
     id: str
     created_s: float
     updated_s: float
-
-
-class TokenCounts(msgspec.Struct, frozen=True):
-    """How many tokens all answers so far took, in their prompts and in themselves."""
-
-    prompt: int
-    completion: int
 
 
 def _message_budgets(whole: ByteBudget, http: HttpSettings) -> list[ByteBudget]:
@@ -78,13 +55,17 @@ def _message_budgets(whole: ByteBudget, http: HttpSettings) -> list[ByteBudget]:
 
 
 class Services:
-    """The engine, the sessions and the pictures behind the tools.
+    """The engine, the sessions, the media readers and the generators behind the tools.
 
-    Any worker thread may use them; the main thread may ask the engine for its status, and see of the sessions what was
-    published. `budget` bounds the bytes that all of them hold for callers, `message_budgets` those of messages, one for
-    each owner of a token.
+    Any worker thread may use them. The main thread may use the engine's status and the published sessions only.
 
-    Arguments: the settings; a pipe in which a byte lies when the process is to end, -1 for none.
+    Arguments:
+        settings: all settings.
+        ending_fd: a pipe that becomes readable when the process has to end, -1 for none.
+
+    Attributes:
+        budget: limits the bytes that all services hold for callers.
+        message_budgets: limit the bytes of messages, one budget per client token.
     """
 
     def __init__(self, settings: Settings, ending_fd: int = -1) -> None:
@@ -97,88 +78,110 @@ class Services:
         self.published_sessions: tuple[PublishedSession, ...] = ()
         self.published_store_problem: str | None = None
 
-    @made_once
+    @locked_cached_property
     def outgoing(self) -> Outgoing:
-        """Whom requests to other servers trust, and by which way they go."""
+        """Certificates and proxies for requests to other servers."""
         from http_client.outgoing import Outgoing
 
         return Outgoing(self.settings.network)
 
-    @made_once
+    @locked_cached_property
     def engine(self) -> Engine:
-        """The vLLM engine of this process, or the server that has the model; nothing is loaded or asked before it is
-        wanted. Over HTTP, where somebody may watch, its tokens are counted."""
+        """The vLLM engine of this process, or the remote server; it loads at first use.
+
+        Over HTTP its tokens are counted, for `/metrics`.
+        """
+        return self._counted(self.make_engine(next(iter(self.settings.engine.by_name().values()))))
+
+    @locked_cached_property
+    def models(self) -> Models:
+        """The models that calls may name; the first is the one of `engine`."""
+        from engine.models import Models
+
+        is_remote = self.settings.engine.base_url is not None
+        named = list(self.settings.engine.by_name().items())
+        if is_remote and self.settings.engine.is_bundled:
+            named[0] = self.engine.status().model_name, named[0][1]  # the server's first model has another name
+
+        def make(name: str) -> Engine:
+            if name == models.default:
+                return self.engine
+            return self._counted(self.make_engine(models.settings[name], self.engine if is_remote else None))
+
+        models = Models(dict(named), make, others=is_remote)
+        return models
+
+    def _counted(self, engine: Engine) -> Engine:
         if self.settings.http.transport == "stdio":
-            return self._bare_engine()
+            return engine
         from engine.counting import CountedEngine
 
-        return CountedEngine(self._bare_engine())
+        return cast("Engine", CountedEngine(engine))
 
-    def _bare_engine(self) -> Engine:
+    def make_engine(self, settings: EngineSettings, beside: Engine | None = None) -> Engine:
+        """A new engine: of this process, or of the remote server with the connections of another engine."""
         server = self.settings.server
-        if self.settings.engine.base_url is not None:
-            from engine.remote import RemoteEngine
+        if settings.base_url is not None:
+            from engine.remote.engine import RemoteEngine
 
-            return RemoteEngine(
-                self.settings.engine, self.outgoing, n_callers=server.max_concurrent, sandbox=self.sandbox
-            )
-        from engine.local import LocalEngine
+            n_callers, known = server.max_concurrent, cast("RemoteEngine | None", beside)
+            return RemoteEngine(settings, self.outgoing, n_callers, self.sandbox, known)
+        from engine.local.engine import LocalEngine
 
         return LocalEngine(
-            self.settings.engine,
+            settings,
             log_level=server.log_level,
             n_callers=server.max_concurrent,
             ending_fd=self._ending_fd,
             sandbox=self.sandbox,
         )
 
-    @made_once
+    @locked_cached_property
     def sessions(self) -> SessionStore:
-        """The conversations held so far; their file, if they have one, is opened when the first is asked for."""
-        from engine.sessions import SessionStore
+        """The chat sessions; the session file is opened at first use."""
+        from engine.sessions.store import SessionStore
 
         settings = self.settings.sessions
         if settings.session_db is None:
             return SessionStore(settings)
-        from engine.session_storage import SessionStorage
+        from engine.sessions.sqlite_backend import SqliteBackend
 
-        return SessionStore(settings, keeper=SessionStorage(settings.session_db, settings.max_sessions))
+        return SessionStore(settings, backend=SqliteBackend(settings.session_db, settings.max_sessions))
 
-    @made_once
+    @locked_cached_property
     def providers(self) -> Providers:
-        """Services with more models; nobody is asked for anything before the first call."""
-        from engine.arguments import is_bundled
-        from engine.providers import Providers
+        """The configured providers of models; no request is sent before the first call."""
+        from engine.remote.providers import Providers
         from settings.providers import remote_providers
 
         settings = self.settings
-        bundled = is_bundled(settings.engine)
-        found = remote_providers(settings.engine, bundled, settings.providers, settings.more_providers)
-        return Providers(found, self.outgoing, n_callers=settings.server.max_concurrent)
+        bundled = settings.engine.is_bundled
+        remote = remote_providers(settings.engine, bundled, settings.providers, settings.more_providers)
+        return Providers(remote, self.outgoing, n_callers=settings.server.max_concurrent)
 
-    @made_once
+    @locked_cached_property
     def jobs(self) -> Jobs:
-        """The generations that go on while other calls are answered."""
-        from omni.jobs import Jobs
+        """The jobs that generate images and videos while other calls run."""
+        from omni.jobs.jobs import Jobs
 
         return Jobs(self.settings.omni.job_ttl_s)
 
-    @made_once
+    @locked_cached_property
     def image_maker(self) -> ImageMaker:
-        """Makes pictures with the vLLM-Omni server; nobody is asked for anything before the first call."""
+        """Generates images with the vLLM-Omni server; no request is sent before the first call."""
         from omni.client import OmniClient
-        from omni.generate import ImageMaker
-        from omni.profiles import ProfileBook
+        from omni.images.generate import ImageMaker
+        from omni.images.profiles import ProfileBook
 
         settings = self.settings.omni
         client = OmniClient(settings.url, settings.timeout_s, settings.api_key, self.outgoing)
         return ImageMaker(client, ProfileBook(settings.profiles), self.output_folder, self.jobs, self.decoder)
 
-    @made_once
+    @locked_cached_property
     def video_maker(self) -> VideoMaker:
-        """Makes talking videos with vLLM-Omni servers; nobody is asked for anything before the first call."""
-        from omni.video import VideoMaker
-        from omni.video_servers import VideoServers
+        """Generates talking videos with vLLM-Omni servers; no request is sent before the first call."""
+        from omni.video.generate import VideoMaker
+        from omni.video.servers import VideoServers
 
         settings = self.settings.omni
         servers = VideoServers(
@@ -190,158 +193,146 @@ class Services:
         )
         return VideoMaker(servers, self.output_folder, self.jobs, settings.video_timeout_s, self.decoder)
 
-    @made_once
+    @locked_cached_property
     def output_folder(self) -> OutputFolder:
-        """Where generated files go."""
-        from omni.files import OutputFolder
+        """The folder for generated files."""
+        from omni.files.output_folder import OutputFolder
 
         return OutputFolder(self.settings.omni.output_dir, int(self.settings.omni.file_mode, 8))
 
-    @made_once
+    @locked_cached_property
     def resource_roots(self) -> list[ResourceRoot]:
-        """The folders whose files are resources, as far as the server wrote them."""
-        from handlers.files import ResourceRoot
-        from omni.files import is_ours
+        """The folders whose files are resources if the server wrote them."""
+        from handlers.resource_roots import ResourceRoot
+        from omni.files.metadata import is_ours
 
         return [ResourceRoot(self.output_folder.path, "Generated by this server.", is_ours)]
 
-    @made_once
+    @locked_cached_property
     def sandbox(self) -> Sandbox:
-        """The children that work on bytes from outside; none is started before the first of them is needed."""
+        """The child processes that decode untrusted bytes; they start at first use."""
         from sandbox.pool import Sandbox
 
         return Sandbox()
 
-    @made_once
+    @locked_cached_property
     def decoder(self) -> Decoder:
-        """Makes pictures, sound and film of bytes from outside."""
+        """Decodes untrusted images, audio and video."""
         from media.decoder import Decoder
 
         return Decoder(self.sandbox)
 
-    @made_once
+    @locked_cached_property
     def images(self) -> ImageReader:
-        """Reads pictures from wherever a caller may name them."""
+        """Reads images from paths, URLs and base64."""
         from media.image import ImageReader
 
         return ImageReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
-    @made_once
+    @locked_cached_property
     def audio(self) -> AudioReader:
-        """Reads sound likewise."""
-        from media.recordings import AudioReader
+        """Reads audio from paths and URLs."""
+        from media.audio_video import AudioReader
 
         return AudioReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
-    @made_once
+    @locked_cached_property
     def videos(self) -> VideoReader:
-        """Reads clips likewise."""
-        from media.recordings import VideoReader
+        """Reads videos from paths and URLs."""
+        from media.audio_video import VideoReader
 
         return VideoReader(self.settings.media, self.decoder, tls_context=self.outgoing.tls_context)
 
-    @made_once
+    @locked_cached_property
     def texts(self) -> TextReader:
-        """Reads text files, only from folders that the settings name."""
+        """Reads text files from the folders that the settings allow."""
         from media.text import TextReader
 
-        return TextReader(self.settings.media.allowed_dirs, self.settings.providers.max_text_bytes)
+        return TextReader(self.settings.media.allowed_dirs)
 
     def publish_sessions(self) -> None:
-        """Lets all threads see which sessions there are now; a worker does it before it answers a call that changed
-        them."""
+        """Updates `published_sessions`; a worker calls it before the response to a call that changed a session."""
         with self._publishing:
             self.published_sessions = tuple(
                 PublishedSession(session.id, session.created, session.updated) for session in self.sessions.list()
             )
             self.published_store_problem = self.sessions.problem()
 
-    def toolbox(self) -> Toolbox:
-        """The tools: 50 ms that the answer to `initialize` does without."""
-        from handlers.catalog import toolbox
+    @locked_cached_property
+    def idle_timeouts(self) -> IdleTimeouts:
+        """When the memory of each model is freed while it is not used."""
+        from engine.idle import IdleTimeouts
 
-        return toolbox(self)
-
-    def catalogues(self) -> Catalogues:
-        """The resources and prompts, imported with the first request about them."""
-        from handlers.resources import catalogues
-
-        return catalogues(self)
-
-    @made_once
-    def idle_timeout(self) -> IdleTimeout:
-        """When a model that nobody uses gives its memory back."""
-        from engine.idle import IdleTimeout
-
-        return IdleTimeout(self.settings.engine.idle_timeout_s)
+        return IdleTimeouts(self.models, self.settings.engine.idle_timeout_s)
 
     def idle_due_s(self) -> float | None:
-        """The moment (`time.monotonic()`) at which the model was idle for too long; asked after every call.
+        """The time (`time.monotonic()`) at which the next idle timeout ends; called after every call.
 
-        Never raises: with the worker, all calls to come would be lost.
+        Never raises: an exception would end the worker thread.
         """
-        if "engine" not in self.__dict__:
+        if "models" not in self.__dict__:
             return None
         try:
-            return self.idle_timeout.due_s(self.engine.status())
-        except Exception:  # its module could not be imported: no memory, or too many open files
+            return min(self.idle_timeouts.due_s().values(), default=None)
+        except Exception:  # an import failed: out of memory, or too many open files
             from mcp_protocol import log
 
             log.log_failure("the idle timeout")
             return None
 
     def give_back_memory(self, enter_phase: Callable[[str | None], None]) -> None:
-        """Offloads or releases the model because nobody uses it."""
-        self._forget_pictures()
-        self._rest_sandbox()
-        self.idle_timeout.give_back(self.engine)
+        """Offloads or releases the models whose idle timeout has ended."""
+        self.free_caches()
+        self.idle_timeouts.give_back()
 
-    def release_model(self) -> None:
-        """Drops the model, the pictures that were kept in case it is asked about them again, and idle children."""
-        self._forget_pictures()
-        self._rest_sandbox()
-        self.engine.release()
+    def release_model(self, name: str) -> bool:
+        """Releases a model, the cached images, and idle child processes; false if the model is in use, and stays."""
+        self.free_caches()
+        with self.models.unused(name) as is_unused:
+            if is_unused:
+                self.models.engine(name).release()
+            return is_unused
 
-    def _forget_pictures(self) -> None:
+    def free_caches(self) -> None:
+        """Drops the cached images, and ends idle child processes."""
         if "images" in self.__dict__:
             self.images.forget()
-
-    def _rest_sandbox(self) -> None:
         if "sandbox" in self.__dict__:
             self.sandbox.rest()
 
     def engine_state(self) -> EngineState:
-        """Where the model is; safe from any thread."""
+        """The state of the default model's engine; safe from any thread."""
         from engine.interface import EngineState
 
         return self.engine.status().state if "engine" in self.__dict__ else EngineState.UNLOADED
 
-    def token_counts(self) -> TokenCounts:
-        """The tokens so far, as far as they are counted; safe from any thread."""
-        counted = self.__dict__.get("engine")
-        return TokenCounts(getattr(counted, "prompt_tokens", 0), getattr(counted, "completion_tokens", 0))
+    def samples(self) -> Iterator[Sample]:
+        """The engines' part of `/metrics`; safe from any thread."""
+        from handlers.model.metrics import samples
+
+        return samples(self.models)
 
     def memory_use(self) -> MemoryUse:
-        """What the server and its engine hold of this machine's memory now, as the system and the driver report it."""
-        from engine.memory import memory_use
+        """The memory of the server and its engines now, as the system and the driver report it."""
+        from engine.hardware.memory import memory_use
 
-        return memory_use(self.engine.process_ids())
+        engines = self.models.engines() if "models" in self.__dict__ else {}
+        ids = [number for engine in (self.engine, *engines.values()) for number in engine.process_ids()]
+        return memory_use(list(dict.fromkeys(ids)))
 
     def preload(self, enter_phase: Callable[[str | None], None]) -> None:
-        """Loads the model before the first call asks for it."""
-        self.engine.load(enter_phase)
-        enter_phase(None)
+        """Loads the default model before the first call, or imports vLLM in a thread that no call waits for."""
+        if self.settings.engine.preload == "import":
+            if self.settings.engine.base_url is None:
+                from handlers.model.preload import import_vllm_soon
+
+                import_vllm_soon(self.settings)
+            return
+        with self.models.in_use(None, enter_phase):
+            enter_phase(None)
 
     def close(self) -> None:
-        """Breaks off all jobs, ends the engine and every process it started, and closes the sessions' file, as far as
-        any of them was ever made."""
-        if "jobs" in self.__dict__:
-            self.jobs.close()
-        if "sandbox" in self.__dict__:
-            self.sandbox.close()
-        if "engine" in self.__dict__:
-            self.engine.close()
-        if "providers" in self.__dict__:
-            self.providers.close()
-        if "sessions" in self.__dict__:
-            self.sessions.close()
+        """Aborts all jobs, ends the engine and all child processes, and closes the session file."""
+        for name in ("jobs", "sandbox", "models", "engine", "providers", "sessions"):
+            if name in self.__dict__:  # created
+                getattr(self, name).close()

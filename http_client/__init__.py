@@ -1,5 +1,4 @@
-"""What all requests to other servers share: addresses, trust and the way out, bodies, and what a refusal means.
+"""What requests to other servers share: addresses, TLS and proxies, response bodies, model lists, errors.
 
-A neutral room: it knows settings and nothing else of ours. Importing it costs milliseconds; httpx comes with the first
-client.
+It knows only the settings. The import is cheap: httpx is imported with the first client.
 """

@@ -1,4 +1,4 @@
-"""Bodies of answers: bounded in bytes, also after decompression, which some servers do without being asked."""
+"""Response bodies with a limit on their decompressed size; some servers compress without being asked."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _PIECE_BYTES = 1 << 20
 
 
 class UnreadableBody(Exception):
-    """A body that cannot be decompressed; `str()` says why, as the end of "the server answered …"."""
+    """The body cannot be decompressed; `str()` completes the sentence "the server answered …"."""
 
 
 class BodyTooLong(Exception):
-    """A body with more bytes than allowed."""
+    """The body has more bytes than allowed."""
 
 
 async def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body as it comes, decompressed. A piece has at most 1 MiB, however much a few bytes become.
+    """The decompressed body in pieces of at most 1 MiB.
 
     Raises: `UnreadableBody`; what httpx raises while it reads.
     """
@@ -33,10 +33,10 @@ async def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
             yield data
         return
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise UnreadableBody("in a compression that is not read (only gzip and deflate are)")
-    unpacked = _Unpacked()
+        raise UnreadableBody("in an unsupported compression (gzip and deflate are supported)")
+    decompression = _Decompression()
     async for data in response.aiter_raw():
-        for piece in unpacked.feed(data):
+        for piece in decompression.feed(data):
             yield piece
 
 
@@ -45,8 +45,12 @@ async def body_of(
 ) -> bytes:
     """The whole body.
 
-    Arguments: the answer; how many bytes are read at most; whether a longer one is cut, as for errors; where what has
-    come stays when the rest does not.
+    Arguments:
+        response: an open response.
+        max_bytes: the maximum size.
+        cut: whether a longer body is cut, as for errors.
+        into: receives the data, which stays there when the connection breaks.
+
     Raises: `BodyTooLong`, `UnreadableBody`; what httpx raises.
     """
     data = bytearray() if into is None else into
@@ -59,37 +63,37 @@ async def body_of(
     return bytes(data)
 
 
-class _Unpacked:
+class _Decompression:
     def __init__(self) -> None:
         self._decompressor: zlib._Decompress | None = None
         self._is_plain = False
         self._begun_with = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """What these bytes are, unpacked. What is not compressed, though a header says so, is taken as it is."""
+        """Decompresses bytes; data that is not compressed despite its header is returned unchanged."""
         if self._is_plain:
             return [data]
         if self._decompressor is None:
             self._begun_with = data = self._begun_with + data
-            if len(data) < 2:  # it takes two bytes to tell
+            if len(data) < 2:  # the format shows in two bytes
                 return []
             self._decompressor = self._begun(data)
             if self._decompressor is None:
                 self._is_plain = True
                 return [data]
-        found = []
+        output = []
         try:
             while data and self._decompressor is not None:
-                found.append(self._decompressor.decompress(data, _PIECE_BYTES))
+                output.append(self._decompressor.decompress(data, _PIECE_BYTES))
                 data = self._decompressor.unconsumed_tail
                 if self._decompressor.eof:
                     data = self._decompressor.unused_data
                     if not data:
                         break
-                    self._decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)  # one member after the other
+                    self._decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)  # gzip allows several members
         except zlib.error:
             raise UnreadableBody("with damaged compressed data") from None
-        return found
+        return output
 
     def _begun(self, data: bytes) -> zlib._Decompress | None:
         if data[:2] == b"\x1f\x8b" or (data[0] & 15 == 8 and int.from_bytes(data[:2].ljust(2, b"\0")) % 31 == 0):

@@ -1,8 +1,8 @@
-"""What is in the body of an error: the sentence, the codes and the fields it names, in every shape that servers use.
+"""Reads the body of an error: its message, codes and fields, in every format that servers use.
 
-OpenAI's and vLLM's `error.message`, OpenRouter's `error.metadata.raw` (the answer of the server behind it, as text),
-Gemini's array of errors, Mistral's `message.detail`, FastAPI's `detail` as text or list, DashScope's `code` and
-`message`, RFC 9457's `title` and `detail`, plain text, HTML, and an error in the place of an answer.
+OpenAI's and vLLM's `error.message`, OpenRouter's `error.metadata.raw` (the upstream response as text), Gemini's array
+of errors, Mistral's `message.detail`, FastAPI's `detail` as text or list, DashScope's `code` and `message`,
+RFC 9457's `title` and `detail`, plain text, HTML, and an error with status 200.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 import msgspec
 
 from http_client.loose_json import decoded
-from http_client.words import is_html, without_tags
+from http_client.redaction import is_html, without_tags
 
-MOST_DEPTH = 8
-MOST_SENTENCES = 3
-MOST_READ_BYTES = 65_536
+MAX_DEPTH = 8
+MAX_SENTENCES = 3
+MAX_READ_BYTES = 65_536
 
 _SENTENCES = (
     "message", "detail", "error_description", "error_message", "error_msg", "errormessage", "errmsg", "err_msg", "msg",
     "status_msg", "reason", "failure_reason", "title", "description", "details",
     "faultstring",
 )  # fmt: skip
-_SAYING = ("detail", "message", "msg", "error_msg", "errmsg", "err_msg", "error_message", "error_description")
+_TEXTS = ("detail", "message", "msg", "error_msg", "errmsg", "err_msg", "error_message", "error_description")
 _INNER = (
     "error", "errors", "err", "response", "fault", "exception", "base_resp", "base_response", "innererror",
     "inner_error",
@@ -38,8 +38,12 @@ _NAMELESS = {"body", "query", "header", "path", "__root__"}
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """What an error's body says. `sentence` is as the server wrote it, not fit to be shown yet; `codes` are its words
-    and numbers for the kind of error, in lower case; `fields` are names of the request's fields that it blames.
+    """The content of an error's body.
+
+    Attributes:
+        sentence: the message as the server wrote it; it may contain secrets.
+        codes: the words and numbers for the kind of error, in lower case.
+        fields: the fields of the request that the error names.
     """
 
     sentence: str = ""
@@ -48,56 +52,57 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
     @property
     def status(self) -> int | None:
-        """The HTTP status that the error names itself, as errors inside of a stream do."""
+        """The HTTP status in the body, as errors inside a stream have it."""
         return next((int(code) for code in self.codes if re.fullmatch(r"[45]\d\d", code)), None)
 
 
 def read_error(body: bytes | Any) -> ErrorBody:
-    """Reads the body of an error, or a decoded piece of one."""
+    """Reads the body of an error, or a decoded part of one."""
     if isinstance(body, bytes | bytearray):
-        text = bytes(body[:MOST_READ_BYTES]).decode("utf-8", "replace").lstrip("\ufeff").strip()
-        found = _decoded(text)
-        if found is None:
+        text = bytes(body[:MAX_READ_BYTES]).decode("utf-8", "replace").lstrip("\ufeff").strip()
+        body = _decoded(text)
+        if body is None:
             return ErrorBody(_of_page(text) if is_html(text) else _first_data(text))
-        body = found
     sentences = list(dict.fromkeys(_sentences(body, 0)))
-    told = [each for each in sentences if not any(each != other and each in other for other in sentences)]
+    unique = [each for each in sentences if not any(each != other and each in other for other in sentences)]
     return ErrorBody(
-        ": ".join(each.rstrip(".: ") if n < len(told) - 1 else each for n, each in enumerate(told[:MOST_SENTENCES])),
+        ": ".join(each.rstrip(".: ") if n < len(unique) - 1 else each for n, each in enumerate(unique[:MAX_SENTENCES])),
         tuple(dict.fromkeys(_codes(body, 0))),
         tuple(dict.fromkeys(_fields(body, 0))),
     )
 
 
-def error_in(answer: Any, *, is_whole: bool = True) -> ErrorBody | None:
-    """The error that a decoded answer is in spite of its status; `None` where it may be an answer.
+def error_in(response: Any, *, is_whole: bool = True) -> ErrorBody | None:
+    """The error in a decoded response with status 200; `None` where it may be a regular response.
 
-    Arguments: `is_whole`, whether it is all that the server answered. A message without anything else is an error then;
-    among other events it may be a note that the server still works.
+    Arguments:
+        response: the decoded response.
+        is_whole: whether this is the whole response. A lone message is an error then; in a stream it may be a status
+            message.
     """
-    if isinstance(answer, list):
-        found = [error_in(each, is_whole=is_whole) for each in answer[:4]]
+    if isinstance(response, list):
+        found = [error_in(each, is_whole=is_whole) for each in response[:4]]
         return found[0] if found and all(found) else None
-    if not isinstance(answer, dict) or any(answer.get(key) for key in ("choices", "data", "models", "candidates")):
+    if not isinstance(response, dict) or any(response.get(key) for key in ("choices", "data", "models", "candidates")):
         return None
     is_error = (
-        bool(answer.get("error") or answer.get("errors"))
-        or "error" in (answer.get("object"), answer.get("type"), answer.get("status"))
-        or False in (answer.get("success"), answer.get("ok"))
-        or bool(_base(answer).get("status_code"))
-        or (isinstance(status := answer.get("status_code"), int) and 400 <= status < 600)
-        or (is_whole and "choices" not in answer and any(isinstance(answer.get(key), str | list) for key in _SAYING))
+        bool(response.get("error") or response.get("errors"))
+        or "error" in (response.get("object"), response.get("type"), response.get("status"))
+        or False in (response.get("success"), response.get("ok"))
+        or bool(_base(response).get("status_code"))
+        or (isinstance(status := response.get("status_code"), int) and 400 <= status < 600)
+        or (is_whole and "choices" not in response and any(isinstance(response.get(key), str | list) for key in _TEXTS))
     )
-    return read_error(answer) if is_error else None
+    return read_error(response) if is_error else None
 
 
-def _base(answer: dict[str, Any]) -> dict[str, Any]:
-    found = answer.get("base_resp") or answer.get("base_response")
+def _base(response: dict[str, Any]) -> dict[str, Any]:
+    found = response.get("base_resp") or response.get("base_response")
     return found if isinstance(found, dict) else {}
 
 
 def _decoded(text: str) -> Any:
-    """JSON within the text, or what its first event holds; `None` where it is no object or list."""
+    """The JSON value of a text; `None` where it is not an object or a list."""
     if not text.startswith(("{", "[")):
         return None
     found, _ = decoded(text.encode("utf-8", "replace"))
@@ -105,13 +110,13 @@ def _decoded(text: str) -> Any:
 
 
 def _of_page(text: str) -> str:
-    """What a page says beyond the status that it has anyway."""
-    told = without_tags(text)
-    return "" if re.sub(r"^\d{3}\W*", "", told).lower() in _STATUSES else told
+    """The text of an HTML page; "" where it only repeats the status."""
+    content = without_tags(text)
+    return "" if re.sub(r"^\d{3}\W*", "", content).lower() in _STATUSES else content
 
 
 def _first_data(text: str) -> str:
-    """A plain text; of a stream of events, the first one's data; of JSON that is cut off, its first sentence."""
+    """Plain text as it is; the data of the first event of a stream; the first message of truncated JSON."""
     if text.startswith(("{", "[")):
         cut_off = re.search(r'"(?:message|detail|error|msg)"\s*:\s*"((?:[^"\\]|\\.){1,2000})', text)
         return cut_off[1] if cut_off is not None else ""
@@ -127,7 +132,7 @@ def _lowered(value: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _sentences(value: Any, depth: int) -> Iterator[str]:
-    if depth > MOST_DEPTH:
+    if depth > MAX_DEPTH:
         return
     if isinstance(value, str):
         yield from _of_text(value, depth)
@@ -139,14 +144,14 @@ def _sentences(value: Any, depth: int) -> Iterator[str]:
 
 
 def _of_text(text: str, depth: int) -> Iterator[str]:
-    """A sentence; where it is or holds JSON itself, as gateways pass on what was said behind them, what that says."""
+    """The message, and the messages in JSON that it contains, as gateways quote upstream errors."""
     start = min((at for at in (text.find("{"), text.find("[{")) if at >= 0), default=-1)
     inner = _decoded(text[start:].strip().rstrip("'\"`. ")) if start >= 0 else None
-    told = list(_sentences(inner, depth + 1)) if inner is not None else []
-    before = text[:start].strip().rstrip(":-'\"` ").removesuffix("b") if told else text.strip()
+    quoted = list(_sentences(inner, depth + 1)) if inner is not None else []
+    before = text[:start].strip().rstrip(":-'\"` ").removesuffix("b") if quoted else text.strip()
     if before.lower() not in _EMPTY:
         yield without_tags(before) if is_html(before) else before
-    yield from told
+    yield from quoted
 
 
 def _of_object(value: dict[str, Any], depth: int) -> Iterator[str]:
@@ -160,9 +165,9 @@ def _of_object(value: dict[str, Any], depth: int) -> Iterator[str]:
         yield from _sentences(value["title"], depth + 1)
     found = False
     for key in _SENTENCES:
-        told = list(_sentences(value.get(key), depth + 1)) if not found else []
-        found = found or bool(told)
-        yield from told
+        sentences = list(_sentences(value.get(key), depth + 1)) if not found else []
+        found = found or bool(sentences)
+        yield from sentences
     metadata = value.get("metadata")
     if isinstance(metadata, dict):
         raw = metadata.get("raw")
@@ -193,8 +198,8 @@ def _fields(value: Any, depth: int) -> Iterator[str]:
 
 
 def _objects(value: Any, depth: int) -> Iterator[dict[str, Any]]:
-    """All objects in an error, also those in the text of its entries."""
-    if depth > MOST_DEPTH:
+    """All objects in an error, including JSON inside strings."""
+    if depth > MAX_DEPTH:
         return
     if isinstance(value, str):
         start = value.find("{")

@@ -1,4 +1,4 @@
-"""JSON as servers write it: also with NaN, bytes that are no UTF-8, line breaks in texts, and halves of characters."""
+"""JSON as servers write it: with NaN, invalid UTF-8, line breaks in strings, unpaired surrogates, numbers as text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _HALF = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
-"""One escape of the two that a character beyond U+FFFF takes: it cannot be encoded again."""
+"""An unpaired surrogate escape, which cannot be encoded again."""
 
 
 def decoded(data: bytes) -> tuple[Any, bool]:
-    """What a JSON text holds, and whether it is one."""
+    """The value of a JSON text, and whether the text is JSON."""
     try:
         return msgspec.json.decode(data.removeprefix(_BOM)), True
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -27,3 +27,14 @@ def decoded(data: bytes) -> tuple[Any, bool]:
         return json.loads(_HALF.sub(r"\\ufffd", text), strict=False), True
     except (ValueError, RecursionError):
         return None, False
+
+
+def count(value: Any) -> int | None:
+    """A whole number, 0 or more, given as a number or as text; `None` for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value) if isinstance(value, int | float | str) else -1.0
+    except (ValueError, OverflowError):
+        return None
+    return int(number) if 0 <= number < 2**53 and number == int(number) else None

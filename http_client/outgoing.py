@@ -1,14 +1,13 @@
-"""The way out of this machine: which certificates are trusted, and whether a proxy is used."""
+"""HTTP clients for all servers: which certificates are trusted, and whether a proxy is used."""
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from http_client.addresses import host_of
+from http_client.addresses import host_of, is_loopback
 from http_client.failures import TrustProblem
 from settings import NetworkSettings
 
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Outgoing:
-    """Makes the clients of all servers. Any thread may use it; making it costs nothing.
+    """Makes HTTP clients. Any thread may use it.
 
-    The well-known authorities are always trusted; those of the settings come beside them. A proxy is used only where a
-    setting of ours names it: those of the environment are meant for other programs, and would silently get keys and
-    prompts. It is not used for this machine's own servers, unless it is on this machine too.
+    The well-known authorities are always trusted, and those of the settings in addition. Only the proxy of our own
+    setting is used: a proxy in the environment is meant for other programs, and would get keys and prompts. Servers on
+    this machine are reached without a proxy, unless the proxy is on this machine too.
     """
 
     def __init__(self, settings: NetworkSettings | None = None) -> None:
@@ -32,10 +31,11 @@ class Outgoing:
         self._context: ssl.SSLContext | None = None
 
     def tls_context(self) -> ssl.SSLContext:
-        """What TLS connections to others begin with, made once.
+        """The TLS context of all connections, made once.
 
-        Raises: `TrustProblem` where the file of VLLM_CA_FILE cannot be used. `SSL_CERT_FILE` and `SSL_CERT_DIR` are
-        often left over from other programs, so what is wrong with them only shows when a certificate is not trusted.
+        `SSL_CERT_FILE` and `SSL_CERT_DIR` are often leftovers of other programs, so errors in them are ignored.
+
+        Raises: `TrustProblem` where VLLM_CA_FILE cannot be used.
         """
         with self._lock:
             if self._context is None:
@@ -43,16 +43,19 @@ class Outgoing:
             return self._context
 
     def proxy_for(self, address: str) -> str | None:
-        """The proxy that requests to a server go through; `None` for none."""
+        """The proxy for requests to a server; `None` for a direct connection."""
         proxy, host = self._settings.proxy_url, host_of(address)
         if proxy is None or any(_is_below(host, entry) for entry in self._settings.no_proxy):
             return None
-        return None if _is_here(host) and not _is_here(host_of(proxy)) else proxy
+        return None if is_loopback(host) and not is_loopback(host_of(proxy)) else proxy
 
     def client(self, address: str, **rest: Any) -> httpx.AsyncClient:
-        """A client for one server. Nothing of the environment changes where its requests go.
+        """A client for one server. It ignores proxies and netrc of the environment.
 
-        Arguments: the server's address; the client's others, such as `headers`, `timeout` and `limits`.
+        Arguments:
+            address: the server's address.
+            rest: other arguments of `httpx.AsyncClient`.
+
         Raises: `TrustProblem`.
         """
         import ssl
@@ -61,12 +64,12 @@ class Outgoing:
 
         proxy = self.proxy_for(address)
         is_secure = address.lower().startswith("https:")
-        # Over http nothing is verified, so a file that cannot be read must not stop it.
+        # http verifies nothing, so an unreadable certificate file must not stop it.
         verify = self.tls_context() if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        way = None
+        through = None
         if proxy is not None:
-            way = httpx.Proxy(proxy, ssl_context=self.tls_context() if proxy.startswith("https:") else None)
-        return httpx.AsyncClient(verify=verify, proxy=way, trust_env=False, **rest)
+            through = httpx.Proxy(proxy, ssl_context=self.tls_context() if proxy.startswith("https:") else None)
+        return httpx.AsyncClient(verify=verify, proxy=through, trust_env=False, **rest)
 
     def _made(self) -> ssl.SSLContext:
         import ssl
@@ -89,13 +92,13 @@ class Outgoing:
                 with contextlib.suppress(OSError, ValueError):
                     _load(context, os.path.expanduser(path))
         if settings.ca_file or settings.ssl_cert_file or settings.ssl_cert_dir:
-            # Python 3.13 asks more of certificates than OpenSSL does, and than those of many companies have.
+            # Python 3.13 is stricter than OpenSSL, and rejects the certificates of many companies.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return context
 
 
 def _load(context: ssl.SSLContext, path: str) -> None:
-    """Adds a file's certificates, or a folder's."""
+    """Adds the certificates of a file or a folder."""
     if os.path.isdir(path):
         context.load_verify_locations(capath=path)
     else:
@@ -104,22 +107,13 @@ def _load(context: ssl.SSLContext, path: str) -> None:
 
 def _why(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return "it is not there"
+        return "the file does not exist"
     if isinstance(error, PermissionError):
-        return "it may not be read"
-    return "it has no certificate in PEM form"
+        return "permission denied"
+    return "it contains no certificate in PEM format"
 
 
 def _is_below(host: str, entry: str) -> bool:
     entry = entry.strip().lower()
     name = entry.lstrip("*").lstrip(".")
     return entry == "*" or (bool(name) and (host == name or host.endswith(f".{name}")))
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

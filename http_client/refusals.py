@@ -1,4 +1,4 @@
-"""What a refusal is about: who or what is to blame, by the status, the server's codes and its words."""
+"""The cause of an error response, by its status, its codes and its text."""
 
 from __future__ import annotations
 
@@ -12,46 +12,50 @@ from typing import Any
 import msgspec
 
 from http_client.errors import ErrorBody, error_in, read_error
-from http_client.words import plain
+from http_client.redaction import plain
 
 
 class Blame(StrEnum):
-    """What a refusal is about."""
+    """The cause of an error response."""
 
     KEY = "key"
-    """It is missing, wrong, or of another region or project."""
+    """The key is missing, wrong, or of another region or project."""
     FUNDS = "funds"
-    """A balance or quota is used up; waiting a moment does not help."""
+    """A balance or quota is used up; trying again does not help."""
     PERMISSION = "permission"
-    """The server knows who asks, and does not allow this, for a reason that it gives."""
+    """The key is valid, but does not allow this."""
     CONTENT_POLICY = "content policy"
-    """What was asked, or what would have been answered, is not allowed."""
+    """The prompt or the generated text is not allowed."""
     MODEL = "model"
-    """There is none of that name."""
+    """There is no model of that name."""
     CONTEXT = "context length"
-    """The prompt and the answer do not fit into the model."""
+    """Prompt and output are longer than the context."""
     TOO_LARGE = "request size"
     PARAMETER = "parameter"
-    """A field of the request is not known or not taken; `Refusal.fields` may name it."""
+    """A field of the request is unknown or not accepted; `Refusal.fields` may name it."""
     RATE = "rate limit"
     BUSY = "busy"
-    """The server, or the one behind it, cannot answer now."""
+    """The server, or an upstream server, cannot respond now."""
     MEMORY = "memory"
-    """The server's memory did not suffice."""
+    """The server is out of memory."""
     PROXY = "proxy"
-    """The proxy on the way asks for a user and a password."""
+    """The proxy requires a user and a password."""
     ADDRESS = "address"
-    """There is no such path; the server may be another one."""
+    """There is no such path; it may be a different kind of server."""
     REQUEST = "request"
-    """Anything else about the request."""
+    """Any other error of the request."""
     SERVER = "server"
-    """Anything else that is the server's own fault."""
+    """Any other error of the server."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A refusal as it may be told: `reason` is fit to be shown, "" where the server gave none.
+    """An error response.
 
-    `said` is the same as the server wrote it, for looking into, not for showing.
+    Attributes:
+        reason: the server's message, safe to show; "" where there is none.
+        said: the message as the server wrote it, for matching only: it may contain secrets.
+        codes, fields: see `ErrorBody`.
+        retry_after_s: how long the server asks to wait.
     """
 
     status: int
@@ -64,38 +68,34 @@ class Refusal(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """The reason as the end of a sentence: ": It is so." or ", and gave no reason."."""
+        """The reason as the end of a sentence: ": The reason." or ", and gave no reason."."""
         return f": {self.reason.rstrip('.')}." if self.reason else ", and gave no reason."
 
 
 def refusal(
     status: int, headers: Mapping[str, str] | None, body: bytes | Any, secrets: Iterable[str | None] = ()
 ) -> Refusal:
-    """What an answer that is none means.
+    """The refusal in an error response.
 
-    Arguments: the HTTP status; the headers, whose names may be in any case; the body as bytes, or an error in a stream
-    as decoded JSON; keys that must not be shown.
+    Arguments:
+        status: the HTTP status.
+        headers: their names may be in any case.
+        body: the body as bytes, or an error in a stream as decoded JSON.
+        secrets: keys that `reason` must not contain.
     """
     return _refusal(status, headers, read_error(body), secrets)
 
 
 def refusal_in(
-    answer: Any, headers: Mapping[str, str] | None = None, secrets: Iterable[str | None] = ()
+    response: Any, headers: Mapping[str, str] | None = None, secrets: Iterable[str | None] = ()
 ) -> Refusal | None:
-    """The refusal that a decoded answer with status 200 is; `None` where it may be an answer."""
-    found = error_in(answer)
+    """The refusal in a decoded response with status 200; `None` where it may be a regular response."""
+    found = error_in(response)
     return None if found is None else _refusal(found.status or 200, headers, found, secrets)
 
 
-def reason(
-    status: int, headers: Mapping[str, str] | None, body: bytes | Any, secrets: Iterable[str | None] = ()
-) -> str | None:
-    """The server's own reason in one line that may be shown; `None` where it gave none."""
-    return refusal(status, headers, body, secrets).reason or None
-
-
 def retry_after_s(header: str | None) -> float | None:
-    """The seconds that a `Retry-After` asks to wait, given as such or as a date; `None` for anything else."""
+    """The seconds in a `Retry-After` header, a number or a date; `None` for anything else."""
     if header is None:
         return None
     try:
@@ -113,19 +113,16 @@ def _refusal(
 ) -> Refusal:
     named = {name.lower(): value for name, value in (headers or {}).items()}
     fields = found.fields + tuple(name for name in _named_fields(found.sentence) if name not in found.fields)
+    codes = [code for code in found.codes if not code.isdigit() and code not in ("error", "object")]
     return Refusal(
         status=status,
         blame=_blame(status, found, bool(fields)),
-        reason=plain(found.sentence, secrets) or plain(", ".join(_telling(found.codes)), secrets),
+        reason=plain(found.sentence, secrets) or plain(", ".join(codes), secrets),
         said=found.sentence,
         codes=found.codes,
         fields=fields,
         retry_after_s=retry_after_s(named.get("retry-after")),
     )
-
-
-def _telling(codes: tuple[str, ...]) -> list[str]:
-    return [code for code in codes if not code.isdigit() and code not in ("error", "object")]
 
 
 def _any(*phrases: str) -> re.Pattern[str]:
@@ -170,11 +167,10 @@ _MODEL = _any(
     r"(?:find|load|serve|access to|unsupported) (?:the |this |requested )?model",
     r"deployment(?: for this resource)? (?:does not exist|not found)",
 )
-_RATE = _any(
-    r"rate[ _-]?limit|too many requests|throttl|resource[_ ]exhausted|quota|requests per (?:minute|day)",
-)
+_RATE = _any(r"rate[ _-]?limit|too many requests|throttl|resource[_ ]exhausted|quota|requests per (?:minute|day)")
 _MEMORY = _any(
     r"out[ -]of[ -]memory|outofmemory|can't allocate memory|cannot allocate memory|not enough memory|\bOOM\b",
+    r"bad_alloc|alloc(?:ation)? failed|fail\w* to (?:re)?alloc",  # of C++ libraries
 )
 _BUSY = _any(
     r"overloaded|(?:is|currently|still) loading|temporarily unavailable|at capacity|try again later|no available",
@@ -234,6 +230,6 @@ def _less_certain(status: int, text: str, found: ErrorBody, names_fields: bool) 
 
 
 def _named_fields(sentence: str) -> list[str]:
-    """What looks like the name of a field in a sentence."""
+    """The words of a message that look like field names."""
     found = (quoted or bare for quoted, bare in _QUOTED.findall(sentence[:2_000]))
     return list(dict.fromkeys(name.rpartition(".")[2] for name in found if not name.endswith((".", "_"))))[:16]

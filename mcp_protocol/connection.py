@@ -1,13 +1,13 @@
-"""One client: what it and the server have settled, and where the answers to its messages go.
+"""One client: what it negotiated with the server, and where messages to it are written.
 
-A process on stdin and stdout has one connection for its whole life and one outlet, the wire. Over HTTP each session is
-a connection, and each request that stands alone is one of its own; every request has an outlet of its own.
+On stdio the process has one connection and one writer for its whole life. Over HTTP each session is a connection, each
+stateless request has a connection of its own, and every request has its own writer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,58 +18,73 @@ if TYPE_CHECKING:
     from mcp_protocol.versions import Revision
 
 
-class Outlet:
-    """Where messages to a client go; this one drops them. Any thread may call any method.
+class MessageWriter:
+    """Writes messages to a client; this base class drops them. Any thread may call any method.
 
-    Raises: `ReaderGone`, from whatever writes, when the process has nobody left to answer.
+    Raises: `ReaderGone` from every method that writes, when the client has closed stdout.
     """
 
     def write(self, line: bytes) -> None:
-        """Sends one message: a line with its newline."""
+        """Writes one message: a line with its newline."""
 
     def send(self, message: Json) -> None:
-        """Sends one message."""
+        """Writes one message."""
         self.write(encode(message))
 
-    def answer(self, line: bytes) -> None:
-        """Sends the answer to a request; nothing about that request follows."""
+    def respond(self, line: bytes) -> None:
+        """Writes the response to a request; no message about that request follows."""
         self.write(line)
 
-    def refuse(self, error: ProtocolError) -> None:
-        """Answers with an error of the protocol."""
-        self.answer(encode(error_message(error)))
+    def send_error(self, error: ProtocolError) -> None:
+        """Writes an error response."""
+        self.respond(encode(error_message(error)))
 
-    def end(self) -> None:
-        """Takes note that a request was cancelled and gets no answer."""
+    def skip_response(self) -> None:
+        """Notes that a request was cancelled and gets no response."""
 
 
 OWNER_SHARE = 2
-"""Each of several owners of tokens has at most this part of what all have together, a half."""
+"""With several tokens, the clients of one token get at most 1/2 of each shared limit."""
 
-NOWHERE = Outlet()
+NULL_WRITER = MessageWriter()
 
 
 class Connection:
-    """What is known of one client; `outlet` takes what is said to it without a request.
+    """The state of one client.
 
-    `owner` is the number of its token, 0 where there are none: what is counted for one owner takes nothing from others.
+    Arguments:
+        writer: for messages that belong to no request.
+        owner: the index of the client's token, 0 where there are no tokens. Quotas are counted per owner.
     """
 
-    def __init__(self, outlet: Outlet = NOWHERE, owner: int = 0) -> None:
-        self.outlet = outlet
+    def __init__(self, writer: MessageWriter = NULL_WRITER, owner: int = 0) -> None:
+        self.writer = writer
         self.owner = owner
         self.settled_version = WITHOUT_HANDSHAKE
         self.initialized = False
         self.log_level: str | None = None
+        self.has_apps = False
 
 
-class Exchange(msgspec.Struct, frozen=True):
-    """One request: who asked, where the answer goes, and the revision it speaks."""
+class RequestContext(msgspec.Struct, frozen=True):
+    """What a request brings along besides its method and parameters.
+
+    Arguments:
+        connection: the client that sent it.
+        writer: where its response and notifications go.
+        revision: the MCP revision it uses.
+        progress_token: the token for progress notifications, None where the client wants none.
+        log_level: the lowest level of log messages that the client wants, None for no messages.
+        has_apps: whether the client declares MCP Apps.
+    """
 
     connection: Connection
-    outlet: Outlet
+    writer: MessageWriter
     revision: Revision
+    progress_token: Any = None
+    log_level: str | None = None
+    has_apps: bool = False
 
 
-Method = Callable[[Request, Exchange], Json | None]
-"""Answers a request with its result, or returns None when the answer comes later."""
+Method = Callable[[Request, RequestContext], Json | None]
+"""Returns the result of a request, or None when the response follows later."""

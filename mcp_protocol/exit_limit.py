@@ -1,10 +1,9 @@
-"""The end of the process in time, also where a thread holds Python's lock and does not let go.
+"""A time limit for the shutdown that holds even while another thread does not release the GIL.
 
-With a model in the process, a library may hold the lock for seconds: it collects garbage among a million objects, or
-loads a shared library. So the limit has three parts: no garbage is collected any more; a thread ends the process with
-its status; and where that thread does not get the lock, the system's timer ends the process without asking Python.
-Before our handler of signals has got the lock, none of these is set: until then the engine's guard watches, which is a
-process of its own.
+A library may hold the GIL for seconds: it collects garbage among a million objects, or loads a shared library. So the
+limit has three parts: garbage collection stops; a thread ends the process with its status; and if that thread does not
+get the GIL, the system's timer ends the process. None of these is set before Python's signal handler runs; for that
+time, `MainLoop.ending_fd` tells other processes of the shutdown.
 """
 
 from __future__ import annotations
@@ -12,27 +11,25 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import threading
 import time
 
+from operating_system import signals
+
 EXIT_S = 1.4
-"""When the process ends after a signal, whatever still hangs: clients kill a server after 2 s, and the system takes up
-to a few tenths of a second to clear away a process with a model."""
+"""The process ends this long after a signal: clients kill a server after 2 s, and the system needs up to a few tenths
+of a second to remove a large process."""
 ALARM_S = 1.6
-"""When the system ends it; its status then tells of SIGALRM."""
+"""The system's timer ends the process after this time, with SIGALRM. Windows has no such timer."""
 
 
 def arm(status: int = 0) -> None:
-    """Lets the process live for no more than `EXIT_S`, or `ALARM_S`; called by the main thread."""
-    exit_at_s = time.monotonic() + EXIT_S  # not when the thread begins: on a busy machine the alarm would be earlier
+    """Ends the process after `EXIT_S` with `status`, or after `ALARM_S`. Must be called on the main thread."""
+    exit_at_s = time.monotonic() + EXIT_S  # measured here: the thread may start late on a busy machine
     gc.disable()
-    gc.freeze()  # a collection that somebody asks for finds nothing to look at
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-        signal.setitimer(signal.ITIMER_REAL, ALARM_S)
-    with contextlib.suppress(RuntimeError):  # the system gives no thread
+    gc.freeze()  # an explicit `gc.collect()` has nothing to traverse
+    signals.end_process_after(ALARM_S)
+    with contextlib.suppress(RuntimeError):  # no thread can be started
         threading.Thread(target=_exit_later, args=(exit_at_s, status), name="exit", daemon=True).start()
 
 

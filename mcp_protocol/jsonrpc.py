@@ -1,6 +1,6 @@
-"""JSON-RPC 2.0 messages: bytes of one line to a message, and a message to bytes of one line.
+"""JSON-RPC 2.0 messages: decoding one line, and encoding one.
 
-Errors of the protocol are one exception, `ProtocolError`; a tool that fails is not an error here but a result.
+Protocol errors are `ProtocolError`; a failed tool is a result, not an error.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ INTERNAL_ERROR = -32603
 Json = dict[str, Any]
 
 NO_ID: Any = msgspec.UNSET
-"""The id of an answer to a line in which no id could be read: the member is left out."""
+"""The id of an error response to a line without a readable id: the member is omitted."""
 
 
 class ProtocolError(Exception):
-    """An answer of JSON-RPC's `error` kind; `request_id` is `NO_ID` where none could be read."""
+    """A JSON-RPC error response; `request_id` is `NO_ID` if no id could be read."""
 
     def __init__(self, code: int, message: str, data: Json | None = None, request_id: Any = NO_ID) -> None:
         super().__init__(message)
@@ -36,9 +36,9 @@ class ProtocolError(Exception):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A message that gets exactly one answer; `id` is None where the caller sent none.
+    """A message that gets exactly one response; `id` is None if the client sent none.
 
-    In the `params` of a long `tools/call`, `arguments` are `Raw`: bytes as they came.
+    In the `params` of a long `tools/call`, `arguments` are undecoded (`Raw`).
     """
 
     id: Any
@@ -47,35 +47,32 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Notification(msgspec.Struct, frozen=True):
-    """A message that gets no answer."""
+    """A message that gets no response."""
 
     method: str
     params: Json
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Several messages in one line, still to be read one by one with `message_of`; those of a long line are `Raw`."""
+    """Several messages in one line, to be parsed one by one with `message_of`; those of a long line are `Raw`."""
 
     items: list[Any]
 
 
 Message = Request | Notification | Batch | None
-"""What a line says; None for a client's answer, which this server never asked for."""
+"""None stands for a response of the client, which the server ignores: it sends no requests."""
 
 SHORT_BYTES = 4_096
-"""A message of at most this length is decoded at once, and as a whole."""
-MOST_OBJECT_BYTES = 128 << 20
-"""What a long message may take as objects that is decoded at once: anything but the arguments of a tool."""
+"""Longer messages keep their arguments undecoded."""
+MAX_OBJECT_BYTES = 128 << 20
+"""Memory limit for decoding the parts of a long message other than a tool's arguments."""
 TOOL_CALL = "tools/call"
 
 _BOM = b"\xef\xbb\xbf"
 
 
 def parse(line: bytes) -> Message:
-    """Reads one line.
-
-    Raises: `ProtocolError` with the code and, where one could be read, the id to answer with.
-    """
+    """Parses one line; raises `ProtocolError`, with the id if one could be read."""
     line = line.removeprefix(_BOM)
     try:
         value = decoded(line) if len(line) <= SHORT_BYTES else _long_value(line)
@@ -84,7 +81,7 @@ def parse(line: bytes) -> Message:
     except ValueError as error:
         raise ProtocolError(PARSE_ERROR, f"Parse error: {error}") from None
     except MemoryError:
-        raise ProtocolError(INTERNAL_ERROR, "Internal error: no memory to read a message of this size") from None
+        raise ProtocolError(INTERNAL_ERROR, "Internal error: not enough memory for a message of this size") from None
     return Batch(value) if isinstance(value, list) else message_of(value)
 
 
@@ -109,9 +106,9 @@ class _CallEnvelope(msgspec.Struct):
 
 
 def _long_value(line: bytes) -> Any:
-    """The value of a long line, in which a tool's arguments, or the messages of a batch, are left as they came."""
+    """Decodes a long line, except the arguments of a tool and the messages of a batch."""
     try:
-        call = decoded(line, _CallEnvelope)  # what a long line nearly always is, so it is gone through once
+        call = decoded(line, _CallEnvelope)  # the usual case, decoded in one pass
     except msgspec.ValidationError:
         return _other_long_value(line)
     request_id = _simple(call.id, NO_ID)
@@ -134,16 +131,16 @@ def _long_value(line: bytes) -> Any:
 def _other_long_value(line: bytes) -> Any:
     try:
         envelope = decoded(line, _Envelope)
-    except msgspec.ValidationError:  # no object
+    except msgspec.ValidationError:  # not an object
         _check_size(line, NO_ID)
         value = decoded(line, list[Raw]) if line[:64].lstrip()[:1] == b"[" else decoded(line)
         return [raw.copy() for raw in value] if isinstance(value, list) else value
     request_id = _simple(envelope.id, NO_ID)
     method = _simple(envelope.method, request_id)
     if isinstance(request_id, list) or isinstance(method, list):
-        return {"id": request_id, "method": method}  # which is refused, whatever else there is
+        return {"id": request_id, "method": method}  # invalid, whatever the rest is
     if method is None and (envelope.result is not None or envelope.error is not None):
-        return {"result": None}  # a client's answer, of which nothing is wanted
+        return {"result": None}  # a response of the client
     _check_size(line, request_id)
     return decoded(line)
 
@@ -153,7 +150,7 @@ def _is_object(raw: Raw) -> bool:
 
 
 def _simple(raw: Raw, request_id: Any) -> Any:
-    """A value where only text or a number is due; any list or object, which is refused, becomes an empty list."""
+    """A value that must be a string or a number; a list or object, which is invalid, becomes an empty list."""
     return [] if bytes(memoryview(raw)[:1]) in (b"{", b"[") else _bounded(raw, request_id)
 
 
@@ -163,15 +160,15 @@ def _bounded(raw: Raw, request_id: Any) -> Any:
 
 
 def _check_size(data: bytes | Raw, request_id: Any) -> None:
-    """Raises `ProtocolError` for what would take too much memory as objects."""
-    if (n_bytes := object_bytes(data)) > MOST_OBJECT_BYTES:
+    """Raises `ProtocolError` for JSON that would take too much memory."""
+    if (n_bytes := object_bytes(data)) > MAX_OBJECT_BYTES:
         known_id = NO_ID if isinstance(request_id, bool | list | dict) else request_id
         text = f"Invalid Request: this message would take about {n_bytes >> 20} MiB of memory. Send less at once."
         raise ProtocolError(INVALID_REQUEST, text, request_id=known_id)
 
 
 def message_of(value: Any) -> Request | Notification | None:
-    """Checks the envelope of one message, which is decoded or `Raw`; see `parse`."""
+    """Validates one message, decoded or `Raw`; see `parse`."""
     if isinstance(value, Raw):
         message = parse(bytes(value))
         if not isinstance(message, Batch):
@@ -200,12 +197,12 @@ def message_of(value: Any) -> Request | Notification | None:
 
 
 def result_message(request_id: Any, result: Any) -> Json:
-    """The answer to a request that succeeded."""
+    """The response to a successful request."""
     return {"jsonrpc": "2.0", "id": request_id, "result": result}
 
 
 def error_message(error: ProtocolError) -> Json:
-    """The answer to a request that broke the protocol."""
+    """An error response."""
     body: Json = {"code": error.code, "message": str(error)}
     if error.data is not None:
         body["data"] = error.data
@@ -215,14 +212,14 @@ def error_message(error: ProtocolError) -> Json:
 
 
 def notification_message(method: str, params: Json) -> Json:
-    """A message of ours that wants no answer."""
+    """A notification from the server."""
     return {"jsonrpc": "2.0", "method": method, "params": params}
 
 
 def encode(message: Any) -> bytes:
-    """One line of strict ASCII JSON with its newline: NaN and infinities become null, lone surrogates U+FFFD.
+    """Encodes a message as ASCII JSON with a newline; NaN and infinities become null, lone surrogates U+FFFD.
 
-    Hosts decode with the locale's encoding or choke on NaN and surrogates, so neither ever leaves the server.
+    Some clients decode with the locale's encoding, or fail on NaN and surrogates.
     """
     try:
         line = msgspec.json.encode(message)
@@ -237,10 +234,8 @@ _ESCAPE = "json_escape"
 
 
 def _json_escape(error: UnicodeError) -> tuple[str, int]:
-    """Codec error handler: characters outside ASCII as JSON escapes, UTF-16 pairs above the base plane.
-
-    Raises: the error itself, when it is not one of encoding.
-    """
+    """Codec error handler that writes non-ASCII characters as JSON escapes. Raises the error itself if it is not an
+    encoding error."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be")

@@ -1,4 +1,4 @@
-"""Long lists in pages, with cursors that say nothing to whoever holds them."""
+"""Pagination of lists, with opaque cursors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ Item = TypeVar("Item")
 
 
 def page(name: str, items: Sequence[Item], params: Json) -> Json:
-    """One page of a list as a result: its items under `name`, and `nextCursor` where there are more.
+    """One page of a list: its items under `name`, and `nextCursor` if there are more.
 
-    A list that got shorter since a cursor was given ends early; that is no error of the caller's.
-    Raises: `ProtocolError` for a cursor that this list never gave.
+    If the list became shorter since the cursor was issued, the page is empty.
+
+    Raises: `ProtocolError` for a cursor that was not issued for this list.
     """
     offset = _offset(name, params.get("cursor"))
     end = offset + PAGE_ITEMS
@@ -33,7 +34,7 @@ def _cursor(name: str, offset: int) -> str:
 def _offset(name: str, cursor: Any) -> int:
     if cursor is None:
         return 0
-    unknown = ProtocolError(INVALID_PARAMS, f"Invalid params: unknown cursor; leave it out to list {name} anew")
+    unknown = ProtocolError(INVALID_PARAMS, f"Invalid params: unknown cursor; omit it to list {name} from the start")
     if not isinstance(cursor, str) or len(cursor) > 100:
         raise unknown
     try:

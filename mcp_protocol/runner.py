@@ -1,4 +1,4 @@
-"""What a worker does with a call or a task, whatever it throws: run, answer, tell."""
+"""Runs calls and tasks on a worker thread and writes the responses, whatever they raise."""
 
 from __future__ import annotations
 
@@ -6,101 +6,126 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mcp_protocol import jsonrpc
-from mcp_protocol.answers import ToolAnswers
-from mcp_protocol.jsonrpc import ProtocolError
+from mcp_protocol.jsonrpc import Json, ProtocolError, encode, result_message
 from mcp_protocol.log import log, log_failure
 from mcp_protocol.stdio import ReaderGone
-from mcp_protocol.tools import Toolbox, error_result
+from mcp_protocol.tools.toolbox import Toolbox, error_result
+from mcp_protocol.versions import finished
 
 if TYPE_CHECKING:
-    from mcp_protocol.call import Call, Observe
-    from mcp_protocol.work_queue import Task
+    from mcp_protocol.calls.call import Call, Hooks
+    from mcp_protocol.calls.task import Task
 
-DEFECT = "Internal error; details are in the server's log."
+INTERNAL_ERROR_TEXT = "Internal error; details are in the server's log."
 
 
 class Runner:
-    """Runs calls and tasks on the thread that asks; a call is answered by whoever claims it first.
+    """Runs calls and tasks in the calling thread.
 
-    Arguments: what makes lines of results; the tools; the settings' problems, which every tool call answers while there
-    are any; `look_for_changes`, called after each; `wake`, which makes the main loop look again; `observe`, told of
-    each call that has ended.
+    Arguments:
+        server_info: the `serverInfo` of results.
+        max_result_bytes: the longest response line to a tool call.
+        toolbox: returns the tools.
+        problems: errors in the settings; while there are any, every tool call returns them.
+        notify_changes: called after each call and task.
+        hooks: functions that the server calls.
     """
 
     def __init__(
         self,
-        answers: ToolAnswers,
+        server_info: Json,
+        max_result_bytes: int,
         toolbox: Callable[[], Toolbox],
         problems: tuple[str, ...],
-        look_for_changes: Callable[[], None],
-        wake: Callable[[], None],
-        observe: Observe,
+        notify_changes: Callable[[], None],
+        hooks: Hooks,
     ) -> None:
-        self._answers = answers
+        self._server_info = server_info
+        self._max_result_bytes = max_result_bytes
         self._toolbox = toolbox
         self._problems = problems
-        self._look_for_changes = look_for_changes
-        self._wake = wake
-        self._observe = observe
+        self._notify_changes = notify_changes
+        self._hooks = hooks
 
     def run_call(self, call: Call) -> None:
-        """Runs one call and answers it, unless somebody else has."""
+        """Runs one call and responds, unless another thread has."""
         try:
-            line, outcome = self._tool_line(call) if call.answerer is None else (call.answerer.line(call), "ok")
-            if call.claim():
-                self._write_answer(call, line, outcome)
+            line, outcome = (
+                self._tool_line(call) if call.request_handler is None else (call.request_handler.line(call), "ok")
+            )
+            if call.claim_response():
+                self._respond(call, line, outcome)
         except ReaderGone:
-            self._wake()
+            self._hooks.wake()
         except ProtocolError as error:
             error.request_id = call.request_id
-            if call.claim():
-                self._refuse(call, error, "error")
+            if call.claim_response():
+                self._respond_error(call, error, "error")
         except BaseException:
             log_failure(call.tool)
-            if call.claim():
-                self.fail(call, DEFECT)
-        self._look_for_changes()
+            if call.claim_response():
+                self.fail(call, INTERNAL_ERROR_TEXT)
+        self._notify_changes()
 
     def run_task(self, task: Task) -> None:
-        """Runs one task of the server's own."""
+        """Runs one task."""
         try:
-            task.run(self._look_for_changes)
+            task.run(self._notify_changes)
         except Exception as error:
             log("ERROR", f"{task.name} failed: {error}")
         except BaseException:
             log_failure(task.name)
-        self._look_for_changes()
+        self._notify_changes()
 
     def fail(self, call: Call, text: str, outcome: str = "error") -> None:
-        """Answers a claimed call with an error: a tool's in its result, any other's as the protocol's."""
-        if call.answerer is not None:
-            self._refuse(call, ProtocolError(jsonrpc.INTERNAL_ERROR, text, call.arguments, call.request_id), outcome)
+        """Responds to a claimed call with an error: `isError` for a tool, a JSON-RPC error for any other method."""
+        if call.request_handler is not None:
+            error = ProtocolError(jsonrpc.INTERNAL_ERROR, text, call.arguments, call.request_id)
+            self._respond_error(call, error, outcome)
             return
         try:
-            self._write_answer(call, self._answers.line(call, error_result(text)), outcome)
+            self._respond(call, self._line(call, error_result(text)), outcome)
         except ReaderGone:
-            self._wake()
+            self._hooks.wake()
 
     def fail_lost(self, call: Call) -> None:
-        """Answers a claimed call of which its worker was torn away."""
-        self.fail(call, DEFECT)
+        """Responds to a claimed call whose worker was interrupted by an exception."""
+        self.fail(call, INTERNAL_ERROR_TEXT)
 
     def _tool_line(self, call: Call) -> tuple[bytes, str]:
         result = error_result("\n".join(self._problems)) if self._problems else self._toolbox().run(call)
-        return self._answers.line(call, result), "error" if result["isError"] else "ok"
+        return self._line(call, result), "error" if result["isError"] else "ok"
 
-    def _refuse(self, call: Call, error: ProtocolError, outcome: str) -> None:
+    def _line(self, call: Call, result: Json) -> bytes:
+        """The response line of a tool call; a result that is too long loses its images, or becomes an error."""
+        line = self._encoded(call, result)
+        n_bytes = len(line)
+        if len(line) > self._max_result_bytes:
+            content = [block for block in result["content"] if block["type"] != "image"]
+            line = self._encoded(call, {**result, "content": content})
+        if len(line) > self._max_result_bytes:
+            text = (
+                f"The result has {n_bytes} bytes; VLLM_MAX_RESULT_BYTES allows {self._max_result_bytes}. "
+                "Ask for less at once, for example with a smaller max_tokens or fewer items."
+            )
+            line = self._encoded(call, error_result(text))
+        return line
+
+    def _encoded(self, call: Call, result: Json) -> bytes:
+        return encode(result_message(call.request_id, finished(result, call.revision, self._server_info)))
+
+    def _respond_error(self, call: Call, error: ProtocolError, outcome: str) -> None:
         try:
-            call.outlet.refuse(error)
+            call.context.writer.send_error(error)
         except ReaderGone:
-            self._wake()
+            self._hooks.wake()
         finally:
-            call.settle()
-            self._observe(call, outcome)
+            call.mark_answered()
+            self._hooks.on_call_end(call, outcome)
 
-    def _write_answer(self, call: Call, line: bytes, outcome: str) -> None:
+    def _respond(self, call: Call, line: bytes, outcome: str) -> None:
         try:
-            call.outlet.answer(line)
+            call.context.writer.respond(line)
         finally:
-            call.settle()
-            self._observe(call, outcome)
+            call.mark_answered()
+            self._hooks.on_call_end(call, outcome)

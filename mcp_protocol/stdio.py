@@ -1,36 +1,34 @@
-"""Stdin and stdout as a private wire that nothing else in the process can touch.
+"""The stdio transport: stdin and stdout, which nothing else in the process can use.
 
-`guard` moves both to close-on-exec descriptors and puts the null device and stderr in their place, so that a print,
-a C library or a child process can neither break the protocol nor eat its input. Bytes, not text: the locale of the
-host plays no part.
+`redirect_standard_streams` moves both to close-on-exec descriptors and puts the null device and stderr in their place,
+so that a print, a C library or a child process can neither write to the protocol's output nor read its input. Lines
+are bytes: the locale does not matter.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import select
 import threading
 from collections.abc import Iterator
 
-from mcp_protocol.connection import Outlet
-
-READ_BYTES = 1 << 16
+from mcp_protocol.connection import MessageWriter
+from operating_system.files import use_binary_mode
+from operating_system.waiting import wait_until_writable
 
 
 class ReaderGone(Exception):
-    """Nobody reads stdout any more."""
+    """The client has closed stdout."""
 
 
 class LineTooLong:
-    """Stands for a line that was longer than the limit, or than the memory there was, and has been skipped."""
+    """Stands for a line that was skipped because it exceeded the limit or the available memory."""
 
     def __init__(self, no_memory: bool = False) -> None:
         self.no_memory = no_memory
 
 
-class Wire(Outlet):
-    """The two ends of the conversation with the host."""
+class StdioTransport(MessageWriter):
+    """The descriptors to read from and write to the client."""
 
     def __init__(self, in_fd: int, out_fd: int) -> None:
         self.in_fd = in_fd
@@ -38,55 +36,49 @@ class Wire(Outlet):
         self._write_lock = threading.Lock()
 
     def write(self, line: bytes) -> None:
-        """Writes one whole line, whichever thread asks; other lines never come between.
+        """Writes one whole line; lines of several threads are never mixed.
 
-        Raises: `ReaderGone` when the other side has closed its end.
+        Raises: `ReaderGone` when the client has closed stdout.
         """
         view = memoryview(line)
         with self._write_lock:
             while view:
                 try:
                     view = view[os.write(self.out_fd, view) :]
-                except BlockingIOError:  # a host may have made its end, and so ours, non-blocking
-                    _wait_for(self.out_fd, select.POLLOUT)
+                except BlockingIOError:  # the client may have made its end, and so this one, non-blocking
+                    wait_until_writable(self.out_fd)
                 except OSError as error:
                     raise ReaderGone from error
 
-    def read(self) -> bytes | None:
-        """Reads what is there: some bytes, none at the end of input, None if there is nothing yet."""
-        try:
-            return os.read(self.in_fd, READ_BYTES)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            if error.errno == errno.EIO:  # a terminal that went away
-                return b""
-            raise
 
-
-def guard() -> Wire:
-    """Takes stdin and stdout away from everything else in the process; the first thing a server does."""
+def redirect_standard_streams() -> StdioTransport:
+    """Reserves stdin and stdout for the transport; must run before anything else can write to stdout."""
     for fd in (0, 1, 2):
         _open_if_closed(fd)
-    wire = Wire(os.dup(0), os.dup(1))
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    transport = StdioTransport(os.dup(0), os.dup(1))
+    for fd in (transport.in_fd, transport.out_fd):
+        use_binary_mode(fd)
+    null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)
-    return wire
+    return transport
 
 
 def _open_if_closed(fd: int) -> None:
-    """Gives a standard descriptor that the host left closed to the null device, so that no other file gets its
-    number."""
+    """Opens the null device as a standard descriptor that the client left closed, so that no other file gets it."""
     try:
         os.fstat(fd)
     except OSError:
-        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes this number: all below it are open
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets this number, because all lower ones are open
+
+
+MAX_LINE_BYTES = 64 << 20
+"""Longest message: a line of stdin, or the body of an HTTP request."""
 
 
 class LineSplitter:
-    """Cuts a stream of bytes into lines without ever holding more than `max_bytes` and one read."""
+    """Splits a byte stream into lines, keeping at most `max_bytes` and one read in memory."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -95,7 +87,7 @@ class LineSplitter:
         self._no_memory = False
 
     def feed(self, data: bytes) -> Iterator[bytes | LineTooLong]:
-        """Yields the lines that `data` completes, without line ends; blank ones are passed over."""
+        """Yields the lines that `data` completes, without line ends; blank lines are skipped."""
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
             yield from self._end_line(data[start:end])
@@ -103,7 +95,7 @@ class LineSplitter:
         self._add(data[start:])
 
     def finish(self) -> Iterator[bytes | LineTooLong]:
-        """Yields the last line when the input ended without a newline."""
+        """Yields the last line if the input ended without a newline."""
         yield from self._end_line(b"")
 
     def _end_line(self, rest: bytes) -> Iterator[bytes | LineTooLong]:
@@ -135,9 +127,3 @@ class LineSplitter:
 
     def _skip(self, no_memory: bool = False) -> None:
         self._line, self._skipping, self._no_memory = bytearray(), True, no_memory
-
-
-def _wait_for(fd: int, event: int) -> None:
-    poll = select.poll()
-    poll.register(fd, event)
-    poll.poll()

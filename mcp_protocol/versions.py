@@ -1,10 +1,10 @@
-"""MCP's revisions: which one a request speaks, and what that changes in the answer.
+"""MCP's revisions: which one a request uses, and what differs in the response.
 
-The era is decided per request. Parameters whose `_meta` names a protocol version are "modern" (2026-07-28 and later:
-stateless, no handshake); everything else is "legacy" and speaks the revision that `initialize` settled, or 2024-11-05
-where nobody initialized (people pipe single lines into this server). Fields that a later legacy revision added, such
-as `structuredContent`, are sent to older ones too: all clients ignore them, and their users profit. Content blocks of
-an unknown type break clients, so those are held back.
+This is decided per request. A request whose `_meta` names a protocol version is "modern" (2026-07-28 and later:
+stateless, no handshake). Any other is "legacy" and uses the revision that `initialize` negotiated, or 2024-11-05
+without `initialize` (users pipe single lines into the server). Fields that a later legacy revision added, such as
+`structuredContent`, are sent to older clients too, which ignore them. Content blocks of an unknown type break clients,
+so those are not sent.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ MODERN = ("2026-07-28",)
 SUPPORTED = MODERN + LEGACY
 WITHOUT_HANDSHAKE = "2024-11-05"
 BATCHES = "2025-03-26"
-"""The one revision in which a line may hold several messages."""
+"""The only revision with JSON-RPC batches."""
 
 MODERN_ONLY = ("server/discover", "subscriptions/listen")
-"""Methods that no legacy revision has: a request for one that has no envelope forgot it."""
+"""Methods that no legacy revision has: such a request without an envelope is an error."""
 
 META_VERSION = "io.modelcontextprotocol/protocolVersion"
 META_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 META_LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 META_SERVER_INFO = "io.modelcontextprotocol/serverInfo"
+
+APPS = "io.modelcontextprotocol/ui"
+"""The extension MCP Apps, by which a host shows the view of a tool."""
+APPS_MIME_TYPE = "text/html;profile=mcp-app"
 
 UNSUPPORTED_VERSION = -32022
 RESOURCE_NOT_FOUND = -32002
@@ -37,18 +41,18 @@ LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert"
 
 
 class Revision(msgspec.Struct, frozen=True):
-    """One revision of the protocol, as far as answers differ."""
+    """One revision of MCP and its features."""
 
     name: str
 
     @property
     def modern(self) -> bool:
-        """Whether requests stand alone, with their envelope in `_meta`."""
+        """Whether requests are stateless, with their envelope in `_meta`."""
         return self.name in MODERN
 
     @property
     def not_found_code(self) -> int:
-        """The error for a resource that is not there; it was a code of MCP's own once."""
+        """The error code for an unknown resource."""
         return INVALID_PARAMS if self.modern else RESOURCE_NOT_FOUND
 
     @property
@@ -57,44 +61,49 @@ class Revision(msgspec.Struct, frozen=True):
         return self.name >= "2025-06-18"
 
     @property
+    def icons(self) -> bool:
+        """Whether the server's description may have icons."""
+        return self.name >= "2025-11-25"
+
+    @property
     def progress_messages(self) -> bool:
-        """Whether a progress notification may carry words."""
+        """Whether a progress notification may have a `message`."""
         return self.name >= "2025-03-26"
 
 
 class Cache(msgspec.Struct, frozen=True):
-    """How long a client may keep a result, and whether it may show it to other users ("public") or not ("private")."""
+    """How long a client may cache a result, and whether for all users ("public") or for one ("private")."""
 
     ttl_ms: int
     scope: str = "public"
 
 
 LIST_CACHE = Cache(300_000)
-"""For lists that stay as they are while the server runs."""
+"""For lists that do not change while the server runs."""
 
 
 def meta_of(params: Json) -> Json:
-    """The request's `_meta`, empty where it has none or something that is not an object."""
+    """The request's `_meta`; empty if it is missing or not an object."""
     meta = params.get("_meta")
     return meta if isinstance(meta, dict) else {}
 
 
 def progress_token_of(meta: Json) -> Any:
-    """The caller's token, which may be 0 or empty; anything but a string or a number is no token."""
+    """The progress token, which may be 0 or empty; None if it is neither a string nor a number."""
     token = meta.get("progressToken")
     return token if isinstance(token, str | int | float) and not isinstance(token, bool) else None
 
 
 def log_level_of(meta: Json) -> str | None:
-    """The level from which on a modern request wants log messages; None where it wants none."""
+    """The lowest log level that a modern request wants; None for no log messages."""
     level = meta.get(META_LOG_LEVEL)
     return level if level in LOG_LEVELS else None
 
 
 def revision_of(params: Json, settled: str) -> Revision:
-    """The revision that a request speaks; `settled` is what `initialize` agreed on.
+    """The revision of a request; `settled` is the one that `initialize` negotiated.
 
-    Raises: `ProtocolError` for half an envelope or a version that is not served.
+    Raises: `ProtocolError` for an incomplete envelope or an unsupported version.
     """
     meta = meta_of(params)
     if META_VERSION not in meta:
@@ -111,33 +120,41 @@ def revision_of(params: Json, settled: str) -> Revision:
 
 
 def missing_envelope() -> ProtocolError:
-    """The error for a request of the modern era without its envelope."""
+    """The error for a modern request without an envelope."""
     return ProtocolError(INVALID_PARAMS, f"Invalid params: _meta lacks {META_VERSION}")
 
 
 def settle(requested: Any) -> str:
-    """The legacy revision that `initialize` agrees on: the client's where it is known, else the newest."""
+    """The legacy revision that `initialize` negotiates: the client's if supported, else the newest."""
     return requested if requested in LEGACY else LEGACY[0]
 
 
-def capabilities(revision: Revision, *, with_catalogues: bool) -> Json:
-    """What the server can do: tools and log messages, and with catalogues resources, prompts and completion.
+def declares_apps(client_capabilities: Any) -> bool:
+    """Whether a client's capabilities have MCP Apps."""
+    extensions = client_capabilities.get("extensions") if isinstance(client_capabilities, dict) else None
+    return isinstance(extensions, dict) and isinstance(extensions.get(APPS), dict)
 
-    A legacy client would get changes of a list unasked, which some hosts take for the answer to their last request; a
-    modern one gets them in a stream that it opened for them.
+
+def capabilities(revision: Revision, *, with_resources: bool, with_apps: bool = False) -> Json:
+    """The server's capabilities; resources, prompts and completion only `with_resources`, MCP Apps only `with_apps`.
+
+    A legacy client would get `list_changed` at any time, which some clients take for the response to their last
+    request; a modern client gets it in a stream that it has opened for it.
     """
     declared: Json = {"tools": {"listChanged": False}, "logging": {}}
-    if with_catalogues:
+    if with_resources:
         declared["resources"] = {"subscribe": True, "listChanged": revision.modern}
         declared["prompts"] = {"listChanged": False}
         declared["completions"] = {}
+    if with_apps:
+        declared["extensions"] = {APPS: {"mimeTypes": [APPS_MIME_TYPE]}}
     return declared
 
 
 def finished(result: Json, revision: Revision, server_info: Json, cache: Cache | None = None) -> Json:
-    """Adds what the modern era requires in every result; a legacy result stays as it is.
+    """Adds the fields that modern revisions require in every result; a legacy result is unchanged.
 
-    `cache` is given for results that clients may keep: discovery, lists and contents.
+    `cache` is for results that clients may cache: discovery, lists and contents.
     """
     if not revision.modern:
         return result

@@ -1,4 +1,4 @@
-"""References to media, checked and decoded: files, URLs, data URLs and base64 become pictures, sound and video.
+"""Reads and decodes images, audio and video from paths, URLs, data URLs and base64.
 
-Media knows nothing of JSON-RPC, MCP, tools, engines or the servers that make videos.
+It does not know JSON-RPC, MCP, tools, engines or video servers.
 """

@@ -1,36 +1,36 @@
-"""Until when whoever asks for media wants them."""
+"""When reading media for a call has to stop."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from media.errors import MediaCancelled
-
-
-def _never() -> bool:
-    return False
+from sandbox.cancellation import Cancellation
 
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """What ends reading before it is done: `cancelled`, asked from the thread that reads, and the moment `deadline_s`
-    of `time.monotonic()`."""
+    """What ends the reading of media early.
 
-    cancelled: Callable[[], bool] = _never
+    Arguments:
+        cancellation: the call's; when set, downloads and decoding stop.
+        deadline_s: the `time.monotonic()` value at which the call's time is up; `None` for no limit.
+    """
+
+    cancellation: Cancellation = field(default_factory=Cancellation)
     deadline_s: float | None = None
 
     def left_s(self, timeout_s: float) -> float:
-        """Seconds that something may take whose own limit is `timeout_s`; not below 0."""
+        """Seconds left for work that may itself take `timeout_s`; not below 0."""
         if self.deadline_s is None:
             return timeout_s
         return max(0.0, min(timeout_s, self.deadline_s - time.monotonic()))
 
     def check(self) -> None:
-        """Raises `MediaCancelled` where nobody wants the result any more."""
-        if self.cancelled() or self.left_s(1.0) == 0:
-            raise MediaCancelled("The call has ended before this was read.")
+        """Raises `MediaCancelled` when the call was cancelled or its time is up."""
+        if self.cancellation.is_set() or self.left_s(1.0) == 0:
+            raise MediaCancelled("The call ended before the media were read.")
 
 
 NO_LIMITS = CallLimits()

@@ -1,28 +1,21 @@
-"""The way from bytes to pictures, sound and film for everybody: in a child of the sandbox, unless they are harmless.
+"""Decodes images, audio and video in a child of the sandbox; images that are certainly harmless, in this process.
 
-Files may be made to take gigabytes or hours, and libraries of C to crash. Here that costs one call one clear error.
+A hostile file may need gigabytes or hours, or crash a C library. Here it only fails its own call.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from media import audio, containers, decoding, muxing, video
 from media.call_limits import NO_LIMITS, CallLimits
-from media.errors import (
-    MediaCancelled,
-    MediaError,
-    MediaForbidden,
-    MediaNotFound,
-    MediaTooLarge,
-    MediaUnreadable,
-)
-from media.image import decoders
-from media.kinds import AUDIO, PICTURE, VIDEO, MediaKind
-from media.pixels import image_of
-from media.plain_images import plain_image
+from media.decoding import audio, containers, frames, muxing, video
+from media.decoding import images as decoding
+from media.decoding.pixels import image_of, images_of
+from media.decoding.safe_images import safe_image
+from media.errors import MediaCancelled, MediaError, MediaForbidden, MediaNotFound, MediaTooLarge, MediaUnreadable
+from media.kinds import AUDIO, IMAGE, VIDEO, MediaKind
 from sandbox.errors import (
     SandboxBusy,
     SandboxCancelled,
@@ -32,6 +25,8 @@ from sandbox.errors import (
     SandboxTimeout,
     SandboxUnavailable,
 )
+from sandbox.limits import n_decoders
+from settings import missing_media
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,48 +35,49 @@ if TYPE_CHECKING:
     from sandbox.result import Result
 
 IMAGE_TIMEOUT_S = 30.0
-"""Seconds for one picture. 50 megapixels of any format take 3 s on a slow machine that does other things as well."""
-LOOK_TIMEOUT_S = 10.0
+"""Seconds for one image. 50 megapixels of any format take 3 s on a slow, busy machine."""
+HAS_VIDEO_TIMEOUT_S = 10.0
+SPEECH_FIRST_S = 600.0
+"""Seconds of speech for which the memory is allowed from the beginning; it grows with the samples."""
 MARGIN_S = 2.0
-"""What decodes sound and film keeps to its time by itself, and says more about it; this is for when it cannot."""
-SOUND_BYTES_PER_S = 4 * 2 * audio.SAMPLE_RATE
-"""Memory for a second of sound: two bytes a sample, held up to four times while the file is made of them."""
+"""Added to the timeouts that the child checks itself with a better error text; used when the child hangs."""
 
 _KINDS = {
     f"{kind.__module__}.{kind.__qualname__}": kind
     for kind in (MediaNotFound, MediaForbidden, MediaTooLarge, MediaUnreadable)
 }
+_NOT_INSTALLED = {"builtins.ModuleNotFoundError", "builtins.ImportError"}
+"""What `media.in_child.audio_video` raises without PyAV or numpy."""
 
 
 class Decoder:
-    """Decodes bytes from outside. Any thread may call it.
+    """Decodes untrusted bytes. Any thread may call it.
 
     All methods raise `MediaTooLarge`, `MediaUnreadable` or `MediaCancelled`.
     """
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
-        self._here = threading.BoundedSemaphore(decoders())
+        self._in_process = threading.BoundedSemaphore(n_decoders())
 
     def image(
         self, data: bytes, max_pixels: int, longest_side: int | None = None, limits: CallLimits = NO_LIMITS
     ) -> Image:
-        """A picture, as `media.decoding.decode` returns it."""
-        plain = plain_image(data)
-        if plain is not None:
-            # Nobody waits here for what a child does: that may take as long as its file wants.
-            with self._here:
-                return decoding.decode(plain.data, max_pixels, longest_side, plain.orientation)
+        """An image, as `media.decoding.images.decode` returns it."""
+        safe = safe_image(data)
+        if safe is not None:
+            with self._in_process:
+                return decoding.decode(safe.data, max_pixels, longest_side, safe.orientation)
         arguments = {"max_pixels": max_pixels, "longest_side": longest_side}
         ceiling = decoding.memory_bytes(max_pixels)
-        work = _Work("media.in_child.images:picture", PICTURE, IMAGE_TIMEOUT_S, decoding.OPENING_BYTES, ceiling)
+        work = _Work("decode_image", IMAGE, IMAGE_TIMEOUT_S, decoding.OPENING_BYTES, ceiling)
         image: Image = self._run(work, data, arguments, limits, _image)
         return image
 
     def audio(self, data: bytes, max_s: float, limits: CallLimits = NO_LIMITS) -> audio.DecodedAudio:
-        """Sound, as `media.audio.decode_audio` returns it."""
-        memory = containers.OPENING_BYTES + round(max_s * SOUND_BYTES_PER_S)
-        work = _Work("media.in_child.recordings:sound", AUDIO, audio.DECODE_TIMEOUT_S, memory)
+        """Audio, as `media.decoding.audio.decode_audio` returns it."""
+        memory = containers.OPENING_BYTES + round(max_s * audio.BYTES_PER_S)
+        work = _Work("decode_audio", AUDIO, audio.DECODE_TIMEOUT_S, memory)
         arguments = {"max_s": max_s, "timeout_s": audio.DECODE_TIMEOUT_S}
 
         def taken(result: Result) -> audio.DecodedAudio:
@@ -91,10 +87,21 @@ class Decoder:
         decoded: audio.DecodedAudio = self._run(work, data, arguments, limits, taken)
         return decoded
 
+    def speech(self, data: bytes, max_s: float, limits: CallLimits = NO_LIMITS) -> tuple[bytes, float]:
+        """The samples and the duration of audio, as `media.decoding.audio.decode_speech` returns them."""
+        first = containers.OPENING_BYTES + round(min(max_s, SPEECH_FIRST_S) * audio.BYTES_PER_S)
+        ceiling = containers.OPENING_BYTES + round((max_s + SPEECH_FIRST_S) * audio.BYTES_PER_S)
+        work = _Work("decode_speech", AUDIO, audio.SPEECH_TIMEOUT_S, first, ceiling)
+        arguments = {"max_s": max_s, "timeout_s": audio.SPEECH_TIMEOUT_S}
+        decoded: tuple[bytes, float] = self._run(
+            work, data, arguments, limits, lambda result: (bytes(result.content), result.value)
+        )
+        return decoded
+
     def clip(self, data: bytes, max_pixels: int, limits: CallLimits = NO_LIMITS) -> video.Clip:
-        """A clip, as `media.video.read_clip` returns it."""
+        """A clip, as `media.decoding.video.read_clip` returns it."""
         ceiling = containers.OPENING_BYTES + video.CLIP_BYTES_PER_PIXEL * max_pixels
-        work = _Work("media.in_child.recordings:clip", VIDEO, video.CLIP_TIMEOUT_S, containers.OPENING_BYTES, ceiling)
+        work = _Work("read_clip", VIDEO, video.CLIP_TIMEOUT_S, containers.OPENING_BYTES, ceiling)
         arguments = {"max_pixels": max_pixels, "timeout_s": video.CLIP_TIMEOUT_S}
 
         def taken(result: Result) -> video.Clip:
@@ -104,51 +111,79 @@ class Decoder:
         clip: video.Clip = self._run(work, data, arguments, limits, taken)
         return clip
 
+    def frames(
+        self,
+        data: bytes,
+        max_frames: int,
+        max_pixels: int,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        limits: CallLimits = NO_LIMITS,
+    ) -> frames.VideoFrames:
+        """Frames of a video, as `media.decoding.frames.sample_frames` returns them."""
+        ceiling = frames.memory_bytes(max_pixels)
+        work = _Work("sample_frames", VIDEO, frames.FRAMES_TIMEOUT_S, containers.OPENING_BYTES, ceiling)
+        arguments = {
+            "max_frames": max_frames,
+            "max_pixels": max_pixels,
+            "start_s": start_s,
+            "end_s": end_s,
+            "timeout_s": frames.FRAMES_TIMEOUT_S,
+        }
+
+        def taken(result: Result) -> frames.VideoFrames:
+            sizes, (times_s, indices, *facts) = result.value
+            images = images_of(result.content, [(width, height) for width, height in sizes])
+            return frames.VideoFrames(images, tuple(times_s), tuple(indices), *facts)
+
+        found: frames.VideoFrames = self._run(work, data, arguments, limits, taken)
+        return found
+
     def check_video(self, data: bytes, timeout_s: float = video.CHECK_TIMEOUT_S) -> video.VideoFacts:
-        """What is in a film, as `media.video.check_video` finds out."""
-        work = _made_work("media.in_child.recordings:checked", timeout_s)
+        """Decodes a generated video, as `media.decoding.video.check_video` does."""
+        work = _generated_work("check_video", timeout_s)
         facts: dict[str, Any] = self._run(work, data, {"timeout_s": timeout_s}, NO_LIMITS, lambda result: result.value)
         return video.VideoFacts(**facts)
 
     def poster(self, data: bytes, limits: CallLimits = NO_LIMITS) -> Image:
-        """A frame, as `media.video.poster` returns it."""
-        work = _made_work("media.in_child.recordings:poster", video.CLIP_TIMEOUT_S)
+        """A frame, as `media.decoding.video.poster` returns it."""
+        work = _generated_work("poster", video.CLIP_TIMEOUT_S)
         image: Image = self._run(work, data, {}, limits, _image)
         return image
 
-    def with_sound(self, film: bytes, wav: bytes) -> bytes:
-        """A film with sound put to it, as `media.muxing.with_sound` returns it."""
-        work = _made_work("media.in_child.recordings:with_sound", muxing.MUX_TIMEOUT_S, 2 * len(film) + 8 * len(wav))
-        made: bytes = self._run(work, film, {"audio": wav}, NO_LIMITS, lambda result: bytes(result.content))
-        return made
+    def add_audio(self, data: bytes, wav: bytes) -> bytes:
+        """A video with audio added, as `media.decoding.muxing.add_audio` returns it."""
+        more_bytes = 2 * len(data) + 8 * len(wav)
+        work = _generated_work("add_audio", muxing.MUX_TIMEOUT_S, more_bytes)
+        muxed: bytes = self._run(work, data, {"audio": wav}, NO_LIMITS, lambda result: bytes(result.content))
+        return muxed
 
-    def moves(self, data: bytes, limits: CallLimits = NO_LIMITS) -> bool:
-        """Whether a file of sound or film is film."""
-        work = _Work("media.in_child.recordings:moves", VIDEO, LOOK_TIMEOUT_S, containers.OPENING_BYTES)
-        found: bool = self._run(work, data, {"timeout_s": LOOK_TIMEOUT_S}, limits, lambda result: result.value)
-        return found
+    def has_video(self, data: bytes, limits: CallLimits = NO_LIMITS) -> bool:
+        """Whether an audio or video file has a video stream."""
+        work = _Work("has_video", VIDEO, HAS_VIDEO_TIMEOUT_S, containers.OPENING_BYTES)
+        result: bool = self._run(work, data, {"timeout_s": HAS_VIDEO_TIMEOUT_S}, limits, lambda result: result.value)
+        return result
 
     def _run(
         self, work: _Work, data: bytes, arguments: dict[str, Any], limits: CallLimits, take: Callable[[Result], Any]
     ) -> Any:
         limits.check()
-        # What reads sound and film copies them once more than the sandbox reckons with.
-        memory, ceiling = work.memory_bytes + 2 * len(data), work.ceiling_bytes + 2 * len(data)
+        copies = 2 * len(data)  # the child copies audio and video once more than the sandbox accounts for
         try:
             return self._sandbox.run(
-                work.function,
+                f"media.in_child.{'images' if work.kind is IMAGE else 'audio_video'}:{work.function}",
                 arguments,
                 data=data,
                 timeout_s=limits.left_s(work.timeout_s + MARGIN_S),
-                memory_bytes=memory,
-                ceiling_bytes=ceiling,
-                cancelled=limits.cancelled,
+                memory_bytes=work.memory_bytes + copies,
+                ceiling_bytes=work.ceiling_bytes + copies,
+                cancellation=limits.cancellation,
                 take=take,
             )
         except SandboxBusy:
             limits.check()
             raise MediaUnreadable(
-                f"The {work.kind.noun} was not decoded: other files took too long before it. Try again."
+                f"The {work.kind.noun} was not decoded: all decoders were busy with other files. Try again."
             ) from None
         except SandboxTimeout:
             limits.check()
@@ -156,26 +191,23 @@ class Decoder:
         except SandboxError as error:
             raise _media_error(error, work.kind) from error
         except MemoryError as error:
-            raise MediaTooLarge(f"The {work.kind.noun} takes more memory than there is.") from error
+            raise MediaTooLarge(f"There is not enough memory to decode the {work.kind.noun}.") from error
 
 
-class _Work:
-    """A function in the child, and what it may take: memory beyond the data, and seconds."""
+class _Work(NamedTuple):
+    """A function of `media.in_child`, with its limits of time and of memory beyond the data."""
 
-    def __init__(
-        self, function: str, kind: MediaKind, timeout_s: float, memory_bytes: int, ceiling_bytes: int = 0
-    ) -> None:
-        self.function = function
-        self.kind = kind
-        self.timeout_s = timeout_s
-        self.memory_bytes = memory_bytes
-        self.ceiling_bytes = max(memory_bytes, ceiling_bytes)
+    function: str
+    kind: MediaKind
+    timeout_s: float
+    memory_bytes: int
+    ceiling_bytes: int = 0
 
 
-def _made_work(function: str, timeout_s: float, more_bytes: int = 0) -> _Work:
-    """Work on a film that a server has made."""
+def _generated_work(function: str, timeout_s: float, more_bytes: int = 0) -> _Work:
+    """Work on a video that a server generated."""
     memory = containers.OPENING_BYTES + more_bytes
-    ceiling = memory + video.MADE_BYTES_PER_PIXEL * video.MAX_MADE_PIXELS
+    ceiling = memory + video.GENERATED_BYTES_PER_PIXEL * video.MAX_GENERATED_PIXELS
     return _Work(function, VIDEO, timeout_s, memory, ceiling)
 
 
@@ -186,12 +218,14 @@ def _image(result: Result) -> Image:
 
 def _media_error(error: SandboxError, kind: MediaKind) -> MediaError:
     if isinstance(error, SandboxFailed):
+        if error.kind in _NOT_INSTALLED:
+            return MediaUnreadable(missing_media(kind.noun))
         known = _KINDS.get(error.kind)
         return known(str(error)) if known is not None else containers.damaged(kind)
     if isinstance(error, SandboxMemory):
-        return MediaTooLarge(f"The {kind.noun} takes more memory to decode than a file like it may take.")
+        return MediaTooLarge(f"The {kind.noun} needs more memory to decode than is allowed for its size.")
     if isinstance(error, SandboxCancelled):
-        return MediaCancelled("The call has ended before this was read.")
+        return MediaCancelled("The call ended before the media were read.")
     if isinstance(error, SandboxUnavailable):
-        return MediaUnreadable(f"The {kind.noun} cannot be decoded now, since no process for it can be started.")
-    return MediaUnreadable(f"The {kind.noun} is damaged: the process that tried to decode it has crashed.")
+        return MediaUnreadable(f"The {kind.noun} cannot be decoded now: no decoder process can be started.")
+    return MediaUnreadable(f"The {kind.noun} is damaged: the process that decoded it crashed.")

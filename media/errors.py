@@ -1,14 +1,14 @@
-"""What can go wrong with media, as one small tree.
+"""The errors of reading media.
 
-Messages are written for the caller: they name the rule that was broken and never echo file content, library
-internals or addresses of memory (CVE-2026-22778).
+Texts are written for the caller: they name the rule that was broken and never contain file content, library internals
+or memory addresses (CVE-2026-22778).
 
     MediaError
-    ├─ MediaNotFound       no such file, or the server did not have it
+    ├─ MediaNotFound       no such file or URL
     ├─ MediaForbidden      a path or an address that the settings do not allow
     ├─ MediaTooLarge       too many bytes, pixels or seconds
-    ├─ MediaUnreadable     not in a format we read, damaged, or nothing in it
-    └─ MediaCancelled      the call that wanted it was cancelled, or its time is up
+    ├─ MediaUnreadable     an unsupported format, damaged, or empty
+    └─ MediaCancelled      the call was cancelled, or its time is up
 """
 
 MAX_SHOWN_CHARS = 120
@@ -19,7 +19,7 @@ class MediaError(Exception):
 
 
 class MediaNotFound(MediaError):
-    """There is nothing at that path or URL."""
+    """Nothing exists at that path or URL."""
 
 
 class MediaForbidden(MediaError):
@@ -27,24 +27,24 @@ class MediaForbidden(MediaError):
 
 
 class MediaTooLarge(MediaError):
-    """Above the limit of bytes, pixels or seconds."""
+    """More bytes, pixels or seconds than allowed."""
 
 
 class MediaUnreadable(MediaError):
-    """Not a picture, audio or video that can be decoded."""
+    """Not an image, audio or video that can be decoded."""
 
 
 class MediaCancelled(MediaError):
-    """Whoever asked for it does not wait any more."""
+    """The call was cancelled, or its time is up."""
 
 
 def shown(text: str) -> str:
-    """A caller's text, fit for a message: in quotes, shortened, with control characters escaped."""
+    """A caller's text for an error message: quoted, shortened, with control characters escaped."""
     head = text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 1] + "…"
-    # Not printable are control and direction characters and lone surrogates: none may reach a log or a terminal.
+    # Control and direction characters and lone surrogates must not reach a log or a terminal.
     return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in head) + '"'
 
 
 def megabytes(n_bytes: int) -> str:
-    """A size as the settings write it: in millions of bytes."""
+    """A size in millions of bytes, as in the settings."""
     return f"{n_bytes / 1e6:g} MB"

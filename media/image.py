@@ -1,41 +1,40 @@
-"""The one place where a reference to a picture becomes a picture: paths, URLs, data URLs, base64.
+"""Reads images from paths, URLs, data URLs and base64.
 
-Whatever its source, a picture takes the same way: bounded bytes, then the decoder. Pictures that were decoded
-lately are kept, so a file that is asked about several times is decoded once.
+From every source, a bounded number of bytes goes to the decoder. Recently decoded images are cached, so a file that
+several calls refer to is decoded once.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from media.call_limits import NO_LIMITS, CallLimits
-from media.kinds import PICTURE
+from media.kinds import IMAGE
 from media.source import MediaSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from media.decoder import Decoder
-    from media.network import TlsContext
+    from media.network.downloads import TlsContext
     from settings import MediaSettings
 
 CACHE_BYTES = 64 << 20
 BYTES_PER_PIXEL = 4
-"""Pillow keeps RGB in four bytes a pixel."""
+"""Pillow stores RGB in four bytes per pixel."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """A picture, upright and RGB. It may be shared between calls: whoever wants to change it makes a copy.
+    """An image, upright and RGB. It may be shared between calls; copy it before changing it.
 
-    `digest` is a SHA-256 in hex over the encoded picture and how it was decoded. Pictures with equal digests have
-    equal shape and pixels, which a hash over bare pixels would not promise (CVE-2025-46722); a hash over shape and
-    pixels would take longer than decoding. `n_bytes` is the size of the pixels in memory.
+    `digest` is a SHA-256 in hex of the encoded image and of how it was decoded. Equal digests mean equal size and
+    pixels. A hash of the pixels alone does not guarantee that (CVE-2025-46722), and a hash of size and pixels takes
+    longer than decoding. `n_bytes` is the size of the pixels in memory.
     """
 
     image: Image
@@ -44,11 +43,14 @@ class DecodedImage:
 
 
 class ImageReader:
-    """Reads pictures within the limits of the settings. Any thread may call it.
+    """Reads images within the limits of the settings. Any thread may call it.
 
     All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge`, `MediaUnreadable` or `MediaCancelled`.
-    `longest_side` (pixels) is for callers that would shrink the picture anyway: a large JPEG is then decoded at a
-    fraction of its size. Where it is not given, the setting of that name holds. `limits` end a read before it is done.
+
+    Arguments of all methods:
+        longest_side: pixels that the caller needs; a large JPEG is then decoded at a fraction of its size. By default
+            the setting of that name.
+        limits: end the read early.
     """
 
     def __init__(
@@ -60,11 +62,11 @@ class ImageReader:
     ) -> None:
         self._settings = settings
         self._decoder = decoder
-        self._source = MediaSource(PICTURE, settings.max_image_bytes, settings.fetch_timeout_s, settings, tls_context)
+        self._source = MediaSource(IMAGE, settings.max_image_bytes, settings, tls_context)
         self._cache = _Cache(cache_bytes)
 
     def read(self, reference: str, longest_side: int | None = None, limits: CallLimits = NO_LIMITS) -> DecodedImage:
-        """Reads what a caller may write in one string: a URL if it begins like one, else a path."""
+        """Reads a URL if the text begins like one, else a path."""
         return self._decoded(self._source.read(reference, limits), longest_side, limits)
 
     def read_url(self, url: str, longest_side: int | None = None, limits: CallLimits = NO_LIMITS) -> DecodedImage:
@@ -72,17 +74,17 @@ class ImageReader:
         return self._decoded(self._source.read_url(url, limits), longest_side, limits)
 
     def read_path(self, path: str, longest_side: int | None = None, limits: CallLimits = NO_LIMITS) -> DecodedImage:
-        """Reads a file; `path` is absolute, begins with "~", or counts from the server's working folder."""
+        """Reads a file; `path` is absolute, begins with "~", or is relative to the server's working folder."""
         return self._decoded(self._source.read_path(path), longest_side, limits)
 
     def read_base64(
         self, data: str, mime_type: str | None, longest_side: int | None = None, limits: CallLimits = NO_LIMITS
     ) -> DecodedImage:
-        """Reads base64 text, or a data URL in its place; a MIME type that is no picture's is an error."""
+        """Reads base64 text or a data URL; a MIME type that is not an image type is an error."""
         return self._decoded(self._source.read_base64(data, mime_type), longest_side, limits)
 
     def forget(self) -> None:
-        """Drops the pictures that are kept for the next time."""
+        """Empties the cache."""
         self._cache.clear()
 
     def _decoded(self, data: bytes, longest_side: int | None, limits: CallLimits) -> DecodedImage:
@@ -99,15 +101,8 @@ class ImageReader:
         return found
 
 
-def decoders() -> int:
-    """How many pictures are decoded at a time: one processor stays with whoever waits for them, who is busy with the
-    first of them already."""
-    n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, n_processors - 1)
-
-
 class _Cache:
-    """The pictures used last, up to a number of bytes, by digest."""
+    """The most recently used images, up to a number of bytes, by digest."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

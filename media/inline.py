@@ -1,6 +1,6 @@
-"""Media that come inside the message: base64 text and `data:` URLs.
+"""Media inside the message: base64 text and `data:` URLs.
 
-Limits are checked on the length of the text, before anything is decoded.
+The size limit is checked on the length of the text, before it is decoded.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ import binascii
 from urllib.parse import unquote
 
 from media.errors import MediaTooLarge, MediaUnreadable, megabytes, shown
-from media.kinds import PICTURE, MediaKind
+from media.kinds import IMAGE, MediaKind
 
 _URL_SAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _WHITESPACE = b" \t\r\n\f\v"
 _UNTYPED = ("", "application/octet-stream", "binary/octet-stream")
 
 
-def decode_base64(text: str, max_bytes: int, kind: MediaKind = PICTURE) -> bytes:
-    """Decodes base64 in the standard or the URL-safe alphabet; whitespace and missing padding are forgiven.
+def decode_base64(text: str, max_bytes: int, kind: MediaKind = IMAGE) -> bytes:
+    """Decodes base64 in the standard or the URL-safe alphabet; whitespace and missing padding are accepted.
 
-    Raises `MediaTooLarge` above `max_bytes` and `MediaUnreadable` for anything else that is not base64.
+    Raises: `MediaTooLarge` above `max_bytes`; `MediaUnreadable` for text that is not base64.
     """
     try:
         raw = text.encode("ascii")
     except UnicodeEncodeError:
-        raise MediaUnreadable(f"The {kind.noun}'s data is not base64: it has characters outside of ASCII.") from None
+        raise MediaUnreadable(f"The {kind.noun}'s data is not base64: it has characters outside ASCII.") from None
     compact = raw.translate(_URL_SAFE_TO_STANDARD, _WHITESPACE)
     body = compact.rstrip(b"=")
     n_bytes = len(body) * 3 // 4
@@ -41,11 +41,11 @@ def decode_base64(text: str, max_bytes: int, kind: MediaKind = PICTURE) -> bytes
         return binascii.a2b_base64(body + b"=" * missing, strict_mode=True)
     except binascii.Error:
         raise MediaUnreadable(
-            f"The {kind.noun}'s data is not base64: it has characters outside of its alphabet."
+            f"The {kind.noun}'s data is not base64: it has characters outside the base64 alphabet."
         ) from None
 
 
-def decode_data_url(url: str, max_bytes: int, kind: MediaKind = PICTURE) -> bytes:
+def decode_data_url(url: str, max_bytes: int, kind: MediaKind = IMAGE) -> bytes:
     """Decodes `data:[<mime type>][;<parameter>…];base64,<data>`; errors as in `decode_base64`."""
     header, comma, payload = url.partition(",")
     if not comma:
@@ -53,17 +53,17 @@ def decode_data_url(url: str, max_bytes: int, kind: MediaKind = PICTURE) -> byte
     mime_type, *parameters = header[len("data:") :].split(";")
     if not parameters or parameters[-1].strip().casefold() != "base64":
         raise MediaUnreadable(
-            f"The data URL is percent-encoded; only base64 is read: it must look like {_example(kind)}."
+            f"The data URL is percent-encoded, but only base64 is supported: it must look like {_example(kind)}."
         )
     refuse_other_media(mime_type, kind)
     return decode_base64(unquote(payload) if "%" in payload else payload, max_bytes, kind)
 
 
-def refuse_other_media(mime_type: str | None, kind: MediaKind = PICTURE) -> None:
-    """Raises `MediaUnreadable` for a MIME type that is not this kind's; a wrong type of the same kind does no harm."""
+def refuse_other_media(mime_type: str | None, kind: MediaKind = IMAGE) -> None:
+    """Raises `MediaUnreadable` for a MIME type of another kind of media; a wrong type of the same kind is accepted."""
     folded = (mime_type or "").split(";")[0].strip().casefold()
     if folded not in _UNTYPED and not folded.startswith(kind.mime_types):
-        raise MediaUnreadable(f"The MIME type {shown(folded)} is not {kind.owner}; expected is {kind.expected_types}.")
+        raise MediaUnreadable(f"The MIME type {shown(folded)} is not {kind.type_noun}: expected {kind.expected_types}.")
 
 
 def _example(kind: MediaKind) -> str:

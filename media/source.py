@@ -1,6 +1,6 @@
-"""Any reference to media becomes bytes: paths, http(s), `data:` and `file:` URLs, base64.
+"""Reads the bytes of media from paths, http(s), `data:` and `file:` URLs, and base64.
 
-All kinds of media are read by the same rules; a kind differs from another in its limits and its words alone.
+All kinds of media follow the same rules; they differ only in their limits and in error texts.
 """
 
 from __future__ import annotations
@@ -10,59 +10,55 @@ from typing import TYPE_CHECKING
 
 from media.call_limits import NO_LIMITS, CallLimits
 from media.errors import MediaForbidden, shown
+from media.files.file_urls import path_of_file_url
+from media.files.paths import read_file
 from media.inline import decode_base64, decode_data_url, refuse_other_media
-from media.network import fetch
-from media.paths import path_of_file_url, read_file
+from media.network.downloads import fetch
 
 if TYPE_CHECKING:
     from media.kinds import MediaKind
-    from media.network import TlsContext
+    from media.network.downloads import TlsContext
     from settings import MediaSettings
 
 _SCHEME = re.compile(r"(?:(https?|data|file):|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
-_BARE_PICTURE = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/_\s-]*", re.DOTALL)
-"""How PNG, JPEG, GIF and WebP begin in base64."""
+_BARE_IMAGE = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/_\s-]*", re.DOTALL)
+"""The beginning of PNG, JPEG, GIF and WebP in base64."""
 MAX_NAME_CHARS = 120
-"""A text that is shorter may be a file's name; every picture's base64 is longer than that, or hardly one."""
+"""A shorter text is taken as a path; the base64 text of a real image is longer."""
 
 
 class MediaSource:
     """Reads the bytes of one kind of media within its limits. Any thread may call it.
 
-    `timeout_s` bounds a download, `tls_context` makes what https begins with; left out, the well-known authorities
-    are trusted. All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge`,
-    `MediaUnreadable` or `MediaCancelled`; what the bytes are is for the caller to find out.
+    All methods raise `MediaNotFound`, `MediaForbidden`, `MediaTooLarge`, `MediaUnreadable` or `MediaCancelled`. The
+    bytes are not checked to be media.
+
+    Arguments:
+        tls_context: of https connections; by default the well-known authorities are trusted.
     """
 
     def __init__(
-        self,
-        kind: MediaKind,
-        max_bytes: int,
-        timeout_s: float,
-        settings: MediaSettings,
-        tls_context: TlsContext | None = None,
+        self, kind: MediaKind, max_bytes: int, settings: MediaSettings, tls_context: TlsContext | None = None
     ) -> None:
         self._kind = kind
         self._max_bytes = max_bytes
-        self._timeout_s = timeout_s
         self._settings = settings
         self._tls_context = tls_context
 
     def read(self, reference: str, limits: CallLimits = NO_LIMITS) -> bytes:
-        """Reads what a caller may write in one string: a URL if it begins like one, else a path.
+        """Reads a URL if the text begins like one, the base64 text of an image, else a path.
 
-        Space around a URL or before a full path is not meant. The base64 text of a picture alone is taken as what it
-        is, although it could be a path.
+        Whitespace around a URL and before an absolute path is ignored.
         """
         stripped = reference.strip()
         if _SCHEME.match(stripped):
             return self.read_url(stripped, limits)
-        if len(stripped) >= MAX_NAME_CHARS and _BARE_PICTURE.fullmatch(stripped[:MAX_NAME_CHARS]):
+        if len(stripped) >= MAX_NAME_CHARS and _BARE_IMAGE.fullmatch(stripped[:MAX_NAME_CHARS]):
             return self.read_base64(stripped, None)
         return self.read_path(stripped if reference[:1].isspace() and stripped[:1] in ("/", "~") else reference)
 
     def read_path(self, path: str) -> bytes:
-        """Reads a file; `path` is absolute, begins with "~", or counts from the server's working folder."""
+        """Reads a file; `path` is absolute, begins with "~", or is relative to the server's working folder."""
         return read_file(path, self._settings.allowed_dirs, self._max_bytes, self._kind)
 
     def read_url(self, url: str, limits: CallLimits = NO_LIMITS) -> bytes:
@@ -73,11 +69,11 @@ class MediaSource:
         if scheme == "file":
             return self.read_path(path_of_file_url(url))
         if scheme not in ("http", "https"):
-            raise MediaForbidden(f"The URL {shown(url)} is not read: only http, https, data and file URLs are.")
+            raise MediaForbidden(f"The URL {shown(url)} is not supported; only http, https, data and file URLs are.")
         return fetch(
             url,
             max_bytes=self._max_bytes,
-            timeout_s=self._timeout_s,
+            timeout_s=self._settings.fetch_timeout_s or self._kind.fetch_timeout_s,
             allowed_hosts=self._settings.allowed_hosts,
             kind=self._kind,
             tls_context=self._tls_context,
@@ -85,7 +81,7 @@ class MediaSource:
         )
 
     def read_base64(self, data: str, mime_type: str | None) -> bytes:
-        """Reads base64 text, or a data URL in its place; a MIME type of another kind of media is an error."""
+        """Reads base64 text or a data URL; a MIME type of another kind of media is an error."""
         refuse_other_media(mime_type, self._kind)
         if data[:5].casefold() == "data:":
             return self.read_url(data)

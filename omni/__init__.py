@@ -1,4 +1,4 @@
-"""Pictures and videos from a vLLM-Omni server: its HTTP API, what its models need, jobs, and the files they write.
+"""Images and videos from vLLM-Omni servers: the HTTP API, model profiles, jobs, and output files.
 
-Omni knows nothing of JSON-RPC, MCP, tools or the chat engine; of media it uses the checking of pictures.
+It knows nothing of JSON-RPC, MCP, tools or the chat engine. It uses `media` to check and shrink images.
 """

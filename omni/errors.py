@@ -1,24 +1,21 @@
-"""What can go wrong between a request for a picture or video and its file, as one small tree.
-
-Messages are written for the caller: they say what to do, and why a server refused in its own words, as far as those are
-plain text of a reasonable length.
+"""The errors of image and video generation. Messages are for the caller: they say what to do.
 
 OmniError
-├─ InvalidParameters      the caller can mend it: a size, a ratio, a file's name, too many pictures
-│  └─ UnknownJob          there is no job of that id
-├─ TooManyJobs            too many jobs are open; later there is room again
+├─ InvalidParameters      the caller can fix it: a size, a ratio, a file name, too many images
+│  └─ UnknownJob          there is no job with that id
+├─ TooManyJobs            too many jobs are open; try again later
 ├─ OutputFailed           the output folder cannot be written
-├─ ServerUnreachable      there is no connection to the address
-├─ ConnectionLost         the connection broke before the answer was there
-├─ ServerTooSlow          the answer did not come within the time allowed
-├─ ServerRefused          the server refuses this request (4xx)
-│  ├─ KeyRefused          ... because it wants a key, or another one
-│  └─ ModelChanged        ... because it serves another model by now
-├─ ServerBusy             no answer for now, and what was asked for before may go on
-├─ ServerFailed           the server could not do it (5xx)
-│  └─ ServerOutOfMemory   ... because its memory did not suffice
-├─ UnusableAnswer         the server answered something that is no answer
-├─ JobFailed              nothing came of a job; the text says why
+├─ ServerUnreachable      no connection to the server
+├─ ConnectionLost         the connection broke before the response was complete
+├─ ServerTooSlow          no response in time
+├─ ServerRefused          the server rejects the request (HTTP 4xx)
+│  ├─ KeyRefused          ... because of the key
+│  └─ ModelChanged        ... because it serves another model now
+├─ ServerBusy             no response now; a running generation may continue
+├─ ServerFailed           the server failed (HTTP 5xx)
+│  └─ ServerOutOfMemory   ... because it is out of memory
+├─ InvalidResponse        the response does not follow the API
+├─ JobFailed              the job has no result; the text says why
 └─ JobCancelled           the job was cancelled
 """
 
@@ -26,26 +23,26 @@ from __future__ import annotations
 
 
 class OmniError(Exception):
-    """Base of all errors; `str()` is a sentence for the caller."""
+    """Base of all errors; `str()` is a message for the caller."""
 
     not_begun = False
-    """Whether the server has certainly not begun with the request, so that it may be sent again."""
+    """Whether the server has certainly not begun the request, so that a retry is safe."""
     retry_after_s: float | None = None
-    """How long the server asks to wait before that."""
+    """How long the server asks to wait before a retry."""
 
 
 class InvalidParameters(OmniError):
-    """The request cannot be made as it is; the caller can mend it."""
+    """The request is invalid; the caller can fix it."""
 
 
 class UnknownJob(InvalidParameters):
-    """There is no job of that id."""
+    """There is no job with that id."""
 
     def __init__(self, job_id: str) -> None:
         shown_id = job_id if len(job_id) <= 60 else job_id[:60] + "…"
         super().__init__(
-            f"There is no job {shown_id!r}. list_jobs names those that exist; they are kept in memory, so a restart of "
-            "the server or OMNI_JOB_TTL seconds end them. Files that were saved stay where they are."
+            f"There is no job {shown_id!r}. list_jobs names the existing jobs. Jobs are kept in memory: they are gone "
+            "after a restart of the server, or OMNI_JOB_TTL seconds after their end. Saved files are kept."
         )
 
 
@@ -58,8 +55,10 @@ class OutputFailed(OmniError):
 
 
 class ServerUnreachable(OmniError):
-    """There is no connection to the server: nobody answers at its address, or `why` says what else it is: its
-    certificate, the proxy on the way, the host's name."""
+    """There is no connection to the server.
+
+    Arguments: `why` names another cause than a server that is not running: its certificate, the proxy, the host name.
+    """
 
     def __init__(self, url: str, health_tool: str = "server_health", why: str = "") -> None:
         super().__init__(
@@ -70,41 +69,41 @@ class ServerUnreachable(OmniError):
 
 
 class ConnectionLost(OmniError):
-    """The connection broke before the answer was there."""
+    """The connection broke before the response was complete."""
 
     def __init__(self, url: str, health_tool: str = "server_health") -> None:
         super().__init__(
-            f"The connection to the vLLM server at {url} was lost before its answer was there. "
+            f"The connection to the vLLM server at {url} was lost before its response was complete. "
             f"It may have been stopped or have crashed: check with `{health_tool}` tool and try again."
         )
 
 
 class ServerTooSlow(OmniError):
-    """The answer did not come in time."""
+    """There was no response in time."""
 
 
 class ServerBusy(OmniError):
-    """There is no answer for now, and what was asked for before may go on."""
+    """There is no response now; a running generation may continue."""
 
 
 class ServerRefused(OmniError):
-    """The server refuses this request (HTTP 4xx)."""
+    """The server rejects the request (HTTP 4xx)."""
 
 
 class KeyRefused(ServerRefused):
-    """The server wants a key, or another one."""
+    """The server requires a key, or another one."""
 
 
 class ModelChanged(ServerRefused):
-    """The server serves another model than the one it was asked for."""
+    """The server no longer serves the model of the request."""
 
 
 class ServerFailed(OmniError):
-    """The server could not do it (HTTP 5xx)."""
+    """The server failed (HTTP 5xx)."""
 
 
 class ServerOutOfMemory(ServerFailed):
-    """The memory of the server did not suffice."""
+    """The server is out of memory."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -113,13 +112,13 @@ class ServerOutOfMemory(ServerFailed):
         )
 
 
-class UnusableAnswer(OmniError):
-    """The server's answer is not what its API promises."""
+class InvalidResponse(OmniError):
+    """The response does not follow the API."""
 
 
 class JobFailed(OmniError):
-    """Nothing came of a job."""
+    """The job has no result."""
 
 
 class JobCancelled(OmniError):
-    """The job was cancelled before this was done."""
+    """The job was cancelled before it was done."""

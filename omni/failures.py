@@ -1,4 +1,4 @@
-"""What a server's refusal means for a generation: the server's own reason, and whom to ask for what."""
+"""The errors for the error responses of a vLLM-Omni server."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from http_client.refusals import Blame, Refusal, refusal
 from omni.errors import KeyRefused, ModelChanged, ServerFailed, ServerOutOfMemory, ServerRefused
 
 _GATEWAYS = (408, 502, 504)
-"""Statuses of whoever stands before the server: what it does goes on behind them."""
+"""Statuses of a gateway: the server behind it may continue."""
 _NOT_BEGUN = (429, 503)
 
 
 def failure(
     status: int, data: bytes | Any, headers: Mapping[str, str] | None = None, key: str | None = None
 ) -> ServerRefused | ServerFailed:
-    """The error for an answer with this status.
+    """The error for an error response.
 
-    Arguments: its body, as bytes or decoded; its headers; the key that was sent, which is never shown.
+    Arguments:
+        status: the HTTP status.
+        data: the body, as bytes or decoded.
+        headers: the headers.
+        key: the key that was sent, which no message contains.
     """
-    return told(refusal(status, headers, data, (key,)), key)
+    return error_of(refusal(status, headers, data, (key,)), key)
 
 
-def told(found: Refusal, key: str | None = None) -> ServerRefused | ServerFailed:
+def error_of(found: Refusal, key: str | None = None) -> ServerRefused | ServerFailed:
     """The error for a refusal."""
     error = _error(found, key)
     error.not_begun = found.status in _NOT_BEGUN
@@ -36,18 +40,16 @@ def _error(found: Refusal, key: str | None) -> ServerRefused | ServerFailed:
     if found.blame is Blame.MEMORY:
         return ServerOutOfMemory()
     if status == 200:
-        return ServerFailed(f"The vLLM server answered with an error{words}")
+        return ServerFailed(f"The vLLM server responded with an error{words}")
     if found.said.startswith("Model mismatch"):
-        return ModelChanged("The vLLM server serves another model by now. Try again.")
+        return ModelChanged("The vLLM server now serves another model. Try again.")
     if found.blame is Blame.KEY:
         kind = KeyRefused if status == 401 else ServerRefused
         if key is None:
-            return kind(f"The vLLM server asks for a key (HTTP {status}){words} Set OMNI_API_KEY.")
-        return kind(
-            f"The vLLM server does not take the key (HTTP {status}){words} Set OMNI_API_KEY to one that it knows."
-        )
+            return kind(f"The vLLM server requires a key (HTTP {status}){words} Set OMNI_API_KEY.")
+        return kind(f"The vLLM server does not accept the key (HTTP {status}){words} Set OMNI_API_KEY to a valid one.")
     if found.blame is Blame.PROXY:
-        return ServerRefused(f"The proxy before the vLLM server asks for a password (HTTP {status}){words}")
+        return ServerRefused(f"The proxy in front of the vLLM server requires a password (HTTP {status}){words}")
     if status == 403:
         return ServerRefused(f"The vLLM server forbids this (HTTP 403){words}")
     if found.blame is Blame.ADDRESS:
@@ -56,8 +58,8 @@ def _error(found: Refusal, key: str | None) -> ServerRefused | ServerFailed:
         return ServerRefused(f"The vLLM server has too many requests (HTTP 429){words} Try again in a moment.")
     if status in _GATEWAYS:
         return ServerFailed(
-            f"The vLLM server, or what stands before it, gave up waiting (HTTP {status}){words} What was asked for may "
-            "still be in the making there."
+            f"The vLLM server, or a gateway in front of it, timed out (HTTP {status}){words} The server may still be "
+            "generating."
         )
     if status == 503:
         return ServerFailed(

@@ -1,22 +1,22 @@
-"""A plugin for vLLM-Omni: its diffusion models run on the CPU, and stop between two steps when told to.
+"""A vLLM-Omni plugin: diffusion models run on the CPU, and stop between two steps when their request is cancelled.
 
-vLLM-Omni itself stays as it is. It finds the two functions below by their entry points (`pyproject.toml`), and takes
-from them a platform (`platform.py`, `attention.py`) and pipelines in place of three of its own (`pipelines.py`).
-Nothing here knows the MCP server; the two meet over HTTP only.
+vLLM-Omni is not modified. It finds the two functions below by their entry points (`pyproject.toml`). They provide a
+platform (`platform.py`, `attention.py`), and pipelines that replace three of vLLM-Omni's (`pipelines.py`). The plugin
+does not know the MCP server, which uses it over HTTP only.
 """
 
 from __future__ import annotations
 
 
 def platform_plugin() -> str | None:
-    """Names the platform when vLLM itself was built for CPUs; None leaves the choice to vLLM-Omni."""
+    """The path of the platform class if vLLM is a CPU build; `None` leaves the choice to vLLM-Omni."""
     from vllm.platforms import current_platform
 
     return "omni_cpu.platform.CpuOmniPlatform" if current_platform.is_cpu() else None
 
 
 def register_pipelines() -> None:
-    """Puts our pipelines in the place of vLLM-Omni's; they are imported when a checkpoint asks for them."""
+    """Registers the pipelines in place of vLLM-Omni's; they are imported when a checkpoint needs them."""
     from vllm.platforms import current_platform
     from vllm_omni.diffusion.registry import register_diffusion_model
 

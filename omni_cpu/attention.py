@@ -1,7 +1,6 @@
-"""torch's own attention, on the CPU.
+"""torch's attention on the CPU.
 
-vLLM-Omni's class for it computes the same, but sends every call to a method named after a GPU's maker and refuses
-platforms that it does not know.
+vLLM-Omni's class computes the same, but dispatches to a method per GPU vendor and rejects unknown platforms.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ class CpuAttention(SDPAImpl):
         value: torch.Tensor,
         attn_metadata: AttentionMetadata | None = None,
     ) -> torch.Tensor:
-        """Attends; a mask over the keys is broadcast over the queries, as on CUDA."""
+        """Computes attention; a mask over the keys is broadcast over the queries, as on CUDA."""
         return self._forward_impl(query, key, value, attn_metadata, mask_mode="broadcast_k")
 
 
 class CpuAttentionBackend(SDPABackend):
-    """What vLLM-Omni asks for the class above."""
+    """The backend that provides the class above."""
 
     @staticmethod
     def get_impl_cls() -> type[CpuAttention]:
-        """The attention's class."""
+        """The attention class."""
         return CpuAttention

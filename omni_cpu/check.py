@@ -1,6 +1,6 @@
-"""`python -m omni_cpu.check` imports all that a server does, and looks whether vLLM-Omni found this plugin.
+"""`python -m omni_cpu.check` imports the modules of a server, and checks that vLLM-Omni found this plugin.
 
-Python keeps what it compiled meanwhile, so it is also what makes the first start as quick as later ones.
+Python caches the compiled modules, so the first start is as fast as later ones.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 
 def main() -> None:
-    """Ends with an error message when the environment cannot serve."""
+    """Exits with an error message when the environment cannot serve."""
     import vllm_omni.entrypoints.cli.serve
     import vllm_omni.entrypoints.openai.api_server  # noqa: F401
     from vllm_omni.platforms import current_omni_platform
@@ -18,7 +18,7 @@ def main() -> None:
     from omni_cpu.platform import CpuOmniPlatform
 
     if not isinstance(current_omni_platform, CpuOmniPlatform):
-        sys.exit(f"vLLM-Omni runs on {type(current_omni_platform).__name__}; omni_cpu is for vLLM's build for CPUs")
+        sys.exit(f"vLLM-Omni runs on {type(current_omni_platform).__name__}; omni_cpu needs the CPU build of vLLM")
 
 
 if __name__ == "__main__":

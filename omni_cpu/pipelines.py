@@ -1,10 +1,10 @@
-"""Pipelines of vLLM-Omni that stop between two denoising steps when their request was cancelled.
+"""vLLM-Omni pipelines that stop between two denoising steps when their request is cancelled.
 
-vLLM-Omni 0.30 drops the answer of a cancelled request but computes it to its end, which on a CPU holds up the next
-request for minutes. It has cooperative cancelling, which these pipelines do not take part in by themselves: a class
-says so by `supports_request_cancellation`, and calls `check_request_cancellation` where it may be left.
+vLLM-Omni 0.30 drops the response of a cancelled request but finishes its computation, which on a CPU delays the next
+request by minutes. Its pipelines do not use its cooperative cancelling: a class must set
+`supports_request_cancellation` and call `check_request_cancellation` where it can stop.
 
-The registry looks up the functions around a pipeline in the pipeline's module, hence the imports that nobody uses.
+The registry looks up a pipeline's functions in the pipeline's module, hence the unused imports.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from vllm_omni.diffusion.models.wan2_2.pipeline_wan2_2_s2v import get_wan22_s2v_
 
 Request = Any
 NO_PROGRESS_BAR = {"disable": True}
-"""A bar for each picture and each clip would fill the log."""
+"""Progress bars would fill the log."""
 
 
 class _StopsAtSchedulerSteps:
-    """Looks for a cancelled request after the forward pass of each step."""
+    """Checks for cancellation after the forward pass of each step."""
 
     supports_request_cancellation: ClassVar[bool] = True
     _progress_bar_config = NO_PROGRESS_BAR
 
     def scheduler_step_maybe_with_cfg(self, *arguments: Any, **options: Any) -> Any:
-        """One step of the scheduler, unless the request was cancelled."""
+        """Runs a scheduler step, unless the request was cancelled."""
         check_request_cancellation()
         return super().scheduler_step_maybe_with_cfg(*arguments, **options)  # type: ignore[misc]
 
@@ -48,21 +48,21 @@ class StoppableQwenImage(_StopsAtSchedulerSteps, pipeline_qwen_image.QwenImagePi
 
 
 class StoppableWanS2V(pipeline_wan2_2_s2v.Wan22S2VPipeline):
-    """Wan2.2 S2V; it looks for a cancelled request before each step, in every clip of the video."""
+    """Wan2.2 S2V; it checks for cancellation before each step, in every clip of the video."""
 
     supports_request_cancellation: ClassVar[bool] = True
     _progress_bar_config = NO_PROGRESS_BAR
 
     def record_denoise_step(self, *arguments: Any, **options: Any) -> None:
-        """Notes that a step begins, unless the request was cancelled."""
+        """Records the start of a step, unless the request was cancelled."""
         check_request_cancellation()
         super().record_denoise_step(*arguments, **options)
 
 
 def get_wan22_s2v_pre_process_func(od_config: Any) -> Callable[[Request], Request]:
-    """vLLM-Omni's preparation of a request, which also takes a video: without an image, its first frame is the image.
+    """vLLM-Omni's preprocessing of a request, which also accepts a video: its first frame is used as the image.
 
-    No model here edits the lips of an existing clip. The clip's motion is not kept; its first frame talks.
+    No model here changes the lips in an existing clip: the clip's motion is lost, and its first frame talks.
     """
     prepare = pipeline_wan2_2_s2v.get_wan22_s2v_pre_process_func(od_config)
 
@@ -77,7 +77,7 @@ def get_wan22_s2v_pre_process_func(od_config: Any) -> Callable[[Request], Reques
 
 
 def _first_frame(video: str | PIL.Image.Image) -> PIL.Image.Image:
-    """The first picture of a video, which is a file's path or, when vLLM-Omni decoded it, that picture already."""
+    """The first frame of a video, given as a path or as the image that vLLM-Omni has decoded."""
     if isinstance(video, str):
         with av.open(video) as container:
             frame: PIL.Image.Image = next(container.decode(video=0)).to_image()  # type: ignore[no-untyped-call]

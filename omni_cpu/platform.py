@@ -1,7 +1,7 @@
-"""The CPU as a platform of vLLM-Omni 0.30, which has none: without it a server ends at `set_device`.
+"""A CPU platform for vLLM-Omni 0.30, which has none: without it, a server fails at `set_device`.
 
-Each method stands for one that vLLM-Omni calls while it serves a diffusion model, and that its base class leaves
-unimplemented or that `torch.cpu`, where vLLM looks up the rest, lacks.
+vLLM-Omni calls each of these methods while it serves a diffusion model; its base class does not implement them, or
+`torch.cpu`, which vLLM uses otherwise, lacks them.
 """
 
 from __future__ import annotations
@@ -17,32 +17,29 @@ from vllm_omni.platforms.interface import OmniPlatform, OmniPlatformEnum
 
 
 class CpuOmniPlatform(OmniPlatform, CpuPlatform):
-    """One device, the CPU; memory is the process's own."""
+    """One device, the CPU; memory is that of the process."""
 
     _omni_enum = OmniPlatformEnum.OOT
-    # vLLM-Omni reads a list of devices from this variable; vLLM's own for CPUs is a list of NUMA nodes.
+    # vLLM-Omni expects a list of devices in this variable; vLLM's for CPUs is a list of NUMA nodes.
     device_control_env_var = "OMNI_CPU_VISIBLE_DEVICES"
 
     @classmethod
     def get_diffusion_attn_backend_cls(
         cls, selected_backend: str | None, head_size: int, allow_trtllm_default: bool = False
     ) -> str:
-        """The only attention that runs here.
-
-        Raises: `ValueError` when another one was asked for.
-        """
+        """The only attention backend here; raises `ValueError` when another one is selected."""
         if selected_backend not in (None, "TORCH_SDPA"):
             raise ValueError(f"On a CPU the only attention backend is TORCH_SDPA, not {selected_backend}.")
         return "omni_cpu.attention.CpuAttentionBackend"
 
     @classmethod
     def supports_torch_inductor(cls) -> bool:
-        """No: compiling a model takes a C++ compiler, and longer than a small model's pictures."""
+        """No: compiling needs a C++ compiler, and takes longer than a small model needs for its images."""
         return False
 
     @classmethod
     def supports_cpu_offload(cls) -> bool:
-        """No: the weights are in the host's memory already."""
+        """No: the weights are already in host memory."""
         return False
 
     @classmethod
@@ -52,9 +49,9 @@ class CpuOmniPlatform(OmniPlatform, CpuPlatform):
 
     @classmethod
     def set_device(cls, device: torch.device) -> None:
-        """Where there is one process only, starts torch's distributed state, which comes next, without a network.
+        """Initializes torch.distributed without a network if there is only one process.
 
-        vLLM-Omni would start it with a store that listens on all addresses of the machine.
+        vLLM-Omni would initialize it next, with a store that listens on all addresses of the machine.
         """
         super().set_device(device)
         if os.environ.get("WORLD_SIZE") == "1" and not torch.distributed.is_initialized():
@@ -63,25 +60,25 @@ class CpuOmniPlatform(OmniPlatform, CpuPlatform):
 
     @classmethod
     def get_device_count(cls) -> int:
-        """One: torch shares out the cores by itself."""
+        """One: torch distributes work over the cores."""
         return 1
 
     @classmethod
     def synchronize(cls) -> None:
-        """Nothing to wait for: work on a CPU is done when its call returns."""
+        """Does nothing: work on a CPU is complete when its call returns."""
 
     @classmethod
     def empty_cache(cls) -> None:
-        """Nothing to empty: torch keeps no cache of a CPU's memory."""
+        """Does nothing: torch does not cache CPU memory."""
 
     @classmethod
     def get_free_memory(cls, device: torch.device | None = None) -> int:
-        """What is available on the first memory node, in bytes; the limit of a container holds."""
+        """The available memory of the first memory node in bytes, within the container's limit."""
         return int(get_memory_node_info(0).available_memory)
 
     @classmethod
     def reset_peak_memory_stats(cls, device: torch.device | None = None) -> None:
-        """Makes the kernel count the process's peak from now on, where it allows that."""
+        """Resets the kernel's count of the process's peak memory, if it allows that."""
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
@@ -89,7 +86,7 @@ class CpuOmniPlatform(OmniPlatform, CpuPlatform):
 
     @classmethod
     def max_memory_reserved(cls, device: torch.device | None = None) -> int:
-        """The peak of the process's memory since `reset_peak_memory_stats`, in bytes: `peak_memory_mb` of answers."""
+        """The process's peak memory since `reset_peak_memory_stats` in bytes: `peak_memory_mb` of responses."""
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024

@@ -1,7 +1,7 @@
-"""`python -m omni_cpu.serve MODEL --host HOST --port PORT [vllm-omni's arguments]` serves a model, quietly.
+"""`python -m omni_cpu.serve MODEL --host HOST --port PORT [vllm-omni's arguments]` serves a model.
 
-This is `vllm-omni serve MODEL --omni` in this very process, so a signal to it reaches the server. It adds a line when
-the server answers, a folder for videos that goes with the server, and a log of errors only.
+It runs `vllm-omni serve MODEL --omni` in this process, so signals reach the server. It also prints a line when the
+server is ready, deletes the folder of videos at the end, and logs only errors.
 """
 
 from __future__ import annotations
@@ -23,33 +23,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-QUIET = {
+DEFAULTS = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_LOGGING_COLOR": "0",
     "VLLM_DISABLE_LOG_LOGO": "1",
-    "VLLM_NO_USAGE_STATS": "1",  # it would report to vLLM's authors
-    "TORCH_LOGS": "-torch._library",  # it warns that there is no Triton
+    "VLLM_NO_USAGE_STATS": "1",  # no usage reports to vLLM's authors
+    "TORCH_LOGS": "-torch._library",  # no warning about missing Triton
     "TOKENIZERS_PARALLELISM": "false",
-    # Of the process that removes what a server that was ended in the middle of its work has left.
+    # Of the process that removes shared memory after a server was killed.
     "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
-}
-"""Variables for the server, where the caller has not set them."""
-SHARING = {
+    # The cores are shared with the chat engine.
     "OMP_WAIT_POLICY": "passive",  # torch's idle threads sleep instead of spinning
-    "VLLM_OMNI_EVENT_DRIVEN_ORCH": "1",  # an idle server looks for work less often: 6 % of a core instead of 10 %
+    "VLLM_OMNI_EVENT_DRIVEN_ORCH": "1",  # an idle server polls less often: 6 % of a core instead of 10 %
+    "GLOO_SOCKET_IFNAME": "lo",  # torch's processes connect over the loopback interface only
 }
-"""Likewise; the cores are shared with the chat engine."""
-LOCAL = {"GLOO_SOCKET_IFNAME": "lo"}
-"""Likewise: what torch opens for its processes to meet, only this machine can reach."""
+"""Environment variables that are set unless the caller has set them."""
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-"""The types of weights, in safetensors' names and in vLLM-Omni's."""
+"""safetensors' names of weight types, and vLLM-Omni's."""
 POLL_S = 0.2
 SHUTDOWN_S = 1.2
-"""How long the server may take to end; one that does nothing takes one second."""
+"""How long the server may take to exit; an idle one takes one second."""
 
 
 def main() -> None:
-    """Serves until a signal comes."""
+    """Serves until it gets a signal."""
     started_s = time.monotonic()
     parser = argparse.ArgumentParser(prog="omni-cpu", add_help=False, allow_abbrev=False)
     parser.add_argument("model")
@@ -57,7 +54,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     ours, theirs = parser.parse_known_args()
     _refuse_taken_port(ours.host, ours.port)
-    set_defaults({**QUIET, **SHARING, **LOCAL})
+    set_defaults(DEFAULTS)
     if os.path.isdir(ours.model):
         set_defaults({"HF_HUB_OFFLINE": "1"})
     with tempfile.TemporaryDirectory(prefix="omni-cpu-videos-") as videos:
@@ -74,7 +71,7 @@ def main() -> None:
 
 
 def set_defaults(variables: Mapping[str, str]) -> None:
-    """Sets those variables of the environment that are not set."""
+    """Sets the environment variables that are not set."""
     for name, value in variables.items():
         os.environ.setdefault(name, value)
 
@@ -85,7 +82,7 @@ def _entry_point() -> None:
 
 
 def _refuse_taken_port(host: str, port: int) -> None:
-    """Says at once what the server would say after ten seconds of imports."""
+    """Exits at once if the port is in use; the server would do so after ten seconds of imports."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -96,13 +93,13 @@ def _refuse_taken_port(host: str, port: int) -> None:
 
 
 def _dtype_arguments(model: str, given: Sequence[str]) -> list[str]:
-    """The type of a folder's weights as an argument: vLLM-Omni takes bfloat16 for granted, and fails with others."""
+    """The type of a folder's weights as an argument: vLLM-Omni assumes bfloat16, and fails with other types."""
     if any(argument.partition("=")[0] == "--dtype" for argument in given):
         return []
     for file in sorted(Path(model, "transformer").glob("*.safetensors")):
         with file.open("rb") as weights:
             header_bytes = int.from_bytes(weights.read(8), "little")
-            if header_bytes > file.stat().st_size:  # no safetensors file; vLLM-Omni will say so
+            if header_bytes > file.stat().st_size:  # not a safetensors file; vLLM-Omni reports it
                 return []
             header = json.loads(weights.read(header_bytes))
         types = {tensor["dtype"] for name, tensor in header.items() if name != "__metadata__"}
@@ -112,10 +109,8 @@ def _dtype_arguments(model: str, given: Sequence[str]) -> list[str]:
 
 
 def _end_promptly(videos: str) -> None:
-    """Has signals end this process: at once while it loads, and soon after when it serves.
-
-    vLLM-Omni takes the signals over when it serves; it would compute the pictures that it is at to their end first.
-    """
+    """Makes signals end this process: at once while it loads, and within `SHUTDOWN_S` while it serves. vLLM-Omni
+    handles signals itself while it serves, and would finish the running images first."""
 
     def end(status: int) -> None:
         shutil.rmtree(videos, ignore_errors=True)
@@ -145,14 +140,14 @@ def _announce_when_ready(host: str, port: int, started_s: float) -> None:
             time.sleep(POLL_S)
         took_s = time.monotonic() - started_s
         text = f"omni-cpu: ready at {url} after {took_s:.0f} s. For the MCP server set OMNI_URL={url}\n"
-        # Not through sys.stdout: vLLM-Omni puts its process's name before every line there.
+        # Not with sys.stdout: vLLM-Omni prefixes every line there with the process's name.
         os.write(1, text.encode())
 
     threading.Thread(target=announce, name="announce", daemon=True).start()
 
 
 def _healthy(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores proxies of the environment
     try:
         with opener.open(f"{url}/health", timeout=10) as answer:
             return bool(answer.status == 200)

@@ -1,13 +1,13 @@
-"""Lets torchvision and torchaudio be imported where their compiled halves cannot be loaded.
+"""Makes torchvision and torchaudio importable when their compiled libraries cannot be loaded.
 
-Beside a torch for CPUs, the wheels of a general package index are builds for CUDA: they ask for libraries that are not
-there. The Python halves are enough for vLLM-Omni (resizing pictures, resampling sound), but they want
+The wheels of a general package index are CUDA builds, which need libraries that a CPU build of torch does not have.
+Their Python code is enough for vLLM-Omni (resizing images, resampling audio), but its import needs
 
-- torchvision: the declarations of its operators, which its compiled half makes;
-- torchaudio: the module `torchaudio._extension`, which fails when its compiled half does.
+- torchvision: the declarations of its operators, normally made by its compiled library;
+- torchaudio: the module `torchaudio._extension`, which fails without its compiled library.
 
-`scripts/omni-cpu` has every interpreter of its environment import this module, but only where importing the two fails;
-with PyTorch's own builds for CPUs it is never used. An operator that is called all the same fails with torch's error.
+`scripts/omni-cpu` makes its environment's interpreters import this module only if importing the two packages fails; it
+is not used with PyTorch's CPU builds. Calling an operator fails with torch's error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 _REGIONS = "float spatial_scale, SymInt pooled_height, SymInt pooled_width"
-# Those that torchvision 0.28 gives an implementation for shapes alone while it is imported.
+# The operators for which torchvision 0.28 registers a shape function during its import.
 _OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -33,7 +33,7 @@ _OPERATORS = (
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Acts when one of the two is imported; finds nothing but the stand-in for `torchaudio._extension`."""
+    """Declares torchvision's operators, and provides a replacement of `torchaudio._extension`."""
 
     def __init__(self) -> None:
         self._operators: Any = None
@@ -41,7 +41,7 @@ class Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Declares torchvision's operators before its first line runs; None leaves the finding to others."""
+        """Declares the operators before torchvision is imported; `None` leaves the module to other finders."""
         if fullname == "torchvision" and self._operators is None:
             self._declare_operators()
         if fullname == "torchaudio._extension":
@@ -51,15 +51,15 @@ class Finder(importlib.abc.MetaPathFinder):
     def _declare_operators(self) -> None:
         import torch
 
-        # Kept: with the library object the declarations would go.
+        # Kept: the declarations are removed with the library object.
         self._operators = torch.library.Library("torchvision", "FRAGMENT")
         for operator in _OPERATORS:
-            with contextlib.suppress(RuntimeError):  # declared by somebody else
+            with contextlib.suppress(RuntimeError):  # already declared
                 self._operators.define(operator)
 
 
 class _NoExtension(importlib.abc.Loader):
-    """Makes a `torchaudio._extension` that says that there is no compiled half."""
+    """Creates a `torchaudio._extension` that reports a missing compiled library."""
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         return None
@@ -67,7 +67,7 @@ class _NoExtension(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         def unavailable(function: Callable[..., Any]) -> Callable[..., Any]:
             def fail(*_arguments: Any, **_options: Any) -> Any:
-                raise RuntimeError(f"{function.__name__} needs torchaudio's compiled half, which is not installed")
+                raise RuntimeError(f"{function.__name__} needs torchaudio's compiled library, which cannot be loaded")
 
             return fail
 
@@ -81,6 +81,6 @@ class _NoExtension(importlib.abc.Loader):
 
 
 def install() -> None:
-    """Puts the finder before all others, once."""
+    """Installs the finder before all others, once."""
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, Finder())

@@ -1,14 +1,15 @@
-"""What keeps hostile input within bounds: the budget of bytes, and children that work on hostile bytes.
+"""Limits for hostile input: the budget of bytes, and child processes that decode hostile bytes.
 
-The room is neutral, like `settings`: it knows no media, engine or protocol. The entry point builds what is here and
-hands it down; importing it costs nothing. `Sandbox.run` names a function by its dotted path; a child imports it and
-calls it. Whatever the function does to its process costs its own call one clear error and nothing else.
+The package knows nothing of media, the engine or the protocol. `Sandbox.run` names a function by its dotted path; a
+child process imports and calls it. If the function crashes its process, only its own call fails, with a clear error.
 
-    budget ─ ByteBudget: how many bytes are held for callers in all
-    pool ─ Sandbox: which child does the next call; ends those that nobody uses
-      ├─ process ─ one child, seen from here: start, ask, kill
-      ├─ memory ─ how a process's memory is bounded and measured, per platform
-      ├─ area ─ the memory that both share, for whatever is too large for the channel
-      ├─ channel ─ framed messages over a socket
+    budget ─ ByteBudget: limits the bytes that are held for all callers
+    cancellation ─ Cancellation: the cancel event of one call
+    pool ─ Sandbox: assigns calls to children, and ends idle children
+      ├─ process ─ one child, in the parent: start, ask, kill
+      ├─ starting ─ its process; program ─ what it runs
+      ├─ memory ─ limits the memory of a process
+      ├─ area ─ shared memory for data that are too large for the channel
+      ├─ channel ─ messages over a socket
       └─ child ─ the program of the child
 """

@@ -1,8 +1,7 @@
 """Memory that a child and its parent share, for data that are too large for the channel.
 
-It is a file without a name, whose descriptor the child inherits. Each side grows it to what it writes; only one of them
-uses it at a time. Where descriptors are not inherited that way (Windows), there is none, and all goes through the
-channel.
+It is an unnamed file, whose descriptor the child inherits. Each side grows it to the size of its data; only one side
+uses it at a time. On Windows, where descriptors are not inherited that way, all data go through the channel.
 """
 
 from __future__ import annotations
@@ -10,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import sys
 import tempfile
 
-IS_AVAILABLE = os.name == "posix"
+IS_AVAILABLE = sys.platform != "win32"
 
 
 class Area:
-    """Shared memory behind a descriptor, which this object owns."""
+    """Shared memory of a descriptor, which this object owns."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -24,19 +24,16 @@ class Area:
 
     @classmethod
     def made(cls) -> Area:
-        """A new, empty one.
-
-        Raises: `OSError`.
-        """
+        """A new, empty area; raises `OSError`."""
         if hasattr(os, "memfd_create"):
             return cls(os.memfd_create("sandbox"))
         with tempfile.TemporaryFile() as file:
             return cls(os.dup(file.fileno()))
 
     def view(self, n_bytes: int) -> memoryview:
-        """The first `n_bytes`, to be read and written; the area grows where it is smaller.
+        """The first `n_bytes`, readable and writable; the area grows if it is smaller.
 
-        Whoever asks for more than before must have released earlier views.
+        Earlier views must be released before the area grows.
 
         Raises: `OSError`, `MemoryError`.
         """
@@ -51,25 +48,25 @@ class Area:
         return memoryview(self._map)[:n_bytes]
 
     def cut(self, n_bytes: int) -> None:
-        """Gives back what lies beyond; the other side must not look there any more."""
+        """Frees the memory beyond `n_bytes`; the other side must not access it any more."""
         if os.fstat(self.fd).st_size > n_bytes:
             self._unmap()
             os.ftruncate(self.fd, n_bytes)
 
     def forget(self, n_bytes: int) -> None:
-        """Unmaps what lies beyond, for the other side to cut."""
+        """Unmaps the memory beyond `n_bytes`, so that the other side can cut it."""
         if self._map is not None and len(self._map) > n_bytes:
             self._unmap()
 
     def close(self) -> None:
-        """Gives all back; a second call does nothing, for the number of the descriptor may be another's by then."""
+        """Frees the area. A second call does nothing: the number of the descriptor may be in use again."""
         self._unmap()
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
 
     def _unmap(self) -> None:
-        found, self._map = self._map, None
-        if found is not None:
-            with contextlib.suppress(BufferError):  # a view is still in use, and the map goes with it
-                found.close()
+        old, self._map = self._map, None
+        if old is not None:
+            with contextlib.suppress(BufferError):  # a view is still in use, and keeps the map
+                old.close()

@@ -1,7 +1,7 @@
-"""The program of a child: takes calls from its parent one after another, and ends when the parent is gone.
+"""The program of a child: runs the calls of its parent one after another, and ends when the parent has ended.
 
-It is run by its path, isolated from the environment. The arguments are the descriptors of its socket, of a pipe that is
-never written to, and of the shared area, then the parent's `sys.path`.
+It is run by its path, isolated from the environment. The arguments are the descriptors of its socket, of a pipe that
+is never written to, and of the shared area, then the parent's `sys.path`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def serve(peer: socket.socket, area: Area | None) -> None:
-    """Answers calls until there is nobody who makes any."""
+    """Runs calls until the parent has ended."""
     import msgspec
 
     from sandbox.channel import Reply, Request, receive, send
@@ -74,14 +74,14 @@ def _answered(request: Request, functions: dict[str, Callable[..., Any]], area: 
         given: bytes | memoryview | None = request.data
         if given is None and request.n_data and area is not None:
             given = area.view(request.n_data)
-        # The data themselves are no part of the allowance: once in the area, and once more in a file object.
+        # The data do not count: they are held once in the area and once in a file object.
         own_bytes = 2 * len(given or b"")
         allowance.begin(own_bytes + request.memory_bytes, own_bytes + request.ceiling_bytes)
         data_argument = {} if given is None else {"data": given}
         result = functions[request.function](**data_argument, **request.arguments)
         del given, data_argument  # the area is free for the result
         value, payload = result if isinstance(result, Result) else (result, None)
-        msgspec.msgpack.encode(value)  # what cannot be sent is an error of the call
+        msgspec.msgpack.encode(value)  # a value that cannot be sent is an error of the call
         if payload is not None:
             allowance.allow(sys.maxsize)
             n_data = payload.n_bytes if isinstance(payload, Pending) else len(payload)
@@ -119,32 +119,35 @@ def _imported(function: str) -> Callable[..., Any]:
 
 
 def _die_with(lifeline: int) -> None:
-    """Has the system end this process when the other end of the pipe is closed, also in the middle of C code.
-
-    On Linux the signal is one that ends a stopped process as well.
-    """
+    """Makes the system end this process when the other end of the pipe is closed, even during C code. On Linux, the
+    signal ends a stopped process too."""
+    if sys.platform == "win32":
+        return
     import fcntl
     import select
     import signal
 
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    if hasattr(fcntl, "F_SETSIG"):
+    if sys.platform == "linux":
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    else:
+        import ctypes
+
+        library = ctypes.CDLL(None)
+        library.signal(signal.SIGIO, library._exit)  # by default, macOS ignores SIGIO; a Python handler could wait
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([lifeline], [], [], 0)[0]:  # it has been closed before the signal was asked for
+    if select.select([lifeline], [], [], 0)[0]:  # it was closed before the signal was requested
         os._exit(0)
 
 
 def _connected(fd: int) -> socket.socket:
     import socket
 
-    if fd >= 0:
+    if sys.platform != "win32":
         return socket.socket(fileno=fd)
-    # Windows: a socket comes as a description of itself, on standard input.
     n_bytes = int.from_bytes(sys.stdin.buffer.read(8), "little")
-    shared: socket.socket = socket.fromshare(sys.stdin.buffer.read(n_bytes))  # type: ignore[attr-defined,unused-ignore]
-    return shared
+    return socket.fromshare(sys.stdin.buffer.read(n_bytes))
 
 
 if __name__ == "__main__":

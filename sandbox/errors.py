@@ -1,12 +1,12 @@
-"""What can become of a call in the sandbox, as one small tree.
+"""The errors of the sandbox.
 
 SandboxError
-├─ SandboxFailed       the function raised an exception of its own; it has its name and its text
-├─ SandboxMemory       it wanted more memory than it may have
-├─ SandboxTimeout      it took longer than it may
+├─ SandboxFailed       the function raised an exception
+├─ SandboxMemory       the function exceeded its memory limit
+├─ SandboxTimeout      the function exceeded its time limit
 │  └─ SandboxBusy      no child became free in that time
-├─ SandboxCancelled    the caller does not want it any more
-├─ SandboxCrashed      its process ended
+├─ SandboxCancelled    the caller cancelled
+├─ SandboxCrashed      the child process ended
 └─ SandboxUnavailable  no process could be started, or the sandbox is closed
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 
 class SandboxError(Exception):
-    """Base of all errors of the sandbox. Its text says what happened, but knows no setting: the caller does."""
+    """Base class. The text says what happened and names no setting; the caller adds advice."""
 
 
 class SandboxFailed(SandboxError):
@@ -26,23 +26,23 @@ class SandboxFailed(SandboxError):
 
 
 class SandboxMemory(SandboxError):
-    """The function wanted more memory than it may have."""
+    """The function exceeded its memory limit."""
 
 
 class SandboxTimeout(SandboxError):
-    """The function took longer than it may."""
+    """The function exceeded its time limit."""
 
 
 class SandboxBusy(SandboxTimeout):
-    """All children worked for others all the time."""
+    """No child became free within the time limit."""
 
 
 class SandboxCancelled(SandboxError):
-    """The caller does not want the result any more."""
+    """The caller cancelled."""
 
 
 class SandboxCrashed(SandboxError):
-    """The child ended before it answered: by a fault of a library, or by itself."""
+    """The child process ended before it replied, for example by a crash in a library."""
 
 
 class SandboxUnavailable(SandboxError):

@@ -1,4 +1,4 @@
-"""One child, seen from its parent: started, asked, killed."""
+"""One child process, in its parent: start, ask, kill."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 
+from operating_system.machine import resident_bytes
 from sandbox.area import IS_AVAILABLE, Area
+from sandbox.cancellation import Cancellation
 from sandbox.channel import Reply, Request, receive, send
 from sandbox.errors import (
     SandboxCancelled,
@@ -25,38 +27,16 @@ from sandbox.errors import (
     SandboxTimeout,
     SandboxUnavailable,
 )
-from sandbox.limits import (
-    INLINE_BYTES,
-    KEPT_AREA_BYTES,
-    MAX_CALLS,
-    START_TIMEOUT_S,
-    TICK_S,
-    WORN_BYTES,
-)
-from sandbox.memory import IS_ENFORCED, resident_bytes
+from sandbox.limits import INLINE_BYTES, KEPT_AREA_BYTES, MAX_CALLS, START_TIMEOUT_S, TICK_S, WORN_BYTES
+from sandbox.memory import IS_ENFORCED
 from sandbox.result import Result, Take
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(HERE)
-PASSED_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
-"""What an interpreter and its libraries may need to start at all. Nothing else of the environment gets in, no key."""
-CHILD_VARIABLES = {
-    # Threads reserve address space, and decoding a picture has no use for more than one.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "1",
-    # glibc keeps what a picture of a few megapixels took for the next one: fresh pages would cost 12 ms each time.
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
-    "PYTHONUTF8": "1",
-}
+from sandbox.starting import start
 
 
 class Child:
     """A child process. One thread at a time may use it.
 
-    Raises: `SandboxUnavailable` where it cannot be started.
+    Raises: `SandboxUnavailable` if it cannot be started.
     """
 
     def __init__(self, watch_memory: bool = not IS_ENFORCED) -> None:
@@ -64,14 +44,13 @@ class Child:
         self._n_calls = 0
         self._is_worn = False
         self.used_s = time.monotonic()
-        """When it was used last."""
+        """When it was last used."""
         self._area: Area | None = None
-        self._lifeline = -1
+        self._release: Callable[[], None] | None = None
         self._peer, theirs = socket.socketpair()
         try:
-            self._peer.settimeout(TICK_S)
             self._area = Area.made() if IS_AVAILABLE else None
-            self._process = self._started(theirs)
+            self._process, self._release = start(theirs, self._area.fd if self._area is not None else -1)
         except OSError as error:
             self._close()
             raise SandboxUnavailable(f"No process could be started: {error.strerror}.") from error
@@ -86,27 +65,30 @@ class Child:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it may be asked again."""
+        """Whether it can run another call."""
         return not self._is_worn and self._process.poll() is None
 
-    def ask(self, request: Request, data: Any, cancelled: Callable[[], bool], deadline_s: float, take: Take) -> Any:
-        """Has it do one call; see `Sandbox.run`. After any error but `SandboxFailed` it is dead."""
+    def ask(self, request: Request, data: Any, cancellation: Cancellation, deadline_s: float, take: Take) -> Any:
+        """Runs one call in the child; see `Sandbox.run`. After any error but `SandboxFailed` the child is dead."""
         limit_bytes = request.ceiling_bytes + 3 * request.n_data
-        resting_bytes = resident_bytes(self.process_id) if self._watch_memory else 0
+        resting_bytes = self._resident_bytes() if self._watch_memory else 0
 
-        def look() -> None:
-            if cancelled():
-                raise SandboxCancelled("The work was cancelled.")
-            if time.monotonic() >= deadline_s:
+        def timeout_s() -> float:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
                 raise SandboxTimeout("The work took too long.")
-            if self._watch_memory and resident_bytes(self.process_id) > resting_bytes + limit_bytes:
+            if not self._watch_memory:
+                return left_s
+            if self._resident_bytes() > resting_bytes + limit_bytes:
                 raise SandboxMemory("The work took too much memory.")
+            return min(left_s, TICK_S)
 
+        withdraw = cancellation.on_set(self.stop)
         try:
             if not self._is_ready:
-                self._wait_until_ready(cancelled)
-            send(self._peer, self._with_data(request, data), look)
-            reply = msgspec.msgpack.decode(receive(self._peer, look), type=Reply)
+                self._wait_until_ready()
+            send(self._peer, self._with_data(request, data), timeout_s)
+            reply = msgspec.msgpack.decode(receive(self._peer, timeout_s), type=Reply)
             self._is_worn = reply.kept_bytes > WORN_BYTES or self._n_calls >= MAX_CALLS or reply.kind == "MemoryError"
             return self._taken(reply, take)
         except SandboxFailed:
@@ -115,83 +97,46 @@ class Child:
             self.kill()
             raise
         except (EOFError, OSError, msgspec.DecodeError, ValueError) as error:
-            raise self._ended() from error
+            ended = self._ended()
+            raise (SandboxCancelled("The work was cancelled.") if cancellation.is_set() else ended) from error
         except BaseException:
             self.kill()
             raise
         finally:
+            withdraw()
+            if cancellation.is_set():  # `stop` may still be about to run: it must not hit the next call
+                self.kill()
             self._n_calls += 1
             self.used_s = time.monotonic()
 
     def stop(self) -> None:
-        """Ends the process, from any thread: whoever waits for its answer sees the end."""
+        """Ends the process, from any thread; a thread that waits for its reply gets an error."""
         with contextlib.suppress(OSError):
             self._process.kill()
 
     def kill(self) -> None:
-        """Ends the process at once, and waits until it is gone."""
+        """Ends the process at once, and waits for its end."""
         with contextlib.suppress(OSError):
             self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         self._close()
 
-    def _started(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        program = [sys.executable or os.path.realpath("/proc/self/exe"), "-I", "-S"]
-        program += ["-B"] if sys.dont_write_bytecode else []
-        program += ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
-        # Relative entries count from a folder that the child does not have.
-        paths = [ROOT, *(path for path in sys.path if os.path.isabs(path) and path != HERE)]
-        environment = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ} | CHILD_VARIABLES
-        child = os.path.join(HERE, "child.py")
-        if os.name != "posix":
-            return self._started_on_windows([*program, child, "-1", "-1", "-1", *paths], theirs, environment)
-        theirs_end, self._lifeline = os.pipe()
-        try:
-            fds = (theirs.fileno(), theirs_end, self._area.fd if self._area is not None else -1)
-            return subprocess.Popen(
-                [*program, child, *map(str, fds), *paths],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env=environment,
-                pass_fds=[fd for fd in fds if fd >= 0],
-                start_new_session=True,  # Ctrl-C on a terminal is for the server alone
-            )
-        finally:
-            os.close(theirs_end)
+    def _resident_bytes(self) -> int:
+        return resident_bytes(self.process_id) or 0
 
-    def _started_on_windows(
-        self, program: list[str], theirs: socket.socket, environment: dict[str, str]
-    ) -> subprocess.Popen[bytes]:
-        flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "CREATE_NO_WINDOW", 0)
-        process = subprocess.Popen(
-            program,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=ROOT,
-            env=environment,
-            creationflags=flags,
-        )
-        shared: bytes = theirs.share(process.pid)  # type: ignore[attr-defined,unused-ignore]
-        assert process.stdin is not None
-        process.stdin.write(len(shared).to_bytes(8, "little") + shared)
-        process.stdin.flush()
-        return process
-
-    def _wait_until_ready(self, cancelled: Callable[[], bool]) -> None:
-        """The start does not count as the work's time: a cold disk may take longer than a short deadline leaves."""
+    def _wait_until_ready(self) -> None:
+        """Waits for the child's first message. The start does not count as the work's time: a cold disk may take longer
+        than a short deadline leaves."""
         end_s = time.monotonic() + START_TIMEOUT_S
 
-        def look() -> None:
-            if cancelled():
-                raise SandboxCancelled("The work was cancelled.")
-            if time.monotonic() >= end_s:
+        def timeout_s() -> float:
+            left_s = end_s - time.monotonic()
+            if left_s <= 0:
                 raise SandboxUnavailable("A process did not start in time.")
+            return left_s
 
-        receive(self._peer, look)
+        receive(self._peer, timeout_s)
         self._is_ready = True
 
     def _with_data(self, request: Request, data: Any) -> Request:
@@ -211,7 +156,7 @@ class Child:
                 raise SandboxFailed(reply.kind, reply.text)
             if reply.n_data and reply.data is None and self._area is not None:
                 if os.fstat(self._area.fd).st_size < reply.n_data:
-                    raise SandboxCrashed("The work gave back less than it promised.")
+                    raise SandboxCrashed("The work returned less data than announced.")
                 with self._area.view(reply.n_data) as view:
                     return take(Result(reply.value, view))
             return take(Result(reply.value, reply.data))
@@ -220,10 +165,10 @@ class Child:
                 self._area.cut(KEPT_AREA_BYTES)
 
     def _ended(self) -> SandboxError:
-        """Why there is no process any more."""
+        """The error for the end of the process."""
         self.kill()
         status = self._process.returncode
-        if os.name == "posix" and status == -signal.SIGXCPU:
+        if sys.platform != "win32" and status == -signal.SIGXCPU:
             return SandboxTimeout("The work took too long.")
         return SandboxCrashed(f"The process that did the work ended (status {status}).")
 
@@ -232,6 +177,6 @@ class Child:
         self._peer.close()
         if self._area is not None:
             self._area.close()
-        lifeline, self._lifeline = self._lifeline, -1
-        if lifeline >= 0:
-            os.close(lifeline)
+        release, self._release = self._release, None
+        if release is not None:
+            release()

@@ -1,4 +1,4 @@
-"""What a call in the sandbox gives back."""
+"""The result of a call in the sandbox."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 
 class Pending(NamedTuple):
-    """So many bytes that `write` will write into the memory that it is given."""
+    """`n_bytes` that `write` will write into the memory that it is given."""
 
     n_bytes: int
     write: Callable[[memoryview], None]
 
 
 class Result(NamedTuple):
-    """A value that msgpack knows, and bytes beside it, if there are any; a function may leave them `Pending`.
+    """A value of msgpack's types, and optional bytes, which a function may return as `Pending`.
 
-    A function returns one where it has many bytes to give: they come back through shared memory. For the caller they
-    are bytes or a view, which holds only inside of `Sandbox.run`'s `take`.
+    A function returns a `Result` if it has many bytes: they are passed through shared memory. The caller gets bytes, or
+    a view that is valid only within the `take` of `Sandbox.run`.
     """
 
     value: Any

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# scripts/start-dev.sh [OPTION...]: the server over HTTP, started again whenever a .py file of it changes.
+# scripts/start-dev.sh [OPTION...]: runs the server over HTTP and restarts it whenever one of its .py files changes.
 #
-# Options and settings as for scripts/start.sh. Not for stdin and stdout: whoever is at their other end cannot know of
-# the restart, and what was agreed with initialize is forgotten in it.
+# Options and settings as for scripts/start.sh. stdio is not supported: a client would not notice the restart, and the
+# state of its initialize would be lost.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 unset PYTHONPATH PYTHONHOME
@@ -14,14 +14,16 @@ for option; do
   case $option in
     -h | --help)
       cat <<USAGE
-usage: scripts/start-dev.sh [OPTION...]: the server over HTTP (at http://127.0.0.1:8080/mcp, unless options say
-otherwise), started again whenever a .py file of it changes. Ctrl-C ends it. The options are those of scripts/start.sh:
+usage: scripts/start-dev.sh [OPTION...]: runs the server over HTTP (at http://127.0.0.1:8080/mcp by default), and
+restarts it whenever one of its .py files changes. Ctrl-C ends it. The options are those of scripts/start.sh:
 
 USAGE
       exec "$root/scripts/start.sh" --help
       ;;
-    # What prints something and ends has nothing to wait for.
-    --version | --check | --check=* | --print-config | --print-config=*) exec "$root/scripts/start.sh" "$@" ;;
+    # These print something and exit.
+    --version | --check | --check=* | --print-config | --print-config=* | --install | --install=*)
+      exec "$root/scripts/start.sh" "$@"
+      ;;
   esac
 done
 options=" $* "
@@ -37,7 +39,7 @@ if ! "$python" -c 'import watchfiles' 2>/dev/null; then
   say "watchfiles is not in $root/.venv; it comes with vLLM. Run $root/scripts/setup once."
   exit 1
 fi
-# The folders one by one, without what is below them: .venv alone has tens of thousands of files.
+# Each folder without its subfolders: .venv alone has tens of thousands of files.
 folders=("$root")
 for package in "$root"/*/__init__.py; do
   package=${package%/__init__.py}

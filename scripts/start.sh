@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# scripts/start.sh [OPTION...]: the server with all that scripts/setup installed; its options are those of --help.
+# scripts/start.sh [OPTION...]: starts the server in the environment of scripts/setup; --help lists the options.
 #
-# The settings in .env beside README.md hold, unless VLLM_ENV_FILE names another file, or nothing.
+# Settings are read from .env in the repository, unless VLLM_ENV_FILE names another file or is empty.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 unset PYTHONPATH PYTHONHOME

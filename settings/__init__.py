@@ -1,8 +1,8 @@
 """Every setting of the server: its name, default, range and meaning. Nothing else reads the environment.
 
-Each room of the ground floor gets its own section, a frozen Struct. A wrong value does not stop the server: the
-default is used in its place and a sentence is put into `Settings.problems`, which every tool call answers until the
-setting is mended. Empty values count as not set, since some hosts pass them for "nothing".
+Each package gets its own section, a frozen Struct. A wrong value does not stop the server: the default is used instead,
+and `Settings.problems` gets a sentence, which every tool call returns until the setting is corrected. An empty value
+counts as not set, since some hosts pass it for "nothing".
 """
 
 import os
@@ -12,25 +12,36 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from settings import placeholders, working_folder
-from settings.engine import DEMO_MODEL, MAX_IDLE_TIMEOUT_S, ROOT, EngineSettings, SamplingSettings, SessionSettings
+from settings.engine import MAX_IDLE_TIMEOUT_S, EngineSettings, SamplingSettings, SessionSettings
+from settings.installation import (
+    COMMAND,
+    DEMO_MODEL,
+    ROOT,
+    in_clone,
+    is_clone,
+    missing_media,
+    missing_vllm,
+    program,
+    repair_vllm,
+)
 from settings.kinds import FILE, FILE_OR_FOLDER, FOLDER, NAMED_FOLDERS, Kind, Setting
 from settings.media import MediaSettings
-from settings.misspelt import slips
-from settings.network import NetworkSettings
 from settings.omni import OmniSettings
-from settings.server import LOG_LEVELS, TOOL_FAMILIES, TRANSPORTS, HttpSettings, ServerSettings
-from settings.services import ProviderSettings
+from settings.other_variables import FORMER, former_settings, misspelt
+from settings.server import LOG_LEVELS, TRANSPORTS, HttpSettings, ServerSettings
+from settings.services import NetworkSettings, ProviderSettings
+from settings.tool_selection import unknown_words
 
 if TYPE_CHECKING:
     from settings.providers import RemoteProvider
 
 __all__ = [
+    "COMMAND",
     "DEMO_MODEL",
     "LOG_LEVELS",
     "MAX_IDLE_TIMEOUT_S",
     "ROOT",
     "SECTIONS",
-    "TOOL_FAMILIES",
     "TRANSPORTS",
     "EngineSettings",
     "HttpSettings",
@@ -43,22 +54,21 @@ __all__ = [
     "ServerSettings",
     "SessionSettings",
     "Settings",
+    "in_clone",
+    "is_clone",
+    "missing_media",
+    "missing_vllm",
+    "program",
     "read",
+    "repair_vllm",
     "rows",
 ]
 
 SERVER_NAME = "vllm-mcp-server"
 SERVER_TITLE = "vLLM"
 SERVER_DESCRIPTION = (
-    "Chat with a vision-language model that runs on this machine, in a vLLM engine inside the server; pictures from a "
-    "vLLM-Omni server."
-)
-SERVER_INSTRUCTIONS = (
-    "chat_completion answers messages with text and pictures; give a session_id to hold a conversation. "
-    "analyze_images_with_query looks at up to 64 pictures at once. Pictures are given by absolute path, URL or base64. "
-    "The first call loads the model: if told that it still loads, ask again. release_gpu gives its memory back. "
-    "generate_image makes pictures: status 'running' means that job_status has the result later. "
-    "generate_multimodal_response asks hosted models; list_available_providers tells which there are."
+    "Chat with a vision-language model in a vLLM engine on this machine; image and video generation by vLLM-Omni "
+    "servers."
 )
 SERVER_VERSION = "0.1.0"
 
@@ -73,18 +83,24 @@ SECTIONS: dict[str, type[Any]] = {
     "providers": ProviderSettings,
     "network": NetworkSettings,
 }
-
-
 PATHS: tuple[Kind, ...] = (FILE, FOLDER, FILE_OR_FOLDER)
 """Kinds whose values are paths."""
+HUGGING_FACE_TOKENS = ("HUGGING_FACE_HUB_TOKEN", "HF_TOKEN")
+
+
+MAX_SHOWN_MODELS, MAX_SHOWN_NAME = 20, 60
+"""Models that the instructions name, and the characters of each name."""
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """All sections, a sentence for each value that could not be used, and one for each that may not be what was meant.
+    """All sections.
 
-    `more_providers` are those of `VLLM_CONFIG_FILE`; `from_env_file` has the variables that `VLLM_ENV_FILE` adds, for
-    the libraries that read the environment themselves, and `library_paths` their variables with relative paths, made
-    absolute.
+    Arguments:
+        more_providers: the providers of `VLLM_CONFIG_FILE`.
+        from_env_file: the variables that `VLLM_ENV_FILE` adds; libraries may read some of them.
+        library_paths: variables of libraries that hold relative paths, with absolute paths.
+        problems: a sentence for each value that cannot be used.
+        warnings: a sentence for each variable that is likely a mistake.
     """
 
     server: ServerSettings
@@ -102,8 +118,19 @@ class Settings(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def instructions(self) -> str:
+        """The server's instructions for the host's model: about the tools on offer, and the models to choose from."""
+        default, *others = self.engine.by_name()
+        if not others:
+            return self.server.instructions
+        shown = others if self.engine.is_bundled and self.engine.base_url is not None else [default, *others]
+        names = ", ".join(name[:MAX_SHOWN_NAME] for name in shown[:MAX_SHOWN_MODELS])
+        more = " and others" if len(shown) > MAX_SHOWN_MODELS else ""
+        return f"{self.server.instructions} The argument model selects a model: {names}{more}."
+
     def __repr__(self) -> str:
-        """Nothing of them: some are keys."""
+        """Shows no values: some are keys."""
         return f"Settings(problems={self.problems!r})"
 
 
@@ -117,31 +144,43 @@ class Row(msgspec.Struct, frozen=True):
     meaning: str
 
 
+ENGINE_DIR = "VLLM_ENGINE_DIR"
+"""Names the environment in which an installed server runs; `cli.engine_environment` reads it before the settings."""
+NOT_LISTED = {*working_folder.LIBRARY_PATHS, "VLLM_MAX_IMAGE_PIXELS", ENGINE_DIR}
+"""Variables that belong to libraries or to vLLM, or that are read before the settings; this server honours them."""
+
+
 def rows() -> Iterator[Row]:
-    """The settings in their order, for the README and `--help`."""
+    """The settings in their order, for the documents and `--help`; without variables that belong to others."""
     for section, cls in SECTIONS.items():
         defaults = cls()
         for name, entry in _entries(cls):
+            if entry.variable in NOT_LISTED:
+                continue
             default = entry.shown if entry.shown is not None else _shown(getattr(defaults, name))
             yield Row(section, entry.variable, default, entry.kind.allowed, entry.meaning)
 
 
 def _entries(cls: type[Any]) -> Iterator[tuple[str, Setting]]:
+    """The fields that are settings, each with its name."""
     for name, annotation in cls.__annotations__.items():
-        yield name, annotation.__metadata__[0]
+        for entry in getattr(annotation, "__metadata__", ()):
+            yield name, entry
 
 
 def _shown(value: Any) -> str:
+    if value is None or value in ((), {}):
+        return "none"
     return str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Settings:
-    """Builds the settings from environment variables; `overrides` (from the command line) win."""
+    """Reads the settings from environment variables; `overrides` (from the command line) win."""
     problems: list[str] = []
     values = {**environment, **(overrides or {})}
     added: dict[str, str] = {}
     if path := _path_of_env_file(values):
-        from settings.env_file import added_variables  # only where there is such a file
+        from settings.env_file import added_variables  # imported only if there is such a file
 
         added = added_variables(path, values, problems)
         values |= added
@@ -151,7 +190,7 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
     sections = {name: cls(**_section_values(cls, values, aliases, problems)) for name, cls in SECTIONS.items()}
     more_providers: tuple[RemoteProvider, ...] = ()
     if (path := sections["providers"].config_file) is not None:
-        from settings.providers import read_config_file  # only where there is such a file
+        from settings.providers import read_config_file  # imported only if there is such a file
 
         more_providers = read_config_file(path, values, problems)
     if sections["http"].transport != "stdio" and sections["media"].allowed_dirs is None:
@@ -159,39 +198,53 @@ def read(environment: Mapping[str, str], overrides: Mapping[str, str] | None = N
     if not sections["http"].tokens and placeholders.cleaned(values.get("VLLM_HTTP_TOKENS", "")):
         import secrets
 
-        # Tokens that cannot be used were to keep others out: until they are mended, nobody has the right one.
+        # Unusable tokens must not open the server to everyone: a random token locks it until they are corrected.
         sections["http"] = msgspec.structs.replace(sections["http"], tokens=(secrets.token_hex(32),))
-    surely, maybe = slips(values, [entry.variable for cls in SECTIONS.values() for _, entry in _entries(cls)])
+    if not sections["server"].offered_tools:
+        advice = " ".join(unknown_words(sections["server"].tools))
+        problems.append(f"The setting VLLM_TOOLS leaves no tool on offer. {advice}".rstrip())
+        sections["server"] = msgspec.structs.replace(sections["server"], toolsets=(), tools=())
+    certain, likely = misspelt(values, [entry.variable for cls in SECTIONS.values() for _, entry in _entries(cls)])
     return Settings(
         **sections,
         more_providers=more_providers,
         from_env_file=added,
         library_paths=library_paths,
-        problems=(*problems, *surely),
-        warnings=(*maybe, *_missing_folders(sections["media"])),
+        problems=(*problems, *certain),
+        warnings=(
+            *former_settings(values),
+            *likely,
+            *_missing_folders(sections["media"]),
+            *unknown_words(sections["server"].tools),
+        ),
     )
 
 
-def settle(environment: MutableMapping[str, str], overrides: Mapping[str, str]) -> Settings:
-    """Reads the settings of this process, lets libraries find theirs, and leaves the working folder.
+def initialize(environment: MutableMapping[str, str], overrides: Mapping[str, str]) -> Settings:
+    """Reads the settings of this process once, prepares the environment for libraries, and leaves the working folder.
 
-    From then on relative paths count from where the process was by `working_folder.absolute` alone.
+    The variables of this server are removed, so that neither vLLM nor a child process gets a key or a value that means
+    something else there. `/proc/PID/environ` of this process still shows them: that is its environment at the start.
     """
     settings = read(environment, overrides)
     environment.update(settings.from_env_file | settings.library_paths)
+    own = {entry.variable for cls in SECTIONS.values() for _, entry in _entries(cls)}
+    keys = {provider.key_setting for provider in settings.more_providers}
+    for name in (own | keys | FORMER.keys() | {ENGINE_DIR}) - {*working_folder.LIBRARY_PATHS, *HUGGING_FACE_TOKENS}:
+        environment.pop(name, None)
     working_folder.leave()
     return settings
 
 
 def _missing_folders(media: MediaSettings) -> Iterator[str]:
-    """A sentence for each allowed folder that is not there: whatever a call names is outside of it."""
+    """A sentence for each allowed folder that does not exist."""
     for folder in media.allowed_dirs or ():
         if not os.path.isdir(folder):
-            yield f"VLLM_ALLOWED_MEDIA_DIRS names {folder}, and there is no such folder."
+            yield f"VLLM_ALLOWED_MEDIA_DIRS names {folder}, which does not exist."
 
 
 def _path_of_env_file(values: Mapping[str, str]) -> str:
-    """The file with more settings; "" where none is named, or in a way that is a problem, told with all others."""
+    """The file with more settings; "" if none is named, or by an unusable path, which is reported with the others."""
     path = placeholders.with_variables(placeholders.cleaned(values.get("VLLM_ENV_FILE", "")), values)
     try:
         return FILE.parse(path) if path and not placeholders.unfilled_in_path(path) else ""
@@ -200,29 +253,26 @@ def _path_of_env_file(values: Mapping[str, str]) -> str:
 
 
 def _aliases(values: dict[str, str]) -> dict[str, str]:
-    """Takes two settings from Hugging Face's other variables for them, where they are not set themselves.
-
-    Returns the variable that stands for each, for messages about it.
-    """
-    aliases: dict[str, str] = {}
-
-    def value(name: str) -> str:
-        return placeholders.cleaned(values.get(name, ""))
-
-    if not value("HUGGING_FACE_HUB_TOKEN") and value("HF_TOKEN"):
-        values["HUGGING_FACE_HUB_TOKEN"] = values["HF_TOKEN"]
-        aliases["HUGGING_FACE_HUB_TOKEN"] = "HF_TOKEN"
-    for name, below in (("HF_HOME", ("hub",)), ("XDG_CACHE_HOME", ("huggingface", "hub"))):
-        if not value("HF_HUB_CACHE") and value(name):
-            values["HF_HUB_CACHE"] = os.path.join(value(name), *below)
-            aliases["HF_HUB_CACHE"] = name
-    return aliases
+    """Fills in two settings from other variables of Hugging Face, unless they are set themselves. Returns, for
+    messages, the variable that each value is from."""
+    aliases = (
+        ("HUGGING_FACE_HUB_TOKEN", "HF_TOKEN", ()),
+        ("HF_HUB_CACHE", "HF_HOME", ("hub",)),
+        ("HF_HUB_CACHE", "XDG_CACHE_HOME", ("huggingface", "hub")),
+    )
+    used: dict[str, str] = {}
+    for variable, alias, below in aliases:
+        value = placeholders.cleaned(values.get(alias, ""))
+        if value and not placeholders.cleaned(values.get(variable, "")):
+            values[variable] = os.path.join(value, *below)
+            used[variable] = alias
+    return used
 
 
 def _section_values(
     cls: type[Any], values: Mapping[str, str], aliases: Mapping[str, str], problems: list[str]
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    parsed: dict[str, Any] = {}
     for name, entry in _entries(cls):
         text = placeholders.cleaned(values.get(entry.variable, ""))
         if not text:
@@ -235,22 +285,20 @@ def _section_values(
             problems.append(f"The setting {variable} holds {_quoted(placeholder)}. {placeholders.ADVICE}")
             continue
         try:
-            found[name] = _with_absolute_paths(entry, entry.kind.parse(text))
+            parsed[name] = _with_absolute_paths(entry, entry.kind.parse(text))
         except FileNotFoundError as error:
             problems.append(f"The setting {variable} is a relative path, and {error}; give an absolute path.")
         except (ValueError, OverflowError):
             shown = "not shown" if entry.kind.secret else _quoted(text)
             advice = entry.kind.advice(text) if entry.kind.advice is not None else ""
             problems.append(f"The setting {variable} is {shown}; allowed: {entry.kind.allowed}. {advice}".rstrip())
-    return found
+    return parsed
 
 
 def _with_absolute_paths(entry: Setting, value: Any) -> Any:
-    """The value with paths that count from the working folder; one that is not sure to be a path, such as a model's
-    name, counts from there if something is there.
-
-    Raises: `FileNotFoundError` where that folder is gone.
-    """
+    """The value with relative paths resolved against the working folder. A value that may be something else, such as a
+    model's name, is resolved only if that path exists. Raises `FileNotFoundError` if the working folder no longer
+    exists."""
     if entry.kind in PATHS:
         return working_folder.absolute(value)
     if entry.kind == NAMED_FOLDERS:
@@ -264,18 +312,18 @@ def _with_absolute_paths(entry: Setting, value: Any) -> Any:
 
 
 def _path_or(word: str) -> str:
-    """The absolute path of what is there under a relative one: a file, or below a folder anything. A bare word that
-    is a folder's name too is rather a word. `~/` is always the home folder."""
-    if word.startswith("~" + os.sep):
+    """The absolute path, if the word names an existing file, or anything existing below a folder; else the word itself,
+    also where a folder has that name. `~/` is always the home folder."""
+    if word.startswith(("~/", "~" + os.sep)):
         return os.path.expanduser(word)
     path = working_folder.absolute_or_none(word)
-    if path is not None and (os.path.isfile(path) or (os.sep in word and os.path.exists(path))):
+    if path is not None and (os.path.isfile(path) or (os.path.dirname(word) and os.path.exists(path))):
         return path
     return word
 
 
 def _quoted(text: str) -> str:
-    """What a setting was, shortened and without what may be a password in a URL."""
+    """The value for a message: shortened, and without a password in a URL."""
     if "//" in text and "@" in text:
         text = text[: text.find("//") + 2] + "…" + text[text.rfind("@") :]
     return repr(text if len(text) <= 100 else text[:100] + "…")

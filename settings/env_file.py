@@ -1,11 +1,11 @@
-"""A `.env` file: variables one a line, in the common form of such files.
+"""The parser of `.env` files: one variable a line.
 
     # a comment
-    VLLM_MODEL_NAME=Qwen/Qwen2.5-VL-3B-Instruct   # another one, after a space
-    export OPENAI_API_KEY='sk-…'                  # export is allowed; nothing inside of '…' is special
-    TEXT="two\\nlines"                             # \\n \\r \\t \\\\ \\" \\$ mean what they do in C and in shells
+    VLLM_MODEL_NAME=Qwen/Qwen2.5-VL-3B-Instruct   # a comment after a space
+    export OPENAI_API_KEY='sk-…'                  # export is optional; '…' has no escapes
+    TEXT="two\\nlines"                             # "…" has the escapes \\n \\r \\t \\\\ \\" \\$
 
-A value in quotes may go over several lines. `$NAME` is no reference to another variable: keys may have a `$` in them.
+A value in quotes may span several lines. `$NAME` does not refer to another variable: keys may contain a `$`.
 """
 
 import re
@@ -24,27 +24,27 @@ _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "$": "$", "\n
 
 
 def added_variables(path: str, values: Mapping[str, str], problems: list[str]) -> dict[str, str]:
-    """What the file at `path`, which `VLLM_ENV_FILE` names, adds: the variables that are not set otherwise.
+    """The variables that the file of `VLLM_ENV_FILE` adds: those that are not set otherwise.
 
-    A file that cannot be used adds nothing, and a sentence to `problems`.
+    A file that cannot be used adds none, and a sentence to `problems`.
     """
     try:
-        found = parsed(text_of(path))
+        variables = parsed(text_of(path))
     except SettingFileError as error:
         problems.append(f"The file that VLLM_ENV_FILE names {error}.")
         return {}
-    return {name: value for name, value in found.items() if not values.get(name, "").strip()}
+    return {name: value for name, value in variables.items() if not values.get(name, "").strip()}
 
 
 def parsed(text: str) -> dict[str, str]:
-    """The variables in the text of such a file; one that comes twice has its last value.
+    """The variables in the text of such a file; a repeated one has its last value.
 
-    Raises: `SettingFileError`, which names the line and nothing of what is on it: it may be a key.
+    Raises: `SettingFileError`, which names the line and does not show it: it may hold a key.
     """
     if "\0" in text:
         raise _wrong(text, text.index("\0"), "holds a NUL character")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     at = 0
     while at < len(text):
         blank = _BLANK.match(text, at)
@@ -54,12 +54,12 @@ def parsed(text: str) -> dict[str, str]:
         name = _NAME.match(text, at)
         if name is None:
             raise _wrong(text, at, "must be NAME=value, a comment or empty")
-        found[name[1]], at = _value(text, name.end())
-    return found
+        variables[name[1]], at = _value(text, name.end())
+    return variables
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """The value that begins there, and where the next line does."""
+    """The value at this position, and the position of the next line."""
     quote = text[at : at + 1]
     if quote not in ("'", '"'):
         bare = _BARE.match(text, at)
@@ -67,10 +67,10 @@ def _value(text: str, at: int) -> tuple[str, int]:
         return _COMMENT.sub("", bare[1]).strip(" \t"), bare.end() + 1
     quoted = (_SINGLE if quote == "'" else _DOUBLE).match(text, at)
     if quoted is None:
-        raise _wrong(text, at, f"has a {quote} without a second one")
+        raise _wrong(text, at, f"has an unclosed {quote}")
     rest = _BLANK.match(text, quoted.end())
     if rest is None:
-        raise _wrong(text, quoted.end(), f"goes on after the closing {quote}")
+        raise _wrong(text, quoted.end(), f"has text after the closing {quote}")
     return quoted[1] if quote == "'" else _ESCAPE.sub(_unescaped, quoted[1]), rest.end()
 
 

@@ -1,33 +1,41 @@
-"""The vLLM-Omni servers, and where their pictures and videos go."""
+"""The vLLM-Omni servers, and the files of the generated images and videos."""
 
 from typing import Annotated
 
 import msgspec
 
-from settings.kinds import FILE, FILE_MODE, FOLDER, NAMED_SERVERS, TEXT, WEB_SERVER, Setting, auto_or, number, whole
+from settings.kinds import (
+    FILE,
+    FILE_MODE,
+    FOLDER,
+    NAMED_SERVERS,
+    TEXT,
+    WEB_SERVER,
+    Setting,
+    auto_or,
+    number,
+    positive,
+    whole,
+)
 
 
 class OmniSettings(msgspec.Struct, frozen=True):
-    """The vLLM-Omni servers that make pictures and videos, and where those are put."""
+    """The vLLM-Omni servers that generate images and videos, and where the files are saved."""
 
     url: Annotated[
         str,
         Setting(
-            "OMNI_URL",
-            WEB_SERVER,
-            "Address of the vLLM-Omni server that makes pictures, with `/v1` or without (`--vllm-url`).",
+            "OMNI_URL", WEB_SERVER, "Address of the vLLM-Omni server for images, with `/v1` or without (`--vllm-url`)."
         ),
     ] = "http://localhost:6655"
-    api_key: Annotated[
-        str | None, Setting("OMNI_API_KEY", TEXT, "Key that the vLLM-Omni server asks for, if it does.", "none")
-    ] = None
+    api_key: Annotated[str | None, Setting("OMNI_API_KEY", TEXT, "Key for the vLLM-Omni servers.")] = None
     output_dir: Annotated[
         str | None,
         Setting(
             "OMNI_OUTPUT_DIR",
             FOLDER,
-            "Folder of what is generated (`--output-dir`); made when first needed.",
-            "generated_images in the working folder, or where that may not be written in the home folder",
+            "Folder for generated files (`--output-dir`), created when first needed.",
+            "generated_images in the working folder, or in the home folder if the working folder is not writable",
         ),
     ] = None
     file_mode: Annotated[
@@ -35,8 +43,8 @@ class OmniSettings(msgspec.Struct, frozen=True):
         Setting(
             "OMNI_FILE_MODE",
             FILE_MODE,
-            "Rights of the files that are generated, for containers and shared folders; folders that are made have the "
-            "same, and may be entered by whoever may read.",
+            "Permissions of generated files, for containers and shared folders; new folders get the same, and whoever "
+            "may read them may also enter them.",
         ),
     ] = "0600"
     max_concurrent: Annotated[
@@ -44,28 +52,22 @@ class OmniSettings(msgspec.Struct, frozen=True):
         Setting(
             "OMNI_MAX_CONCURRENT",
             auto_or(whole(1, 64)),
-            "Pictures generated at once (`--max-concurrent`); auto: from the GPU's measured memory, at most 4.",
+            "Images generated at once (`--max-concurrent`); auto: computed from the GPU's memory, at most 4.",
             "auto",
         ),
     ] = None
     timeout_s: Annotated[
-        float,
-        Setting(
-            "OMNI_TIMEOUT",
-            number(0, 86_400, exclusive_minimum=True),
-            "Seconds that the vLLM-Omni server may take for one picture (`--timeout`).",
-        ),
+        float, Setting("OMNI_TIMEOUT", positive(86_400), "Longest generation of one image in seconds (`--timeout`).")
     ] = 300.0
     profiles: Annotated[
-        str | None,
-        Setting("OMNI_PROFILES", FILE, "A JSON or TOML file with profiles of more models, or other figures.", "none"),
+        str | None, Setting("OMNI_PROFILES", FILE, "JSON or TOML file with profiles of further image models.")
     ] = None
     video_url: Annotated[
         str | None,
         Setting(
             "OMNI_VIDEO_URL",
             WEB_SERVER,
-            "Address of the vLLM-Omni server that makes videos, with `/v1` or without.",
+            "Address of the vLLM-Omni server for videos, with `/v1` or without.",
             "OMNI_URL",
         ),
     ] = None
@@ -74,19 +76,12 @@ class OmniSettings(msgspec.Struct, frozen=True):
         Setting(
             "OMNI_VIDEO_MODELS",
             NAMED_SERVERS,
-            "More servers that make videos, by the name that a call gives as `model_type`.",
-            "none",
+            "Further vLLM-Omni servers for videos, by the `model_type` that a call gives.",
         ),
     ] = {}
     video_timeout_s: Annotated[
-        float,
-        Setting(
-            "OMNI_VIDEO_TIMEOUT",
-            number(0, 7 * 86_400, exclusive_minimum=True),
-            "Seconds that a vLLM-Omni server may take for one video.",
-        ),
+        float, Setting("OMNI_VIDEO_TIMEOUT", positive(7 * 86_400), "Longest generation of one video in seconds.")
     ] = 3600.0
     job_ttl_s: Annotated[
-        float,
-        Setting("OMNI_JOB_TTL", number(1, 30 * 86_400), "Seconds for which a finished job stays listed."),
+        float, Setting("OMNI_JOB_TTL", number(1, 30 * 86_400), "Seconds for which a finished job stays listed.")
     ] = 86_400.0

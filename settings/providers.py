@@ -1,4 +1,4 @@
-"""The providers of models that the settings know: OpenAI, DashScope, and those of the file in VLLM_CONFIG_FILE.
+"""The configured providers: OpenAI, DashScope, and those of the file of VLLM_CONFIG_FILE.
 
 {"providers": [
     {"name": "groq", "base_url": "https://api.groq.com/openai/v1", "api_key_env": "GROQ_API_KEY"},
@@ -29,7 +29,7 @@ DASHSCOPE_URL = "https://dashscope.aliyuncs.com/compatible-mode/v1"
 CONFIG_VARIABLE = "VLLM_CONFIG_FILE"
 ASK_TIMEOUT_S = 5.0
 SILENCE_S = 600.0
-"""How long a server may send nothing of an answer: a busy one has requests wait for minutes."""
+"""How long a server may send nothing during a request: on a busy server, requests wait for minutes."""
 
 Modality = Literal["text", "image", "audio", "video"]
 _Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -39,7 +39,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class ModelEntry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A model of a provider: its name there, what it takes, and its context in tokens; `None`: not known."""
+    """A model of a provider: its name, its input modalities, and its context length in tokens; `None`: unknown."""
 
     id: _Text
     modalities: tuple[Modality, ...] | None = None
@@ -47,11 +47,16 @@ class ModelEntry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
-    """A service of the OpenAI API, and how messages speak of its settings.
+    """An OpenAI-compatible service.
 
-    `models` are the only ones to offer, where they are given; with `unlisted_models` others may be asked for too.
-    `key_setting` says where its key belongs, `None` where none was asked for; `missing` names the setting
-    without which it cannot be used.
+    Arguments:
+        models: the only models to offer; empty: those that the service lists.
+        unlisted_models: calls may name further models.
+        ask_timeout_s: longest time of the request that lists the models.
+        silence_s: longest time without data during a generation.
+        address_setting: the setting of its address, for messages.
+        key_setting: the setting of its key, for messages.
+        missing: the setting without which it cannot be used.
     """
 
     name: str
@@ -68,12 +73,12 @@ class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
     missing: str | None = None
 
     def __repr__(self) -> str:
-        """Without the key."""
+        """Shows no key."""
         return f"RemoteProvider(name={self.name!r}, base_url={self.base_url!r})"
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """One provider as the file has it."""
+    """One provider in the file."""
 
     name: _Name
     base_url: _Text
@@ -91,20 +96,17 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def remote_providers(
-    engine: EngineSettings,
-    bundled: bool,
-    own: ProviderSettings,
-    more: tuple[RemoteProvider, ...],
+    engine: EngineSettings, bundled: bool, own: ProviderSettings, more: tuple[RemoteProvider, ...]
 ) -> tuple[RemoteProvider, ...]:
-    """All providers elsewhere: the server in the engine's place first, where there is one, then OpenAI, DashScope and
-    those of the file, which may have its own entries for these two.
+    """All remote providers: the server of VLLM_BASE_URL, if any, then OpenAI, DashScope and those of the file, whose
+    entries may replace OpenAI and DashScope.
 
-    Arguments: `bundled`, whether the engine's settings name no model but the bundled one, which is on no server.
+    Arguments: `bundled`, whether the configured model is the bundled one, which no other server has.
     """
-    found = []
+    providers = []
     if engine.base_url is not None:
         model = None if bundled else engine.model_name
-        found.append(
+        providers.append(
             RemoteProvider(
                 name=VLLM,
                 base_url=engine.base_url,
@@ -113,36 +115,34 @@ def remote_providers(
                 first_model_is_default=model is None,
             )
         )
-    for name, prefix, key, url, default_url in (
-        (OPENAI, "OPENAI", own.openai_api_key, own.openai_base_url, OPENAI_URL),
-        (DASHSCOPE, "DASHSCOPE", own.dashscope_api_key, own.dashscope_base_url, DASHSCOPE_URL),
+    for name, key, url, default_url in (
+        (OPENAI, own.openai_api_key, own.openai_base_url, OPENAI_URL),
+        (DASHSCOPE, own.dashscope_api_key, own.dashscope_base_url, DASHSCOPE_URL),
     ):
-        if all(provider.name != name for provider in more):
-            found.append(_built_in(name, prefix, key, url, default_url))
+        if any(provider.name == name for provider in more):
+            continue
+        key_setting = f"{name.upper()}_API_KEY"
+        providers.append(
+            RemoteProvider(
+                name=name,
+                base_url=url or default_url,
+                api_key=key,
+                address_setting=f"{name.upper()}_BASE_URL",
+                key_setting=key_setting,
+                missing=key_setting if key is None and url in (None, default_url) else None,
+            )
+        )
     if engine.unlisted_models:
-        return tuple(msgspec.structs.replace(provider, unlisted_models=True) for provider in (*found, *more))
-    return (*found, *more)
-
-
-def _built_in(
-    name: str, variable_prefix: str, api_key: str | None, base_url: str | None, default_url: str
-) -> RemoteProvider:
-    """OpenAI or DashScope: without a key and without an address of its own, it is not configured."""
-    key_variable = f"{variable_prefix}_API_KEY"
-    return RemoteProvider(
-        name=name,
-        base_url=base_url or default_url,
-        api_key=api_key,
-        address_setting=f"{variable_prefix}_BASE_URL",
-        key_setting=key_variable,
-        missing=key_variable if api_key is None and base_url in (None, default_url) else None,
-    )
+        return tuple(msgspec.structs.replace(provider, unlisted_models=True) for provider in (*providers, *more))
+    return (*providers, *more)
 
 
 def read_config_file(path: str, values: Mapping[str, str], problems: list[str]) -> tuple[RemoteProvider, ...]:
-    """The providers of the file, in its order; what is wrong with it goes into `problems`, never with a key in it.
+    """The providers of the file, in its order.
 
-    Arguments: `values`, where the variables are looked up that the file names.
+    Arguments:
+        values: the variables that the file may name.
+        problems: gets a sentence for each error in the file, without keys.
     """
     try:
         entries = msgspec.json.decode(text_of(path), type=_File).providers
@@ -151,7 +151,7 @@ def read_config_file(path: str, values: Mapping[str, str], problems: list[str]) 
     except SettingFileError as error:
         problems.append(f"The file that {CONFIG_VARIABLE} names {error}.")
     except msgspec.ValidationError as error:
-        problems.append(f"The file that {CONFIG_VARIABLE} names is not as it must be: {_readable(str(error))}.")
+        problems.append(f"The file that {CONFIG_VARIABLE} names is invalid: {_readable(str(error))}.")
     except (msgspec.DecodeError, RecursionError) as error:
         where = re.search(r"\(byte (\d+)\)", str(error))
         place = f" at byte {where[1]}" if where else ""
@@ -164,19 +164,19 @@ def read_config_file(path: str, values: Mapping[str, str], problems: list[str]) 
 def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemoteProvider:
     base_url = _value(entry.base_url, WEB_SERVER, f"{where}.base_url")
     if entry.api_key is not None and entry.api_key_env is not None:
-        raise SettingFileError(f"is not as it must be: {where} has both api_key and api_key_env; one is enough")
+        raise SettingFileError(f"is invalid: {where} has both api_key and api_key_env; one is enough")
     models = tuple(ModelEntry(model) if isinstance(model, str) else model for model in entry.models)
     ids = [model.id for model in models]
     if len(set(ids)) < len(ids):
-        raise SettingFileError(f"is not as it must be: {where}.models has a model twice")
+        raise SettingFileError(f"is invalid: {where}.models has a model twice")
     if models and entry.default_model not in (None, *ids):
-        raise SettingFileError(f"is not as it must be: {where}.default_model is none of its models")
+        raise SettingFileError(f"is invalid: {where}.default_model is not among its models")
     key = None if entry.api_key is None else _value(entry.api_key, TEXT, f"{where}.api_key")
     key_setting, missing = f"api_key of {entry.name} in the file of {CONFIG_VARIABLE}", None
     if entry.api_key_env is not None:
         if not _VARIABLE.fullmatch(entry.api_key_env):
-            # Whoever puts the key itself there must not see it again in a message.
-            raise SettingFileError(f"is not as it must be: {where}.api_key_env must be the name of a variable")
+            # Somebody may have put the key itself here: do not show it.
+            raise SettingFileError(f"is invalid: {where}.api_key_env must be the name of a variable")
         key_setting = entry.api_key_env
         given = placeholders.cleaned(values.get(key_setting, ""))
         key = _value(given, TEXT, f"the variable {key_setting}, which {where} names,") if given else None
@@ -197,26 +197,26 @@ def _provider(entry: _Entry, where: str, values: Mapping[str, str]) -> RemotePro
 
 
 def _value(text: str, kind: Kind, what: str) -> Any:
-    """The value of an entry of the file, or of a variable that it names."""
+    """The value of an entry in the file, or of a variable that the file names."""
     placeholder = placeholders.unfilled(text)
     if placeholder is not None:
-        raise SettingFileError(f"is not as it must be: {what} holds {placeholder!r}, which nobody has filled in")
+        raise SettingFileError(f"is invalid: {what} holds the placeholder {placeholder!r}")
     try:
         return kind.parse(text)
     except ValueError:
-        raise SettingFileError(f"is not as it must be: {what} must be {kind.allowed}") from None
+        raise SettingFileError(f"is invalid: {what} must be {kind.allowed}") from None
 
 
 def _check_names(names: list[str]) -> None:
     for name in names:
         if name in (LOCAL, VLLM):
-            raise SettingFileError(f"is not as it must be: {name} is a provider's name that is taken")
+            raise SettingFileError(f"is invalid: the provider name {name} is reserved")
         if names.count(name) > 1:
-            raise SettingFileError(f"is not as it must be: there are two providers of the name {name}")
+            raise SettingFileError(f"is invalid: two providers have the name {name}")
 
 
 def _readable(message: str) -> str:
-    """msgspec's sentence, its path first: ``Expected `int`, got `str` - at `$.a` `` → `a: expected int, got str`."""
+    """msgspec's message with its path first: ``Expected `int`, got `str` - at `$.a` `` → `a: expected int, got str`."""
     problem, _, path = message.partition(" - at ")
     where = path.strip("`").removeprefix("$").removeprefix(".")
     problem = problem.replace("`", "")

@@ -1,4 +1,4 @@
-"""How the server meets its clients: the wire, the queue, and the wire over HTTP."""
+"""How the server serves its clients: stdio, the queue of calls, and HTTP."""
 
 from typing import Annotated
 
@@ -8,9 +8,10 @@ from settings.kinds import (
     FILE,
     NAMES,
     NETWORKS,
-    POSITIVE,
+    SWITCH,
     TEXT,
     TOKENS,
+    WORDS,
     Setting,
     auto_or,
     choice,
@@ -18,97 +19,132 @@ from settings.kinds import (
     some_of,
     whole,
 )
+from settings.tool_selection import TOOLSETS, families_of, instructions, selected
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 TRANSPORTS = ("stdio", "http", "sse")
-TOOL_FAMILIES = ("chat", "vision", "gpu", "images", "video", "providers")
 
 
 class ServerSettings(msgspec.Struct, frozen=True):
-    """The wire and the queue."""
+    """The log, the queue of calls, sizes, and the tools."""
 
-    log_level: Annotated[str, Setting("VLLM_LOG_LEVEL", choice(*LOG_LEVELS), "How much goes to the log.")] = "INFO"
+    log_level: Annotated[str, Setting("VLLM_LOG_LEVEL", choice(*LOG_LEVELS), "Lowest level of the log.")] = "INFO"
     log_file: Annotated[
-        str, Setting("VLLM_LOG_FILE", FILE, "A file that gets the log instead of stderr.", "stderr")
+        str, Setting("VLLM_LOG_FILE", FILE, "File that the log is written to, in place of stderr.", "stderr")
     ] = ""
     call_timeout_s: Annotated[
-        float,
-        Setting("VLLM_CALL_TIMEOUT", number(0, 86_400), "Seconds until a call is answered in any case; 0: no limit."),
+        float, Setting("VLLM_CALL_TIMEOUT", number(0, 86_400), "Longest time of a call in seconds; 0: no limit.")
     ] = 0.0
     max_concurrent: Annotated[
         int,
         Setting(
             "VLLM_MAX_CONCURRENT",
             whole(1, 256),
-            "Calls that run at once, in one batch of the engine; above 1 replies come as they are ready, not in order.",
+            "Calls that run at once, in one batch of the engine; above 1, replies are sent as soon as they are ready, "
+            "not in the order of the calls.",
         ),
     ] = 1
     max_queue: Annotated[
-        int, Setting("VLLM_MAX_QUEUE", whole(1, 1_000_000), "Calls that may wait; one more is told that all is busy.")
+        int, Setting("VLLM_MAX_QUEUE", whole(1, 1_000_000), "Calls that may wait; further calls get the error 'busy'.")
     ] = 2_000
-    max_line_bytes: Annotated[
-        int,
-        Setting(
-            "VLLM_MAX_LINE_BYTES", whole(1_024, 1 << 30), "Longest message read from stdin or over HTTP.", "64 MiB"
-        ),
-    ] = 64 << 20
     max_held_bytes: Annotated[
         int | None,
         Setting(
             "VLLM_MAX_HELD_BYTES",
             auto_or(whole(16 << 20, 1 << 44)),
-            "Bytes for decoded images, waiting calls, unfinished HTTP bodies and unread answers together (all but the "
-            "images: a quarter of it); beyond them a call is told that all is busy.",
+            "Memory in bytes for decoded images, waiting calls, incomplete HTTP bodies and unread replies; all but the "
+            "images get at most a quarter of it. Above it, calls get the error 'busy'.",
             "a quarter of the memory, at most 4 GiB",
         ),
     ] = None
     max_result_bytes: Annotated[
         int,
-        Setting("VLLM_MAX_RESULT_BYTES", whole(10_000, 10_000_000), "Longest tool result; Claude Desktop takes 1 MiB."),
+        Setting(
+            "VLLM_MAX_RESULT_BYTES",
+            whole(10_000, 10_000_000),
+            "Longest tool result in bytes; Claude Desktop accepts 1 MiB.",
+        ),
     ] = 1_000_000
     toolsets: Annotated[
-        tuple[str, ...], Setting("VLLM_TOOLSETS", some_of(*TOOL_FAMILIES), "Families of tools to offer.", "all")
+        tuple[str, ...],
+        Setting(
+            "VLLM_TOOLSETS",
+            some_of(*TOOLSETS),
+            "Families of tools to offer; slim: the four main tools (`--slim`).",
+            "all",
+        ),
+    ] = ()
+    tools: Annotated[
+        tuple[str, ...],
+        Setting(
+            "VLLM_TOOLS",
+            WORDS,
+            "Single tools to offer: a name or a pattern with * adds tools, -name removes them, from left to right. The "
+            "list changes what VLLM_TOOLSETS selects. Without that it starts from no tool, or from all tools if its "
+            "first word removes some.",
+            "what VLLM_TOOLSETS selects",
+        ),
     ] = ()
 
+    apps: Annotated[
+        bool,
+        Setting(
+            "VLLM_APPS",
+            SWITCH,
+            "1: hosts with MCP Apps show images, videos, jobs and analyses in a view; 0: no view is offered.",
+        ),
+    ] = True
+
+    @property
+    def offered_tools(self) -> tuple[str, ...]:
+        """The names of the tools to offer, in the order of `tools/list`."""
+        return selected(self.toolsets, self.tools)
+
+    @property
+    def instructions(self) -> str:
+        """The server's instructions for the host's model, about the tools on offer."""
+        return instructions(self.offered_tools)
+
     def offers(self, *families: str) -> bool:
-        """Whether tools of one of these families are offered."""
-        return not self.toolsets or not set(families).isdisjoint(self.toolsets)
+        """Whether a tool is offered that is in no other than these families."""
+        return any(set(families_of(name)) <= set(families) for name in self.offered_tools)
 
 
 class HttpSettings(msgspec.Struct, frozen=True):
-    """Whether clients come over stdin and stdout or over HTTP, and whom to let in there."""
+    """The transport, and who may connect over HTTP."""
 
     transport: Annotated[
         str,
         Setting(
             "VLLM_TRANSPORT",
             choice(*TRANSPORTS),
-            "How clients come (`--transport`); sse: over HTTP, and over the older HTTP+SSE transport too.",
+            "Transport (`--transport`); sse: Streamable HTTP and the older HTTP+SSE.",
         ),
     ] = "stdio"
     host: Annotated[
-        str, Setting("VLLM_HTTP_HOST", TEXT, "Address to listen on (`--host`); others than this machine's need tokens.")
+        str,
+        Setting(
+            "VLLM_HTTP_HOST",
+            TEXT,
+            "Address to listen on (`--host`); any but a loopback address needs VLLM_HTTP_TOKENS.",
+        ),
     ] = "127.0.0.1"
     port: Annotated[
-        int, Setting("VLLM_HTTP_PORT", whole(0, 65_535), "Port to listen on (`--port`); 0: any that is free.")
+        int, Setting("VLLM_HTTP_PORT", whole(0, 65_535), "Port to listen on (`--port`); 0: any free port.")
     ] = 8080
     tokens: Annotated[
-        tuple[str, ...],
-        Setting(
-            "VLLM_HTTP_TOKENS", TOKENS, "Secrets, one of which each request must carry as its bearer token.", "none"
-        ),
+        tuple[str, ...], Setting("VLLM_HTTP_TOKENS", TOKENS, "Bearer tokens; each HTTP request must carry one of them.")
     ] = ()
     allowed_hosts: Annotated[
         tuple[str, ...],
-        Setting("VLLM_HTTP_ALLOWED_HOSTS", NAMES, "More names by which clients may call the server.", "none"),
+        Setting("VLLM_HTTP_ALLOWED_HOSTS", NAMES, "Further host names under which clients reach the server."),
     ] = ()
     allowed_origins: Annotated[
         tuple[str, ...],
         Setting(
             "VLLM_HTTP_ALLOWED_ORIGINS",
             NAMES,
-            "Web pages that may call the server, e.g. https://example.com, beside those of this machine.",
-            "none",
+            "Further web origins that may call the server, e.g. https://example.com; those of this machine always may.",
         ),
     ] = ()
     proxies: Annotated[
@@ -116,23 +152,7 @@ class HttpSettings(msgspec.Struct, frozen=True):
         Setting(
             "VLLM_HTTP_PROXIES",
             NETWORKS,
-            "Proxies before the server, e.g. 10.0.0.7 or 10.0.0.0/8: their connections are not counted by address.",
-            "none",
+            "Reverse proxies in front of the server, e.g. 10.0.0.7 or 10.0.0.0/8; the limit of connections per address "
+            "does not apply to them.",
         ),
     ] = ()
-    max_sessions: Annotated[
-        int,
-        Setting(
-            "VLLM_HTTP_MAX_SESSIONS",
-            POSITIVE,
-            "Clients with a session at a time, for each token; the idlest of that token goes first.",
-        ),
-    ] = 100
-    session_idle_s: Annotated[
-        float,
-        Setting(
-            "VLLM_HTTP_SESSION_IDLE",
-            number(0, 30 * 86_400, exclusive_minimum=True),
-            "Seconds until the session of a silent client ends.",
-        ),
-    ] = 3600.0

@@ -1,27 +1,25 @@
-"""Files that settings name, read with care: regular files of a bounded size, opened without waiting.
+"""Reading the text files that settings name: regular files of limited size, opened without blocking.
 
-They are text in UTF-8, or in UTF-16 with a byte order mark, as Windows PowerShell writes what is sent into a file.
+They are UTF-8, or UTF-16 with a byte order mark, as Windows PowerShell writes redirected output.
 """
 
 import codecs
 import os
 import stat
 
+from operating_system.files import open_for_reading
+
 MAX_FILE_BYTES = 1 << 20
 
 
 class SettingFileError(Exception):
-    """The file cannot be used; `str()` completes a sentence about the setting and shows nothing of the content."""
+    """The file cannot be used; `str()` completes a sentence about the setting and shows no content of the file."""
 
 
 def text_of(path: str) -> str:
-    """The whole file as text, without a byte order mark.
-
-    Raises: `SettingFileError`.
-    """
+    """The whole file as text, without a byte order mark; raises `SettingFileError`."""
     try:
-        # A FIFO without a writer would hold up the start.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        descriptor = open_for_reading(path)
     except (OSError, ValueError) as error:
         raise SettingFileError(f"cannot be read: {getattr(error, 'strerror', None) or 'no such path'}") from None
     try:

@@ -1,7 +1,7 @@
-"""The folder that the server was started in: relative paths count from it, though the server leaves it.
+"""The working folder at the start: relative paths are resolved against it, although the server leaves it.
 
-A host may start the server in a folder that is deleted later, such as a git worktree. Native libraries end the process
-where there is no working folder (Intel's MKL calls `exit(2)` when it is loaded), and processes cannot be started there.
+A host may start the server in a folder that is deleted later, such as a git worktree. Without a working folder, native
+libraries end the process (Intel's MKL calls `exit(2)` when it is loaded), and no processes can be started.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ LIBRARY_PATHS = (
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
 )
-"""Variables in which libraries look for a path; they would count it from the folder that we go to."""
+"""Variables of libraries that hold a path; the libraries would resolve it against the new working folder."""
 
 _left: str | None = None
-"""The folder, once it has been left; "" where it was gone already."""
+"""The folder, after the server has left it; "" if it no longer existed."""
 
 
 def leave() -> None:
-    """Remembers the folder, and goes to one that nobody deletes."""
+    """Remembers the working folder, and changes to one that is never deleted."""
     global _left
     if _left is None:
         _left = _here()
@@ -43,21 +43,21 @@ def leave() -> None:
 
 
 def absolute(path: str) -> str:
-    """The path, counted from the folder that the server was started in; one that begins with "~" stays as it is.
+    """The path, resolved against the folder of the start; a path that begins with "~" is returned unchanged.
 
-    Raises: `FileNotFoundError` for a relative path where that folder was gone at the start.
+    Raises: `FileNotFoundError` for a relative path if that folder did not exist at the start.
     """
     if os.path.isabs(path) or path.startswith("~"):
         return path
     start = _here() if _left is None else _left
     if not start:
-        raise FileNotFoundError("the folder that the server was started in is gone")
+        raise FileNotFoundError("the folder that the server was started in no longer exists")
     return os.path.normpath(os.path.join(start, path))
 
 
 def library_paths(environment: Mapping[str, str]) -> dict[str, str]:
-    """Those variables of libraries that hold relative paths, with absolute ones; a path with a placeholder or another
-    variable in it is left as it is."""
+    """The variables of libraries that hold relative paths, with absolute paths; paths with a placeholder or a variable
+    are left out."""
     given = {name: placeholders.cleaned(environment.get(name, "")) for name in LIBRARY_PATHS}
     made = {name: absolute_or_none(path) for name, path in given.items() if not placeholders.unfilled_in_path(path)}
     folders = environment.get("PYTHONPATH", "").split(os.pathsep)
@@ -67,7 +67,7 @@ def library_paths(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def absolute_or_none(path: str) -> str | None:
-    """See `absolute`; None for no path, and for one that counts from nowhere."""
+    """See `absolute`; None for an empty path, or instead of the error."""
     try:
         return absolute(path) if path.strip() else None
     except FileNotFoundError:

@@ -50,18 +50,18 @@ class ScriptedOmni(ScriptedServer):
         self.seen: list[tuple[str, str, Json]] = []
         self.delay_s = 0.0
         self.n_running = 0
-        self.most_running = 0
+        self.max_running = 0
 
     def script(self, *routes: Route, path: str = "/v1/images/generations") -> None:
         """Says how the next requests of a path are answered, the last one for ever."""
         self.scripts[path] = list(routes)
 
     def generations(self) -> list[Json]:
-        """The fields of all requests for pictures so far."""
+        """The fields of all requests for images so far."""
         return [fields for _, path, fields in self.seen if path == "/v1/images/generations"]
 
     def honest(self, request: Request, fields: Json) -> None:
-        """As a vLLM-Omni server answers: the seed decides the picture's colour."""
+        """As a vLLM-Omni server answers: the seed decides the image's colour."""
         if request.path == "/v1/models":
             request.answer(json.dumps({"data": [{"id": self.model, "root": self.model}]}).encode())
         elif request.path == "/version":
@@ -69,28 +69,28 @@ class ScriptedOmni(ScriptedServer):
         elif request.path == "/v1/images/generations":
             with self.lock:
                 self.n_running += 1
-                self.most_running = max(self.most_running, self.n_running)
+                self.max_running = max(self.max_running, self.n_running)
             time.sleep(self.delay_s)
             with self.lock:
                 self.n_running -= 1
             width, height = map(int, fields["size"].split("x"))
-            request.answer(pictures_json(png((width, height), fields["seed"])))
+            request.answer(images_json(png((width, height), fields["seed"])))
         elif request.path == "/v1/images/edits":
-            request.answer(pictures_json(png((64, 64))))
+            request.answer(images_json(png((64, 64))))
         else:
             request.answer(b'{"status":"healthy"}')
 
 
 def png(size: tuple[int, int] = (64, 64), seed: int = 0) -> bytes:
-    """A picture of one colour."""
+    """An image of one colour."""
     buffer = io.BytesIO()
     Image.new("RGB", size, (seed & 255, seed >> 8 & 255, seed >> 16 & 255)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def pictures_json(*pictures: bytes) -> bytes:
+def images_json(*images: bytes) -> bytes:
     """The answer of the images API."""
-    data = [{"b64_json": base64.b64encode(picture).decode()} for picture in pictures]
+    data = [{"b64_json": base64.b64encode(image).decode()} for image in images]
     metrics = {"stage_durations": {"stage_0_gen_ms": 50.0}, "peak_memory_mb": 512.0}
     return json.dumps({"created": 1, "data": data, "metrics": metrics}).encode()
 

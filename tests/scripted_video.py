@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.scripted_omni import Request, Route, ScriptedOmni
 from tests.scripted_server import Json
-from tests.unit.media.recordings import film
+from tests.unit.media.sample_media import video_file
 
 MODEL = "Wan-AI/Wan2.2-S2V-14B"
 NOT_FOUND = b'{"error": {"message": "Video not found", "type": "Not Found", "param": null, "code": 404}}'
@@ -98,7 +98,7 @@ def made_from(form: Json) -> bytes:
     """A video of the size and length that was asked for, with the given sound's length."""
     width, height = map(int, form["size"].split("x"))
     frames, fps = int(form["num_frames"]), int(form["fps"])
-    return film(size=(width, height), frames=frames, fps=fps, sound="aac")
+    return video_file(size=(width, height), frames=frames, fps=fps, audio="aac")
 
 
 def _form(request: Request, body: bytes) -> Json:

@@ -1,31 +1,38 @@
-"""The ASGI application: which path is what, and who is let in to it."""
+"""The ASGI application: paths, access and sessions.
+
+Routing and CORS do not use Starlette's classes. Its router decodes paths, so `/%6detrics` would pass a proxy that
+blocks `/metrics`. Its `CORSMiddleware` lets requests from other origins reach the application.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Send
 
-from mcp_protocol import jsonrpc, versions
+from mcp_protocol import jsonrpc, stdio, versions
 from mcp_protocol.connection import Connection
-from mcp_protocol.http import envelope
-from mcp_protocol.http.guard import Guard, Refused
-from mcp_protocol.http.metrics import CONTENT_TYPE, Metrics, Sample
-from mcp_protocol.http.options import HttpOptions
+from mcp_protocol.http import envelope, sessions
+from mcp_protocol.http.access import AccessControl
+from mcp_protocol.http.http_connection import CONNECTION
+from mcp_protocol.http.metrics import CONTENT_TYPE, Metrics
 from mcp_protocol.http.posts import Accepted, PostResponse, accepted, body_of, error_response, refusal
 from mcp_protocol.http.sessions import Session, Sessions, TooManySessions
-from mcp_protocol.http.streams import EventResponse, Receive, Reply, Send, Stream, event
-from mcp_protocol.http.wire import CONNECTION
+from mcp_protocol.http.streams import EventResponse, Reply, Stream, event
 from mcp_protocol.jsonrpc import Message, Notification, ProtocolError
 from mcp_protocol.log import log_failure
 from mcp_protocol.server import Server
+from settings.server import HttpSettings
 
 SESSION_HEADER = "mcp-session-id"
 METRICS, HEALTH, OTHER = "/metrics", "/health", "other"
-_NO_SESSION = "This session is not known: it has ended, or never was. Begin another with initialize."
 _CORS = {
+    "Vary": "Origin",
     "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
     "Access-Control-Allow-Headers": "Accept, Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, "
     "Mcp-Protocol-Version, Mcp-Session-Id",
@@ -35,54 +42,53 @@ _CORS = {
 
 
 class HttpApp:
-    """Serves /mcp, where wanted /sse and /messages, /metrics, and without a token /health.
+    """Serves /mcp and /metrics, /health without a token, and /sse and /messages if the transport is "sse".
 
-    Arguments: the server; the options; whether only this machine can reach us; `wake`, which makes the main loop look
-    at the deadlines; `healthy`, which tells whether calls can be served; `metrics`, which count, and are shown with
-    `samples`.
+    Arguments:
+        server: handles the messages.
+        settings: the HTTP settings.
+        is_loopback: only this machine can connect.
+        is_healthy: calls can be served, as `/health` reports.
+        metrics: counts requests and is shown at `/metrics`; None for new ones.
     """
 
     def __init__(
         self,
         server: Server,
-        options: HttpOptions,
+        settings: HttpSettings,
         *,
         is_loopback: bool = True,
-        wake: Callable[[], None] = lambda: None,
-        healthy: Callable[[], bool] = lambda: True,
+        is_healthy: bool = True,
         metrics: Metrics | None = None,
-        samples: Callable[[], Iterable[Sample]] = lambda: (),
     ) -> None:
         self._server = server
-        self._options = options
-        self._guard = Guard(options, is_loopback)
-        self._wake = wake
-        self._healthy = healthy
+        self._max_body_bytes = stdio.MAX_LINE_BYTES
+        self._access = AccessControl(settings, is_loopback)
+        self._is_healthy = is_healthy
         self._metrics = Metrics() if metrics is None else metrics
-        self._samples = samples
-        self._sessions = Sessions(options.max_sessions, options.session_idle_s, server.forget)
-        self._sse_sessions = Sessions(options.max_sessions, options.session_idle_s, server.forget)
+        self._sessions = Sessions(sessions.MAX_SESSIONS, sessions.IDLE_S, server.forget)
+        self._sse_sessions = Sessions(sessions.MAX_SESSIONS, sessions.IDLE_S, server.forget)
         self._routes: dict[str, dict[str, Callable[[Request, int], Any]]] = {
             "/mcp": {"POST": self._post, "GET": self._open_stream, "DELETE": self._end_session},
             METRICS: {"GET": self._show_metrics},
         }
-        if options.sse:
+        if settings.transport == "sse":
             self._routes["/sse"] = {"GET": self._open_sse}
             self._routes["/messages"] = {"POST": self._post_message}
         self._paths = frozenset((*self._routes, HEALTH))
 
     @property
     def n_sessions(self) -> int:
-        """How many clients have a session."""
+        """The number of sessions."""
         return len(self._sessions) + len(self._sse_sessions)
 
     def close(self) -> None:
-        """Ends the streams that no answer ends."""
-        for sessions in (self._sessions, self._sse_sessions):
-            sessions.close_streams()
+        """Ends the streams that do not end with a response."""
+        for transport_sessions in (self._sessions, self._sse_sessions):
+            transport_sessions.close_streams()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answers one request as an ASGI application."""
+        """Serves one request (the ASGI interface)."""
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
@@ -92,25 +98,34 @@ class HttpApp:
             if path == HEALTH:
                 response: Any = self._health(request)
             else:
-                self._guard.check_host(request.headers)
-                origin = self._guard.origin(request.headers)
+                self._access.check_host(request.headers)
+                origin = self._access.origin(request.headers)
                 response = await self._routed(request, path)
-        except Refused as refused:
-            response = refusal(refused.status, str(refused), refused.headers)
+        except HTTPException as error:
+            response = refusal(error)
         except ClientDisconnect:
             return
         except Exception:
             log_failure("a request over HTTP")
             response = error_response(ProtocolError(jsonrpc.INTERNAL_ERROR, "Internal error"), 500)
-        send = _counting(send, lambda status: self._metrics.request_ended(path, status))
-        await response(scope, receive, send if origin is None else _with_cors(send, origin))
+        await response(scope, receive, self._sending(send, path, origin))
+
+    def _sending(self, send: Send, path: str, origin: str | None) -> Send:
+        """Counts the response, and adds the CORS headers that let the page at `origin` read it."""
+        headers = {} if origin is None else {"Access-Control-Allow-Origin": origin, **_CORS}
+
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self._metrics.request_ended(path, message["status"])
+                MutableHeaders(scope=message).update(headers)
+            await send(message)
+
+        return sending
 
     def _path_of(self, scope: Any) -> str:
-        """Which of our paths a request is for, or "other": the one reading of it for answers, checks and figures.
-
-        Paths are compared as they came, so that a proxy which hides one hides all there is: nothing is decoded or
-        folded. Hosts write one slash behind the others; the figures have a single name, which proxies hide.
-        """
+        """The path for routing and metrics, "other" if there is none. The raw path is compared, without decoding, so
+        that a proxy can block a path by its name. One trailing slash is allowed, because some clients add it, except
+        for `/metrics`, which proxies block by its exact name."""
         path = scope["raw_path"].decode("ascii", "replace")
         if path.endswith("/") and path != f"{METRICS}/":
             path = path[:-1]
@@ -119,24 +134,24 @@ class HttpApp:
     async def _routed(self, request: Request, path: str) -> Any:
         methods = self._routes.get(path)
         if methods is None:
-            self._guard.owner(request.headers)
-            raise Refused(404, f"There is nothing here; the protocol is at {', '.join(self._routes)}.")
+            self._access.owner(request.headers)
+            raise HTTPException(404, f"Not found. The server has {', '.join(self._routes)}.")
         if request.method == "OPTIONS":
             return Response(None, 204, {"Allow": ", ".join([*methods, "OPTIONS"])})
-        owner = self._guard.owner(request.headers)
+        owner = self._access.owner(request.headers)
         connection = request.scope.get("state", {}).get(CONNECTION)
-        if connection is not None and not connection.belongs_to(owner):
-            raise Refused(503, "Too many connections with this token are open. Try again later.", {"Retry-After": "5"})
+        if connection is not None and not connection.authenticate(owner):
+            raise HTTPException(
+                503, "Too many connections with this token are open. Try again later.", {"Retry-After": "5"}
+            )
         handle = methods.get(request.method)
         if handle is None:
-            raise Refused(405, "This method is not for this path.", {"Allow": ", ".join([*methods, "OPTIONS"])})
+            raise HTTPException(405, "Method not allowed.", {"Allow": ", ".join([*methods, "OPTIONS"])})
         return await handle(request, owner)
-
-    # Streamable HTTP
 
     async def _post(self, request: Request, owner: int) -> Any:
         takes = accepted(request)
-        body = await body_of(request, self._options.max_body_bytes, self._server.budget_of(owner))
+        body = await body_of(request, self._max_body_bytes, self._server.budget_of(owner))
         try:
             message = jsonrpc.parse(body)
             if _is_modern(message, request):
@@ -146,19 +161,16 @@ class HttpApp:
             return error_response(error, 400)
         session, headers = self._session_for(message, request, owner)
         reply = Reply(takes.json, takes.events, self._metrics.error)
-        n_answers = self._handle(message, session.connection, reply)
-        if n_answers == 0:
+        n_responses = self._handle(message, session.connection, reply)
+        if n_responses == 0:
             return Response(None, 202)
-        return _Held(session, PostResponse(reply, modern=False, headers=headers))
+        return _in_session(session, PostResponse(reply, modern=False, headers=headers))
 
     def _post_modern(self, message: Message, request: Request, takes: Accepted, owner: int) -> Any:
-        """Answers a message that stands alone: nothing of it is left when its response ends.
-
-        Raises: `ProtocolError`.
-        """
+        """Handles a stateless message of the modern revisions; raises `ProtocolError`."""
         if isinstance(message, Notification):
             envelope.check_notification(request.headers)
-            return Response(None, 202)  # whoever no longer wants an answer ends the response
+            return Response(None, 202)  # a modern client cancels by closing the response
         if not isinstance(message, jsonrpc.Request):
             raise ProtocolError(jsonrpc.INVALID_REQUEST, "Invalid Request: expected one request or notification")
         try:
@@ -167,17 +179,14 @@ class HttpApp:
             error.request_id = message.id
             raise
         if message.method == "subscriptions/listen" and not takes.events:
-            raise Refused(406, "A subscription is a stream; the Accept header does not allow text/event-stream.")
+            raise HTTPException(406, "A subscription needs text/event-stream, which the Accept header does not allow.")
         connection = Connection(owner=owner)
         reply = Reply(takes.json, takes.events, self._metrics.error)
         self._handle(message, connection, reply)
         return PostResponse(reply, modern=True, gone=lambda: self._server.forget(connection))
 
     def _session_for(self, message: Message, request: Request, owner: int) -> tuple[Session, dict[str, str]]:
-        """The session that a legacy message belongs to, and the headers that tell the client of a new one.
-
-        Raises: `Refused`.
-        """
+        """The session of a legacy message, and the response headers for a new session; raises `HTTPException`."""
         if isinstance(message, jsonrpc.Request) and message.method == "initialize":
             session = self._begin(self._sessions, owner)
             return session, {SESSION_HEADER: session.id}
@@ -187,92 +196,85 @@ class HttpApp:
         session_ids = request.headers.getlist(SESSION_HEADER)
         if len(session_ids) != 1:
             text = (
-                "The Mcp-Session-Id header is missing: send initialize first, or say in _meta which revision from "
-                f"{versions.MODERN[-1]} on the request speaks."
+                "The Mcp-Session-Id header is missing. Send initialize first, or name a protocol version from "
+                f"{versions.MODERN[-1]} on in _meta."
             )
-            raise Refused(400, text)
-        session = self._sessions.find(session_ids[0], owner)
+            raise HTTPException(400, text)
+        return self._found(self._sessions, session_ids[0], owner)
+
+    def _found(self, sessions: Sessions, session_id: str, owner: int) -> Session:
+        session = sessions.find(session_id, owner)
         if session is None:
-            raise Refused(404, _NO_SESSION)
+            raise HTTPException(404, "Unknown session. It may have ended. Send initialize to start a new one.")
         return session
 
     def _begin(self, sessions: Sessions, owner: int) -> Session:
         try:
             return sessions.begin(owner)
         except TooManySessions:
-            raise Refused(
-                503, "All sessions of this token are in use. End one, or try again later.", {"Retry-After": "10"}
-            ) from None
+            text = "All sessions of this token are in use. End one, or try again later."
+            raise HTTPException(503, text, {"Retry-After": "10"}) from None
 
     def _handle(self, message: Message, connection: Connection, reply: Reply) -> int:
-        n_answers = self._server.handle(message, connection, reply)
-        reply.expect(n_answers)
-        self._wake()
-        return n_answers
+        n_responses = self._server.handle(message, connection, reply)
+        reply.expect(n_responses)
+        self._server.hooks.wake()
+        return n_responses
 
     async def _open_stream(self, request: Request, owner: int) -> Any:
-        """The stream of what is said to a client without a request."""
+        """The stream for messages that belong to no request."""
         if not accepted(request).events:
-            raise Refused(406, "What is here is a stream; the Accept header does not allow text/event-stream.")
+            raise HTTPException(406, "GET returns text/event-stream, which the Accept header does not allow.")
         if any(version in versions.MODERN for version in request.headers.getlist(envelope.VERSION_HEADER)):
-            raise Refused(405, "There is no such stream in this revision.", {"Allow": "POST"})
+            raise HTTPException(405, "This protocol version has no GET stream.", {"Allow": "POST"})
         session = self._session_of(request, owner)
         stream = Stream(self._server.budget_of(owner))
-        session.outlet.open(stream)
-        return _Held(session, EventResponse(stream, lambda: session.outlet.close(stream)))
+        session.writer.open(stream)
+        return _in_session(session, EventResponse(stream, lambda: session.writer.close(stream)))
 
     async def _end_session(self, request: Request, owner: int) -> Any:
         self._sessions.end(self._session_of(request, owner))
         return Response(None, 204)
 
-    # The older transport
-
     async def _open_sse(self, request: Request, owner: int) -> Any:
-        """A session that lasts as long as this stream, which carries all answers."""
+        """A session of the HTTP+SSE transport, which ends with this stream."""
         session = self._begin(self._sse_sessions, owner)
         stream = Stream(self._server.budget_of(owner))
-        session.outlet.open(stream)
+        session.writer.open(stream)
         below = "../" if request.scope["raw_path"].endswith(b"/") else ""
-        endpoint = f"{below}messages?session_id={session.id}"  # counts from /sse, wherever a proxy has put that
+        endpoint = f"{below}messages?session_id={session.id}"  # relative to /sse, so that a proxy may add a prefix
         first = event(endpoint.encode(), b"endpoint")
-        return _Held(session, EventResponse(stream, lambda: self._sse_sessions.end(session), first))
+        return _in_session(session, EventResponse(stream, lambda: self._sse_sessions.end(session), first))
 
     async def _post_message(self, request: Request, owner: int) -> Any:
-        session = self._sse_sessions.find(request.query_params.get("session_id", ""), owner)
-        if session is None:
-            raise Refused(404, _NO_SESSION)
-        body = await body_of(request, self._options.max_body_bytes, self._server.budget_of(owner))
+        session = self._found(self._sse_sessions, request.query_params.get("session_id", ""), owner)
+        body = await body_of(request, self._max_body_bytes, self._server.budget_of(owner))
         try:
             message = jsonrpc.parse(body)
         except ProtocolError as error:
             return error_response(error, 400)
-        self._server.handle(message, session.connection, session.outlet)
-        self._wake()
+        self._server.handle(message, session.connection, session.writer)
+        self._server.hooks.wake()
         return Response("Accepted", 202)
-
-    # Beside the protocol
 
     def _health(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
-            raise Refused(405, "This method is not for this path.", {"Allow": "GET, HEAD"})
-        healthy = self._healthy()
-        body = b'{"status":"ok"}' if healthy else b'{"status":"misconfigured"}'
-        return Response(body, 200 if healthy else 503, media_type="application/json")
+            raise HTTPException(405, "Method not allowed.", {"Allow": "GET, HEAD"})
+        body = b'{"status":"ok"}' if self._is_healthy else b'{"status":"misconfigured"}'
+        return Response(body, 200 if self._is_healthy else 503, media_type="application/json")
 
     async def _show_metrics(self, request: Request, owner: int) -> Response:
-        return Response(self._metrics.text(self._samples()), media_type=CONTENT_TYPE)
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE)
 
 
-class _Held:
-    """A response during which its session is in use."""
+def _in_session(session: Session, response: EventResponse | PostResponse) -> ASGIApp:
+    """A response that keeps its session in use until it ends."""
 
-    def __init__(self, session: Session, response: EventResponse | PostResponse) -> None:
-        self._session = session
-        self._response = response
+    async def respond(scope: Any, receive: Receive, send: Send) -> None:
+        with session.in_use():
+            await response(scope, receive, send)
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        with self._session.in_use():
-            await self._response(scope, receive, send)
+    return respond
 
 
 def _is_modern(message: Message, request: Request) -> bool:
@@ -281,25 +283,3 @@ def _is_modern(message: Message, request: Request) -> bool:
         return True
     params = message.params if isinstance(message, jsonrpc.Request | Notification) else {}
     return envelope.is_modern(params, request.headers)
-
-
-def _counting(send: Send, count: Callable[[int], None]) -> Send:
-    async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            count(message["status"])
-        await send(message)
-
-    return sending
-
-
-def _with_cors(send: Send, origin: str) -> Send:
-    """Lets the page that asked see the response."""
-    headers = {"Access-Control-Allow-Origin": origin, "Vary": "Origin", **_CORS}
-    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-
-    async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *pairs]}
-        await send(message)
-
-    return sending

@@ -1,4 +1,4 @@
-"""What a modern request repeats of its body in its headers, so that proxies can route it; both must agree."""
+"""The headers of a modern request, which repeat parts of its body for proxies; both must agree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import binascii
 import re
 from typing import Any
 
-from mcp_protocol.http.guard import Headers
+from starlette.datastructures import Headers
+
 from mcp_protocol.jsonrpc import Json, ProtocolError, Request
 from mcp_protocol.versions import (
     LEGACY,
@@ -32,7 +33,7 @@ _ENCODED = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
 
 
 def is_modern(params: Json, headers: Headers) -> bool:
-    """Whether a request stands alone: its envelope or its header says so, or names a revision of the future."""
+    """Whether a request is stateless: its `_meta` says so, or its header names no legacy version."""
     meta = meta_of(params)
     return META_VERSION in meta or META_CAPABILITIES in meta or _is_modern_version(headers)
 
@@ -42,20 +43,14 @@ def _is_modern_version(headers: Headers) -> bool:
 
 
 def check_notification(headers: Headers) -> None:
-    """Refuses a modern notification of a revision that is not served.
-
-    Raises: `ProtocolError`.
-    """
+    """Rejects a modern notification of an unsupported version; raises `ProtocolError`."""
     for version in headers.getlist(VERSION_HEADER):
         if version not in MODERN:
             raise _unsupported(version)
 
 
 def check(request: Request, headers: Headers) -> None:
-    """Compares the headers of a modern request with its body.
-
-    Raises: `ProtocolError`.
-    """
+    """Compares the headers of a modern request with its body; raises `ProtocolError`."""
     meta = meta_of(request.params)
     version = _only(VERSION_HEADER, headers)
     if META_VERSION not in meta:
@@ -70,10 +65,7 @@ def check(request: Request, headers: Headers) -> None:
 
 
 def decoded(value: str | None) -> str | None:
-    """A header's value; None where there is none, or where it says that it is base64 and is not.
-
-    Text that a header cannot hold comes as `=?base64?...?=`.
-    """
+    """Decodes a header value of the form `=?base64?...?=`; None if that is invalid. Other values are returned as is."""
     match = None if value is None else _ENCODED.fullmatch(value)
     if match is None:
         return value
@@ -87,7 +79,7 @@ def decoded(value: str | None) -> str | None:
 def _only(name: str, headers: Headers) -> str | None:
     values = headers.getlist(name)
     if len(values) > 1:
-        raise ProtocolError(HEADER_MISMATCH, f"Header mismatch: {name} is there more than once")
+        raise ProtocolError(HEADER_MISMATCH, f"Header mismatch: {name} occurs more than once")
     return values[0].strip() if values else None
 
 

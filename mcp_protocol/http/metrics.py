@@ -1,4 +1,4 @@
-"""What is counted, in the text format of Prometheus."""
+"""Metrics in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import bisect
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from mcp_protocol.call import Call
+from mcp_protocol.calls.call import Call
 
 PREFIX = "vllm_mcp_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Upper bounds of the histogram of latencies: from a status to a video."""
+"""Upper bounds of the latency histogram."""
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One figure that is looked up when it is asked for."""
+    """A value of a metric that is not counted here."""
 
     name: str
     kind: str
@@ -29,9 +29,11 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Metrics:
-    """Counts calls and requests; any thread may call any method."""
+    """Counters of calls and requests; any thread may call any method."""
 
     def __init__(self) -> None:
+        self.samples: Callable[[], Iterable[Sample]] = lambda: ()
+        """Values that are read when the metrics are requested."""
         self._lock = threading.Lock()
         self._calls: Counter[tuple[str, str]] = Counter()
         self._errors: Counter[int] = Counter()
@@ -40,7 +42,7 @@ class Metrics:
         self._seconds: dict[str, float] = {}
 
     def call_ended(self, call: Call, outcome: str) -> None:
-        """Counts a call and how long it took from its arrival to its end."""
+        """Counts a call and its duration since its arrival."""
         seconds = time.monotonic() - call.arrived_s
         with self._lock:
             self._calls[call.tool, outcome] += 1
@@ -49,25 +51,25 @@ class Metrics:
             self._seconds[call.tool] = self._seconds.get(call.tool, 0.0) + seconds
 
     def error(self, code: int) -> None:
-        """Counts an error of the protocol."""
+        """Counts a JSON-RPC error."""
         with self._lock:
             self._errors[code] += 1
 
     def request_ended(self, path: str, status: int) -> None:
-        """Counts a request of HTTP."""
+        """Counts an HTTP request."""
         with self._lock:
             self._requests[path, status] += 1
 
-    def text(self, samples: Iterable[Sample] = ()) -> str:
-        """All figures, and those that are looked up now."""
+    def text(self) -> str:
+        """All metrics as text."""
         with self._lock:
             calls, errors, requests = dict(self._calls), dict(self._errors), dict(self._requests)
             latencies = {tool: (list(counts), self._seconds[tool]) for tool, counts in self._latencies.items()}
         lines = [*_head("calls_total", "counter", "Calls that have ended, by tool and outcome.")]
         lines += [_line("calls_total", n, tool=tool, outcome=how) for (tool, how), n in sorted(calls.items())]
-        lines += _head("errors_total", "counter", "Errors of the protocol, by code.")
+        lines += _head("errors_total", "counter", "JSON-RPC errors, by code.")
         lines += [_line("errors_total", n, code=str(code)) for code, n in sorted(errors.items())]
-        lines += _head("http_requests_total", "counter", "Requests over HTTP, by path and status.")
+        lines += _head("http_requests_total", "counter", "HTTP requests, by path and status.")
         lines += [
             _line("http_requests_total", n, path=path, status=str(status))
             for (path, status), n in sorted(requests.items())
@@ -76,7 +78,7 @@ class Metrics:
         for tool, (counts, seconds) in sorted(latencies.items()):
             lines += _histogram("call_seconds", counts, seconds, tool)
         named: set[str] = set()
-        for sample in samples:
+        for sample in self.samples():
             if sample.name not in named:
                 lines += _head(sample.name, sample.kind, sample.meaning)
                 named.add(sample.name)

@@ -1,4 +1,4 @@
-"""One message by POST: what has to be right about it, and its answer as JSON or as a stream of events."""
+"""POST requests: their checks, and their responses as JSON or as an event stream."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Send
 
 from mcp_protocol import jsonrpc
 from mcp_protocol.http.envelope import HEADER_MISMATCH
-from mcp_protocol.http.guard import Refused
-from mcp_protocol.http.streams import EventResponse, Receive, Reply, Send, watch
+from mcp_protocol.http.streams import EventResponse, Reply, watch
 from mcp_protocol.jsonrpc import ProtocolError
 from mcp_protocol.versions import UNSUPPORTED_VERSION
 from sandbox.budget import ByteBudget, OverBudget
 
 BODY_S = 60.0
-"""Seconds for a request's body; whoever sends more slowly holds memory for nothing."""
+"""Time limit for the body of a request, because an unfinished body takes memory."""
 
 MISSING_CAPABILITY = -32021
 STATUS_MODERN = {
@@ -32,21 +33,21 @@ STATUS_MODERN = {
     MISSING_CAPABILITY: 400,
     UNSUPPORTED_VERSION: 400,
 }
-"""The status that a modern answer has by the code of its error; others, and results, have 200."""
+"""HTTP status by JSON-RPC error code for modern requests; 200 for other codes."""
 STATUS_LEGACY = {jsonrpc.PARSE_ERROR: 400, jsonrpc.INVALID_REQUEST: 400}
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """What the client takes for an answer."""
+    """The content types that the client accepts."""
 
     json: bool
     events: bool
 
 
 def accepted(request: Request) -> Accepted:
-    """What the `Accept` header allows; all where there is none.
+    """What the `Accept` header allows; everything if it is missing.
 
-    Raises: `Refused` when neither JSON nor events may be answered.
+    Raises: `HTTPException` if the client accepts neither JSON nor events.
     """
     values = ",".join(request.headers.getlist("accept")) or "*/*"
     kinds = {value.partition(";")[0].strip().casefold() for value in values.split(",")}
@@ -54,18 +55,18 @@ def accepted(request: Request) -> Accepted:
         bool(kinds & {"*/*", "application/*", "application/json"}), bool(kinds & {"*/*", "text/*", "text/event-stream"})
     )
     if not found.json and not found.events:
-        raise Refused(406, "The answer is application/json or text/event-stream; the Accept header allows neither.")
+        raise HTTPException(406, "The Accept header allows neither application/json nor text/event-stream.")
     return found
 
 
 async def body_of(request: Request, max_bytes: int, budget: ByteBudget) -> bytes:
-    """The body, as long as it is JSON by its type and not too long; what has come of it counts in the budget.
+    """Reads the body, checking its content type and size; received bytes count in `budget`.
 
-    Raises: `Refused`; `ClientDisconnect`.
+    Raises: `HTTPException`; `ClientDisconnect`.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().casefold() != "application/json":
-        raise Refused(415, "The body must be JSON: send the header 'Content-Type: application/json'.")
-    too_long = Refused(413, f"The body is longer than {max_bytes} bytes (VLLM_MAX_LINE_BYTES).")
+        raise HTTPException(415, "The body must be JSON: send the header 'Content-Type: application/json'.")
+    too_long = HTTPException(413, f"The body is longer than {max_bytes} bytes.")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > max_bytes):
         raise too_long
@@ -80,27 +81,33 @@ async def body_of(request: Request, max_bytes: int, budget: ByteBudget) -> bytes
                         raise too_long
         except OverBudget as over:
             if len(body) + len(part) > budget.max_bytes:
-                raise Refused(413, str(over)) from None
-            raise Refused(503, str(over), {"Retry-After": "5"}) from None
+                raise HTTPException(413, str(over)) from None
+            raise HTTPException(503, str(over), {"Retry-After": "5"}) from None
         except TimeoutError:
-            raise Refused(408, f"The body did not come in {BODY_S:g} s.") from None
+            raise HTTPException(408, f"The body did not arrive within {BODY_S:g} s.") from None
     return bytes(body)
 
 
-def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    """What HTTP itself refuses, in the shape of an answer of the protocol, which clients show."""
-    return error_response(ProtocolError(jsonrpc.INVALID_REQUEST, text), status, headers)
+def refusal(error: HTTPException) -> Response:
+    """An HTTP error with a JSON-RPC error as its body, which MCP clients show."""
+    return error_response(
+        ProtocolError(jsonrpc.INVALID_REQUEST, error.detail), error.status_code, dict(error.headers or {})
+    )
 
 
 def error_response(error: ProtocolError, status: int, headers: dict[str, str] | None = None) -> Response:
-    """An error of the protocol with a status of HTTP."""
+    """A JSON-RPC error with an HTTP status."""
     return Response(jsonrpc.encode(jsonrpc.error_message(error)), status, headers, "application/json")
 
 
 class PostResponse:
-    """Answers a POST with what comes out of its reply.
+    """The response to a POST.
 
-    `gone` is called when the client leaves before the end.
+    Arguments:
+        reply: the messages to send.
+        modern: whether the request uses a modern revision.
+        gone: called when the client disconnects before the end.
+        headers: more headers.
     """
 
     def __init__(
@@ -117,7 +124,7 @@ class PostResponse:
         self._headers = headers or {}
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answers as an ASGI application."""
+        """Sends the response (the ASGI interface)."""
         watcher = asyncio.create_task(watch(receive, self._reply, self._gone))
         try:
             with contextlib.suppress(ClientDisconnect):
@@ -126,7 +133,7 @@ class PostResponse:
             watcher.cancel()
 
     async def _respond(self, scope: Any, receive: Receive, send: Send) -> None:
-        lines = await self._reply.answers()
+        lines = await self._reply.responses()
         if lines is None:
             await EventResponse(self._reply, self._gone, headers=self._headers.items()).send(send)
             return

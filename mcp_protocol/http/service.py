@@ -1,55 +1,54 @@
-"""Listens on a socket and runs the application there, on a thread of its own: the main thread keeps the signals."""
+"""Listens on a socket and runs uvicorn on its own thread; the main thread handles signals."""
 
 from __future__ import annotations
 
 import functools
-import os
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Callable, Iterable
 
 import uvicorn
 
-from mcp_protocol.http.admission import Admission, most_connections
+from mcp_protocol.http.access import is_loopback
+from mcp_protocol.http.admission import Admission, max_connections
 from mcp_protocol.http.app import HttpApp
-from mcp_protocol.http.guard import is_loopback
-from mcp_protocol.http.metrics import Metrics, Sample
-from mcp_protocol.http.options import HttpOptions
-from mcp_protocol.http.wire import HttpConnection
+from mcp_protocol.http.http_connection import HttpConnection
+from mcp_protocol.http.metrics import Metrics
 from mcp_protocol.log import log, log_failure
 from mcp_protocol.server import Server
+from settings.server import HttpSettings
 
 STOP_S = 0.4
-"""What answers get to leave after a signal; clients kill a server 2 s after it."""
+"""Time for unfinished responses after a signal; clients kill a server 2 s after it."""
 BACKLOG = 128
 
 
 class CannotListen(Exception):
-    """The server cannot listen where it is told to; `str()` says what to do."""
+    """The server cannot listen on the address of the settings; `str()` says what to do."""
 
 
-def listen(options: HttpOptions) -> socket.socket:
-    """A listening socket.
-
-    Raises: `CannotListen`, also where others than this machine could connect and no token is asked for.
-    """
-    where = f"{options.host}:{options.port}"
+def listen(settings: HttpSettings) -> socket.socket:
+    """A listening socket; raises `CannotListen`, also when other machines could connect and no token is required."""
+    where = f"{settings.host}:{settings.port}"
     try:
         found = socket.getaddrinfo(
-            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
         )
     except (OSError, UnicodeError):
-        raise CannotListen(f"{options.host} is no address of this machine (VLLM_HTTP_HOST, --host).") from None
+        raise CannotListen(f"{settings.host} is not an address of this machine (VLLM_HTTP_HOST, --host).") from None
     family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    if not options.tokens and not is_loopback(str(address[0])):
+    if not settings.tokens and not is_loopback(str(address[0])):
         raise CannotListen(
-            f"Others could connect to {where}, and no token is asked for. Set VLLM_HTTP_TOKENS to one or more secret "
-            "tokens, separated by commas, or listen on 127.0.0.1."
+            f"Other machines could connect to {where}, and no token is required. Set VLLM_HTTP_TOKENS to one or more "
+            "secret tokens, separated by commas, or listen on 127.0.0.1."
         )
     listener = socket.socket(family, kind, protocol)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "win32":  # where SO_REUSEADDR would let another program take the port over
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
@@ -59,9 +58,13 @@ def listen(options: HttpOptions) -> socket.socket:
 
 
 class HttpService:
-    """A server's application on its socket.
+    """The HTTP transport of a server.
 
-    Arguments: the server; the options; a socket of `listen`, made now where there is none; the rest as for `HttpApp`.
+    Arguments:
+        server: handles the messages.
+        settings: where to listen, tokens and limits.
+        listener: a socket of `listen`; made from the settings if None.
+        is_healthy, metrics: see `HttpApp`.
 
     Raises: `CannotListen`.
     """
@@ -69,27 +72,17 @@ class HttpService:
     def __init__(
         self,
         server: Server,
-        options: HttpOptions,
+        settings: HttpSettings,
         listener: socket.socket | None = None,
         *,
-        wake: Callable[[], None] = lambda: None,
-        healthy: Callable[[], bool] = lambda: True,
+        is_healthy: bool = True,
         metrics: Metrics | None = None,
-        samples: Callable[[], Iterable[Sample]] = lambda: (),
     ) -> None:
-        self._listener = listen(options) if listener is None else listener
+        self._listener = listen(settings) if listener is None else listener
         name = self._listener.getsockname()
         self.address: tuple[str, int] = (name[0], name[1])
-        self.app = HttpApp(
-            server,
-            options,
-            is_loopback=is_loopback(name[0]),
-            wake=wake,
-            healthy=healthy,
-            metrics=metrics,
-            samples=samples,
-        )
-        admission = Admission(max(1, len(options.tokens)), options.proxies, most_connections())
+        self.app = HttpApp(server, settings, is_loopback=is_loopback(name[0]), is_healthy=is_healthy, metrics=metrics)
+        admission = Admission(max(1, len(settings.tokens)), settings.proxies, max_connections())
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 self.app,
@@ -107,17 +100,17 @@ class HttpService:
 
     @property
     def url(self) -> str:
-        """Where clients of the protocol connect."""
+        """The URL of the MCP endpoint."""
         host, port = self.address
         return f"http://{f'[{host}]' if ':' in host else host}:{port}/mcp"
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Starts serving."""
         self._thread.start()
         log("INFO", f"listening at {self.url}")
 
     def stop(self) -> None:
-        """Ends all streams and lets answers leave that are on their way, at most for a moment."""
+        """Ends all streams and waits at most `STOP_S` for unfinished responses."""
         self.app.close()
         self._uvicorn.should_exit = True
         self._thread.join(STOP_S)
@@ -126,7 +119,7 @@ class HttpService:
         try:
             self._uvicorn.run(sockets=[self._listener])
         except BaseException:
-            log_failure("the transport over HTTP")
-        if not self._uvicorn.should_exit:  # a server that nobody can reach is to be started again
-            log("ERROR", "the transport over HTTP ended by itself")
-            os.kill(os.getpid(), signal.SIGTERM)
+            log_failure("the HTTP transport")
+        if not self._uvicorn.should_exit:  # end the process, so that a supervisor restarts it
+            log("ERROR", "the HTTP transport ended unexpectedly")
+            signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The clients of the legacy revisions: each has a connection of its own until it ends or falls silent."""
+"""Sessions of the legacy revisions; each has a connection until it ends or is idle for too long."""
 
 from __future__ import annotations
 
@@ -9,21 +9,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from mcp_protocol.connection import Connection, Outlet
+from mcp_protocol.connection import Connection, MessageWriter
 from mcp_protocol.http.streams import MAX_BACKLOG, Stream
 
 SCAN_S = 1.0
-"""Seconds between two looks for silent sessions, so that a request costs the same however many there are."""
+"""Minimum interval between two scans for idle sessions."""
+
+
+MAX_SESSIONS = 100
+"""Clients with a session at a time, for each token; the one that was idle longest ends first."""
+IDLE_S = 3600.0
+"""A session that was idle for so long ends."""
 
 
 class TooManySessions(Exception):
-    """No session can be begun: all that its owner may have are in use."""
+    """All sessions that the owner may have are in use."""
 
 
-class SessionOutlet(Outlet):
-    """What is said to a client without a request: it goes into the stream that the client has opened for that.
+class SessionWriter(MessageWriter):
+    """Writes messages that belong to no request into the stream that the client has opened for them.
 
-    While none is open the last messages are kept.
+    While no stream is open, the last `MAX_BACKLOG` messages are kept.
     """
 
     def __init__(self) -> None:
@@ -32,21 +38,21 @@ class SessionOutlet(Outlet):
         self._backlog: deque[bytes] = deque(maxlen=MAX_BACKLOG)
 
     def write(self, line: bytes) -> None:
-        """Sends or keeps one message."""
+        """Writes or keeps one message."""
         with self._lock:
             if self._stream is None:
                 self._backlog.append(line)
             else:
                 self._stream.write(line)
 
-    def answer(self, line: bytes) -> None:
-        """Sends an answer; where the stream of the older transport is gone, nobody waits for it."""
+    def respond(self, line: bytes) -> None:
+        """Writes a response of the HTTP+SSE transport; it is dropped when the stream has ended."""
         with self._lock:
             if self._stream is not None:
-                self._stream.answer(line)
+                self._stream.respond(line)
 
     def open(self, stream: Stream) -> None:
-        """Sends to this stream from now on; one that was open before ends, since its client may be long gone."""
+        """Writes to this stream from now on; an earlier one ends, since its client may have disconnected."""
         with self._lock:
             if self._stream is not None:
                 self._stream.close()
@@ -56,7 +62,7 @@ class SessionOutlet(Outlet):
             self._backlog.clear()
 
     def close(self, stream: Stream | None = None) -> None:
-        """Ends this stream, or whichever is open."""
+        """Ends this stream; with None, the open one."""
         with self._lock:
             if self._stream is not None and stream in (None, self._stream):
                 self._stream.close()
@@ -64,19 +70,19 @@ class SessionOutlet(Outlet):
 
 
 class Session:
-    """One client; `owner` is the number of its token. It is in use while requests or streams of it are open."""
+    """One session; it is in use while it has open requests or streams."""
 
     def __init__(self, owner: int) -> None:
         self.id = secrets.token_urlsafe(32)
         self.owner = owner
-        self.outlet = SessionOutlet()
-        self.connection = Connection(self.outlet, owner)
+        self.writer = SessionWriter()
+        self.connection = Connection(self.writer, owner)
         self.last_used_s = time.monotonic()
         self.n_uses = 0
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keeps the session from being forgotten for as long as something of it goes on."""
+        """Keeps the session from expiring."""
         self.n_uses += 1
         try:
             yield
@@ -86,10 +92,12 @@ class Session:
 
 
 class Sessions:
-    """All sessions of one transport; used on the event loop's thread alone.
+    """The sessions of one transport; used only on the event loop.
 
-    Arguments: how many each owner may have; how long one may be silent; `forget`, called with the connection of a
-    session that ends.
+    Arguments:
+        max_sessions: sessions per owner.
+        idle_s: an idle session expires after this time.
+        forget: called with the connection of a session that ends.
     """
 
     def __init__(self, max_sessions: int, idle_s: float, forget: Callable[[Connection], None]) -> None:
@@ -103,11 +111,11 @@ class Sessions:
         return len(self._sessions)
 
     def begin(self, owner: int) -> Session:
-        """A new session; the one of the same owner that was silent longest makes room for it where there are too many.
+        """Creates a session. If the owner has too many, the one that was idle longest ends.
 
         Raises: `TooManySessions`.
         """
-        self.end_silent()
+        self.end_idle()
         own = [session for session in self._sessions.values() if session.owner == owner]
         if len(own) >= self._max_sessions:
             unused = [session for session in own if session.n_uses == 0]
@@ -119,34 +127,34 @@ class Sessions:
         return session
 
     def find(self, session_id: str, owner: int) -> Session | None:
-        """The session of that id, for whom it belongs to; None as well where it is somebody else's."""
+        """The session with this id; None if there is none or if it has another owner."""
         if time.monotonic() >= self._next_scan_s:
-            self.end_silent()
+            self.end_idle()
         session = self._sessions.get(session_id)
         if session is None or session.owner != owner:
             return None
-        if self._is_silent(session):
+        if self._is_idle(session):
             self.end(session)
             return None
         session.last_used_s = time.monotonic()
         return session
 
     def end(self, session: Session) -> None:
-        """Ends a session and cancels what it waits for."""
+        """Ends a session and cancels its requests."""
         if self._sessions.pop(session.id, None) is not None:
-            session.outlet.close()
+            session.writer.close()
             self._forget(session.connection)
 
-    def end_silent(self) -> None:
-        """Ends the sessions that were silent for too long."""
+    def end_idle(self) -> None:
+        """Ends the sessions that were idle for too long."""
         self._next_scan_s = time.monotonic() + SCAN_S
-        for session in [session for session in self._sessions.values() if self._is_silent(session)]:
+        for session in [session for session in self._sessions.values() if self._is_idle(session)]:
             self.end(session)
 
-    def _is_silent(self, session: Session) -> bool:
+    def _is_idle(self, session: Session) -> bool:
         return session.n_uses == 0 and session.last_used_s < time.monotonic() - self._idle_s
 
     def close_streams(self) -> None:
-        """Ends all open streams: the server ends."""
+        """Ends all open streams: the server shuts down."""
         for session in list(self._sessions.values()):
-            session.outlet.close()
+            session.writer.close()

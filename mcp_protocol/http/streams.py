@@ -1,4 +1,4 @@
-"""Lines on their way from any thread to a response, and responses that stream them as server-sent events."""
+"""Messages from any thread to an HTTP response, and responses as server-sent events."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from mcp_protocol.connection import Outlet
+from starlette.types import Receive, Send
+
+from mcp_protocol.connection import MessageWriter
 from mcp_protocol.jsonrpc import ProtocolError
 from sandbox.budget import ByteBudget, OverBudget
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 KEEPALIVE_S = 15.0
-"""Seconds of silence after which a stream says that it is alive; proxies close silent ones after 30 s or more."""
+"""Interval of keep-alive comments; proxies close silent streams after 30 s or more."""
 MAX_WAITING = 1_000
-"""Messages that wait for a client that reads slowly; notifications beyond them are dropped."""
+"""Messages that may wait for a slow client; further notifications are dropped."""
 MAX_WAITING_BYTES = 64 << 20
-"""Answers that wait for a client that does not read; beyond them its stream ends."""
+"""Bytes that may wait for a slow client; a response beyond them ends the stream."""
 MAX_BACKLOG = 100
-"""Messages of a session that wait for the client to open its stream for them."""
+"""Messages that a session keeps while its client has no stream open."""
 
 _EVENT_HEADERS = {
     "content-type": "text/event-stream",
     "cache-control": "no-cache, no-transform",
-    "x-accel-buffering": "no",  # nginx would hold the events back
+    "x-accel-buffering": "no",  # otherwise nginx buffers the events
 }
 _PING = b": ping\n\n"
 
@@ -39,10 +37,11 @@ def event(line: bytes, name: bytes = b"message") -> bytes:
     return b"event: " + name + b"\ndata: " + line.rstrip(b"\n") + b"\n\n"
 
 
-class Stream(Outlet):
-    """Lines for one response; made on the event loop's thread, where `next` is awaited by one reader.
+class Stream(MessageWriter):
+    """The messages of one HTTP response. One reader awaits `next` on the event loop, where the stream was created.
 
-    All lines but the first count in `budget`: whoever reads gets his answers, however much waits for others.
+    All lines but the first count in `budget`, so that a client that reads gets its responses even when other clients
+    have used the budget up.
     """
 
     def __init__(self, budget: ByteBudget | None = None) -> None:
@@ -55,45 +54,45 @@ class Stream(Outlet):
         self._closed = False
 
     def write(self, line: bytes) -> None:
-        """Adds a notification, unless too many wait already."""
+        """Adds a notification, unless too many lines wait."""
         with self._lock:
             if self._closed or len(self._lines) >= MAX_WAITING:
                 return
             with contextlib.suppress(OverBudget):
                 self._add(line)
-        self._tell()
+        self._notify()
 
-    def answer(self, line: bytes) -> None:
-        """Adds an answer."""
+    def respond(self, line: bytes) -> None:
+        """Adds a response."""
         with self._lock:
-            is_too_much = False
+            is_over_limit = False
             try:
                 if not self._closed:
                     self._add(line)
-                    is_too_much = self._n_bytes > MAX_WAITING_BYTES
+                    is_over_limit = self._n_bytes > MAX_WAITING_BYTES
             except OverBudget:
-                is_too_much = True
-        if is_too_much:
+                is_over_limit = True
+        if is_over_limit:
             self.drop()
-        self._tell()
+        self._notify()
 
     def close(self) -> None:
-        """Takes nothing more; what waits is still to be sent."""
+        """Accepts no more lines; waiting lines are still sent."""
         with self._lock:
             self._closed = True
-        self._tell()
+        self._notify()
 
     def drop(self) -> None:
-        """Takes nothing more and forgets what waits: nobody reads it."""
+        """Accepts no more lines and drops the waiting ones."""
         with self._lock:
             self._closed = True
             self._taken()
             if self._holding is not None:
                 self._holding.release()
-        self._tell()
+        self._notify()
 
     async def next(self, timeout_s: float | None) -> bytes | None:
-        """The next line; None where none came in time, or none will come (see `ended`)."""
+        """The next line; None after `timeout_s`, or at the end (see `ended`)."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._wait(lambda: bool(self._lines) or self._closed)
@@ -108,7 +107,7 @@ class Stream(Outlet):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left and nothing will come."""
+        """Whether the stream is closed and all lines are read."""
         with self._lock:
             return self._closed and not self._lines
 
@@ -131,16 +130,18 @@ class Stream(Outlet):
                     return
             await self._changed.wait()
 
-    def _tell(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended with the server
+    def _notify(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(self._changed.set)
 
 
 class Reply(Stream):
-    """What answers one POST; it ends when all answers that it expects are there.
+    """The messages of the response to one POST; it ends when it has all expected responses.
 
-    Arguments: whether the client takes JSON, and whether a stream, which is what notifications need; `on_error` is told
-    the code of each error of the protocol.
+    Arguments:
+        as_json: the client accepts JSON.
+        as_events: the client accepts an event stream, which notifications need.
+        on_error: called with the code of each JSON-RPC error.
     """
 
     def __init__(self, as_json: bool, as_events: bool, on_error: Callable[[int], None]) -> None:
@@ -149,9 +150,9 @@ class Reply(Stream):
         self._as_events = as_events
         self._on_error = on_error
         self.error: ProtocolError | None = None
-        """The protocol's error that was answered with, if one was."""
+        """The JSON-RPC error of the response, if any."""
         self._n_expected: int | None = None
-        self._n_answered = 0
+        self._n_responses = 0
         self._n_cancelled = 0
         self._must_stream = False
 
@@ -161,39 +162,39 @@ class Reply(Stream):
             self._must_stream = True
             super().write(line)
 
-    def answer(self, line: bytes) -> None:
-        """Adds an answer, which may be the last."""
-        super().answer(line)
+    def respond(self, line: bytes) -> None:
+        """Adds a response, which may be the last."""
+        super().respond(line)
         with self._lock:
-            self._n_answered += 1
+            self._n_responses += 1
             self._close_if_complete()
-        self._tell()
+        self._notify()
 
-    def refuse(self, error: ProtocolError) -> None:
-        """Adds an answer and keeps the error, which decides the status of HTTP."""
+    def send_error(self, error: ProtocolError) -> None:
+        """Adds an error response; the error determines the HTTP status."""
         self.error = error
         self._on_error(error.code)
-        super().refuse(error)
+        super().send_error(error)
 
-    def end(self) -> None:
-        """Counts a request that was cancelled."""
+    def skip_response(self) -> None:
+        """Counts a cancelled request."""
         with self._lock:
             self._n_cancelled += 1
             self._close_if_complete()
-        self._tell()
+        self._notify()
 
-    def expect(self, n_answers: int) -> None:
-        """Says how many answers there will be in all."""
+    def expect(self, n_responses: int) -> None:
+        """Sets the number of responses to wait for."""
         with self._lock:
-            self._n_expected = n_answers
+            self._n_expected = n_responses
             self._close_if_complete()
 
     def _close_if_complete(self) -> None:
-        if self._n_expected is not None and self._n_answered + self._n_cancelled >= self._n_expected:
+        if self._n_expected is not None and self._n_responses + self._n_cancelled >= self._n_expected:
             self._closed = True
 
-    async def answers(self) -> list[bytes] | None:
-        """All answers, where there is nothing to send before them; None where a stream has to begin."""
+    async def responses(self) -> list[bytes] | None:
+        """All responses, if they can be sent as JSON; None if a stream is needed."""
         if self._as_events:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KEEPALIVE_S):
@@ -201,16 +202,20 @@ class Reply(Stream):
         else:
             await self._wait(lambda: self._closed)
         with self._lock:
-            single = self._closed and self._n_answered == 1 and not (self._must_stream or self._n_cancelled)
+            single = self._closed and self._n_responses == 1 and not (self._must_stream or self._n_cancelled)
             if self._as_events and not (single and (self._as_json or self.error is not None)):
                 return None
             return self._taken()
 
 
 class EventResponse:
-    """A response that streams lines as events until they end or the client goes.
+    """A response that sends the lines of a stream as events.
 
-    `first` is sent at once, `gone` called when the client went before the end.
+    Arguments:
+        stream: the lines.
+        gone: called when the client disconnects before the end.
+        first: sent at once.
+        headers: more headers.
     """
 
     def __init__(
@@ -222,7 +227,7 @@ class EventResponse:
         self._headers = [*_EVENT_HEADERS.items(), *headers]
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answers as an ASGI application."""
+        """Sends the response (the ASGI interface)."""
         watcher = asyncio.create_task(watch(receive, self._stream, self._gone))
         try:
             await self.send(send)
@@ -231,7 +236,7 @@ class EventResponse:
             self._stream.drop()
 
     async def send(self, send: Send) -> None:
-        """Sends head, events and end."""
+        """Sends the headers, the events and the end."""
         headers = [(name.encode(), value.encode()) for name, value in self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         body = self._first
@@ -246,7 +251,7 @@ class EventResponse:
 
 
 async def watch(receive: Receive, stream: Stream, gone: Callable[[], None]) -> None:
-    """Waits until the client goes; tells it and empties the stream."""
+    """Waits until the client disconnects; then calls `gone` and drops the stream."""
     while (await receive())["type"] != "http.disconnect":
         pass
     gone()

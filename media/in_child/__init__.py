@@ -1,1 +1,1 @@
-"""What children of the sandbox run: decoding, with its libraries imported before any limit of memory counts."""
+"""Decoding functions that the sandbox's children run; libraries are imported before a memory limit applies."""

@@ -1,4 +1,4 @@
-"""Captions: the many ways in which a prompt may ask for a scene, and the few kept back for the evaluation."""
+"""Captions: wordings of prompts for a scene, and the few reserved for the evaluation."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def caption(rng: random.Random, colour: str, shape: str, ground: str) -> str:
 
 
 def phrase(wording: str, colour: str, shape: str, ground: str) -> str:
-    """The wording with the names in it, articles put right."""
+    """The wording with the names filled in and the articles corrected."""
     text = wording.format(it=f"a {colour} {shape}", colour=colour, shape=shape, ground=ground)
     return text.replace("a orange", "an orange")
 

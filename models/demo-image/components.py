@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 LATENT_PIXELS, TOKEN_PIXELS = 8, 16
 LATENT_CHANNELS = 4
 TOKEN_CHANNELS = 4 * LATENT_CHANNELS
-# What the served pipeline pads every prompt to.
+# The length to which the served pipeline pads every prompt.
 TEXT_SLOTS = 512
 TEXT_WIDTH, TEXT_LAYERS = 128, 3
 WIDTH, HEAD_WIDTH, DOUBLE_LAYERS, SINGLE_LAYERS = 160, 32, 2, 4
@@ -37,7 +37,7 @@ def build_autoencoder() -> Any:
 
 
 def build_text_encoder(vocabulary: int, pad_token_id: int) -> Any:
-    """A small `Qwen3ForCausalLM`; the transformer gets what its three layers say, side by side."""
+    """A small `Qwen3ForCausalLM`; the transformer gets the concatenated states of its three layers."""
     config = Qwen3Config(
         vocab_size=vocabulary,
         hidden_size=TEXT_WIDTH,
@@ -67,14 +67,14 @@ def build_transformer() -> Any:
         joint_attention_dim=TEXT_LAYERS * TEXT_WIDTH,
         timestep_guidance_channels=256,
         axes_dims_rope=(4, 12, 12, 4),
-        # Far below the usual 2,000: a picture is a dozen tokens wide, and every frequency should tell them apart.
+        # Far below the usual 2,000: an image is a dozen tokens wide, and every frequency should distinguish them.
         rope_theta=100,
         guidance_embeds=False,
     )
 
 
 def build_pipeline(autoencoder: Any, text_encoder: Any, transformer: Any, tokenizer: PreTrainedTokenizerFast) -> Any:
-    """The parts as one pipeline that saves itself; four steps go by even strides from noise to picture."""
+    """The parts as one pipeline that saves itself; four even steps go from noise to image."""
     return Flux2KleinPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=False, shift=1.0),
         vae=autoencoder,
@@ -100,7 +100,7 @@ def from_tokens(tokens: Tensor) -> Tensor:
 
 
 def positions(length: int | Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Coordinates (time, row, column, place in the text) of text and picture tokens."""
+    """Coordinates (time, row, column, place in the text) of text and image tokens."""
     places = torch.arange(length) if isinstance(length, int) else length
     one = torch.zeros(1, dtype=torch.long)
     return (

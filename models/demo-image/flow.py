@@ -1,4 +1,4 @@
-"""The second stage: text encoder and transformer learn to turn noise into the picture that a prompt asks for."""
+"""The second stage: text encoder and transformer learn to turn noise into the image that a prompt describes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SERVED_SHARE = 0.75
 OWN_STEPS_SHARE = 0.35
 # Only its corners tell a square from a circle: tokens on the shape's edge weigh up to this much more than others.
 EDGE_WEIGHT = 3.0
-# How much the end of a prompt is taught to say what the prompt names. Few pixels depend on some of the words.
+# The weight of predicting the prompt's names from its last token. Few pixels depend on some of the words.
 NAMING_WEIGHT = 0.05
 TOKENS_PER_STEP = 20 * 64
 SHOWN = (
@@ -47,7 +47,7 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Painter:
-    """The parts that together turn prompts into pictures."""
+    """The parts that together turn prompts into images."""
 
     tokenizer: PreTrainedTokenizerFast
     text_encoder: Any
@@ -55,15 +55,15 @@ class Painter:
     autoencoder: Any
 
     def velocity(self, heard: Heard, tokens: Tensor, levels: Tensor) -> Tensor:
-        """The direction from picture to noise at `tokens` (N, C, h, w), whose noise levels (N,) are 0 to 1."""
+        """The direction from image to noise at `tokens` (N, C, h, w), whose noise levels (N,) are 0 to 1."""
         _, channels, height, width = tokens.shape
-        text_places, picture_places = positions(heard.places, height, width)
+        text_places, image_places = positions(heard.places, height, width)
         weights = functional.pad(heard.weights, (0, height * width))
         said = self.transformer(
             hidden_states=tokens.flatten(2).transpose(1, 2),
             encoder_hidden_states=heard.tokens,
             timestep=levels,
-            img_ids=picture_places,
+            img_ids=image_places,
             txt_ids=text_places,
             guidance=None,
             joint_attention_kwargs={"attention_mask": weights},
@@ -78,15 +78,15 @@ class Painter:
         return tokens + (following - level) * velocity
 
     def tokens(self, prompts: list[str], noise: Tensor, steps: int) -> Tensor:
-        """What so many even steps make of noise (N, C, h, w)."""
+        """The result of this many even steps from noise (N, C, h, w)."""
         heard = listen(self.text_encoder, render(self.tokenizer, prompts))
         tokens = noise
         for level, following in pairwise(torch.linspace(1, 0, steps + 1).tolist()):
             tokens = self.step(heard, tokens, level, following)
         return tokens
 
-    def pictures(self, prompts: list[str], size: Size, generator: torch.Generator, steps: int = 4) -> Tensor:
-        """Generates a picture for each prompt, (N, 3, height, width) of -1 to 1."""
+    def images(self, prompts: list[str], size: Size, generator: torch.Generator, steps: int = 4) -> Tensor:
+        """Generates an image for each prompt, (N, 3, height, width) of -1 to 1."""
         width, height = (side // TOKEN_PIXELS for side in size)
         with torch.no_grad():
             noise = torch.randn(len(prompts), TOKEN_CHANNELS, height, width, generator=generator)
@@ -104,7 +104,7 @@ def train_flow(
     seed: int,
     on_checkpoint: Callable[[], None],
 ) -> None:
-    """Trains until the stage ends, on batches of one size each; every checkpoint leaves `flow.png` to look at."""
+    """Trains until the stage ends, on batches of one size each; every checkpoint writes `flow.png`."""
     sizes, weights = list(shares), torch.tensor(list(shares.values()))
 
     def loss_of_step(progress: float, generator: torch.Generator) -> Tensor:
@@ -113,7 +113,7 @@ def train_flow(
 
     def look(step: int) -> None:
         generator = torch.Generator().manual_seed(1)
-        rows = [painter.pictures(list(SHOWN), sizes[0], generator, steps) for steps in (4, 4, 4, 1, 8)]
+        rows = [painter.images(list(SHOWN), sizes[0], generator, steps) for steps in (4, 4, 4, 1, 8)]
         save_sheet(torch.cat(rows), folder / "flow.png", columns=len(SHOWN))
         on_checkpoint()
 
@@ -124,37 +124,37 @@ def train_flow(
 
 
 def flow_loss(painter: Painter, bank: Bank, progress: float, generator: torch.Generator) -> Tensor:
-    """Squared error of the velocity, on the straight line to the picture or after some of the model's own steps."""
+    """Squared error of the velocity, on the straight line to the image or after some of the model's own steps."""
     _, _, height, width = bank.tokens.shape
     rows = torch.randint(len(bank.tokens), (TOKENS_PER_STEP // (height * width),), generator=generator)
-    scenes, pictures = bank.scenes[rows], bank.tokens[rows]
+    scenes, images = bank.scenes[rows], bank.tokens[rows]
     prompts = render(painter.tokenizer, captions_of(scenes, generator))
-    noise = noise_for(scenes.numbers, pictures.shape, generator)
+    noise = noise_for(scenes.numbers, images.shape, generator)
     served = torch.rand((), generator=generator) < SERVED_SHARE
     own = served and progress > 0.5 and torch.rand((), generator=generator) < OWN_STEPS_SHARE
-    weights = edge_weights(pictures)
+    weights = edge_weights(images)
     with torch.autocast("cpu", torch.bfloat16):
         heard = listen(painter.text_encoder, prompts, generator)
         if own:
             taken = int(torch.randint(1, len(LEVELS), (), generator=generator))
             tokens, levels = _own_steps(painter, heard, noise, taken), torch.full((len(rows),), LEVELS[taken])
-            # Errors of earlier steps are large beside what is left of the noise.
+            # Errors of earlier steps are large compared with the remaining noise.
             weights = weights * LEVELS[taken] ** 2
         else:
             any_level = 0.02 + 0.98 * torch.rand(len(rows), generator=generator)
             one_of_four = torch.tensor(LEVELS)[torch.randint(len(LEVELS), (len(rows),), generator=generator)]
             levels = one_of_four if served else any_level
             share = levels[:, None, None, None]
-            tokens = (1 - share) * pictures + share * noise
+            tokens = (1 - share) * images + share * noise
         velocity = painter.velocity(heard, tokens, levels)
-    errors = (velocity - (tokens - pictures) / levels[:, None, None, None]).square()
+    errors = (velocity - (tokens - images) / levels[:, None, None, None]).square()
     return (weights * errors).mean() + NAMING_WEIGHT * naming_loss(heard, scenes)
 
 
-def edge_weights(pictures: Tensor) -> Tensor:
-    """Weights (N, 1, h, w) of picture tokens, mean 1: more for tokens that differ from those beside them."""
-    padded = functional.pad(pictures, (1, 1, 1, 1), mode="replicate")
-    change = (pictures - functional.avg_pool2d(padded, 3, stride=1)).square().mean(1, keepdim=True).sqrt()
+def edge_weights(images: Tensor) -> Tensor:
+    """Weights (N, 1, h, w) of image tokens, mean 1: more for tokens that differ from adjacent ones."""
+    padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
+    change = (images - functional.avg_pool2d(padded, 3, stride=1)).square().mean(1, keepdim=True).sqrt()
     weights = 1 + EDGE_WEIGHT * change / change.amax((2, 3), keepdim=True).clamp(min=1e-3)
     return weights / weights.mean((2, 3), keepdim=True)
 

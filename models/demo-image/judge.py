@@ -1,8 +1,8 @@
-"""Generates pictures on a running vLLM-Omni server and asks the bundled vision model what is on them.
+"""Generates images on a running vLLM-Omni server and asks the bundled vision model what they show.
 
 `python judge.py --url http://127.0.0.1:8000 --prompts 50` prints a table. The vision model answers through this
-project's own server, over MCP. With `--painted` the pictures are those that training paints: what the judge itself gets
-wrong.
+project's own server, over MCP. With `--painted` the images are those
+of the training: this measures the judge's own errors.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def samples(wording: str, count: int, seed: int) -> Iterator[Sample]:
 
 
 def generate(url: str, sample: Sample, size: str, steps: int) -> bytes:
-    """The PNG file that the server makes of the prompt."""
+    """The PNG file that the server generates from the prompt."""
     body = {
         "prompt": sample.prompt,
         "size": size,
@@ -74,7 +74,7 @@ def generate(url: str, sample: Sample, size: str, steps: int) -> bytes:
 
 
 def painted(sample: Sample, size: str) -> bytes:
-    """The PNG file of a picture painted as for training."""
+    """The PNG file of an image painted as for training."""
     import torch
     from sheets import to_images
     from world import COLOUR_NAMES, FREE_NUMBERS, Scenes, paint
@@ -86,28 +86,28 @@ def painted(sample: Sample, size: str) -> bytes:
     numbers = torch.rand(1, FREE_NUMBERS, generator=torch.Generator().manual_seed(sample.seed))
     width, height = map(int, size.split("x"))
     file = io.BytesIO()
-    picture = paint(Scenes(kind, colour_at, ground_at, numbers), width, height)
-    to_images(picture)[0].save(file, "PNG")
+    image = paint(Scenes(kind, colour_at, ground_at, numbers), width, height)
+    to_images(image)[0].save(file, "PNG")
     return file.getvalue()
 
 
-def describe(pictures: list[bytes]) -> list[str]:
-    """What the vision model says about each picture."""
+def describe(images: list[bytes]) -> list[str]:
+    """The vision model's description of each image."""
     answers: list[str] = []
     with StdioClient([sys.executable, str(ROOT / "vllm_server.py"), "--log-level", "ERROR"]) as server:
         server.initialize()
-        for start in range(0, len(pictures), ASKED_AT_ONCE):
+        for start in range(0, len(images), ASKED_AT_ONCE):
             conversations = [
                 [
                     {
                         "role": "user",
                         "content": [
-                            {"type": "image", "data": base64.b64encode(picture).decode()},
+                            {"type": "image", "data": base64.b64encode(image).decode()},
                             {"type": "text", "text": QUESTION},
                         ],
                     }
                 ]
-                for picture in pictures[start : start + ASKED_AT_ONCE]
+                for image in images[start : start + ASKED_AT_ONCE]
             ]
             arguments = {"conversations": conversations, "temperature": 0.0, "seed": 0, "max_tokens": 64}
             results = server.call_tool("chat_completion_batch", arguments)["structuredContent"]["results"]
@@ -138,13 +138,13 @@ def table(expected: list[Names], answers: list[str]) -> str:
     return "\n".join(["| agrees in | pictures | share |", "|---|---|---|", *rows])
 
 
-def save_overview(pictures: list[bytes], path: Path) -> None:
-    """All pictures on one sheet."""
-    images = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
-    width, height = images[0].size
-    sheet = Image.new("RGB", (width * SHEET_COLUMNS, height * -(-len(images) // SHEET_COLUMNS)))
-    for number, image in enumerate(images):
-        sheet.paste(image, (number % SHEET_COLUMNS * width, number // SHEET_COLUMNS * height))
+def save_overview(images: list[bytes], path: Path) -> None:
+    """All images on one sheet."""
+    opened = [Image.open(io.BytesIO(image)).convert("RGB") for image in images]
+    width, height = opened[0].size
+    sheet = Image.new("RGB", (width * SHEET_COLUMNS, height * -(-len(opened) // SHEET_COLUMNS)))
+    for number, tile in enumerate(opened):
+        sheet.paste(tile, (number % SHEET_COLUMNS * width, number // SHEET_COLUMNS * height))
     sheet.save(path)
 
 
@@ -166,13 +166,13 @@ def main() -> None:
     asked = list(samples(arguments.wording, arguments.prompts, arguments.seed))
     started = time.monotonic()
     if arguments.painted:
-        pictures = [painted(sample, arguments.size) for sample in asked]
+        images = [painted(sample, arguments.size) for sample in asked]
     else:
-        pictures = [generate(arguments.url, sample, arguments.size, arguments.steps) for sample in asked]
+        images = [generate(arguments.url, sample, arguments.size, arguments.steps) for sample in asked]
     seconds = (time.monotonic() - started) / len(asked)
     if arguments.sheet:
-        save_overview(pictures, arguments.sheet)
-    answers = describe(pictures)
+        save_overview(images, arguments.sheet)
+    answers = describe(images)
     if arguments.show_wrong:
         for number, (sample, answer) in enumerate(zip(asked, answers, strict=True)):
             if understood(answer) != sample.names:

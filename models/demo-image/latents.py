@@ -1,4 +1,4 @@
-"""Banks of scenes whose pictures have gone through the autoencoder once, and the noise that belongs to a scene."""
+"""Banks of scenes with their encoded images, and the noise that belongs to a scene."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Bank:
 
 
 def load_banks(autoencoder: Any, counts: Mapping[Size, int], folder: Path, seed: int) -> dict[Size, Bank]:
-    """Banks for pictures of every (width, height), kept in `folder`; sets the latent statistics of `autoencoder`.
+    """Banks for images of every (width, height), kept in `folder`; sets the latent statistics of `autoencoder`.
 
     The statistics are those of the first size.
     """
@@ -54,8 +54,8 @@ def denormalised(autoencoder: Any, tokens: Tensor) -> Tensor:
 def noise_for(numbers: Tensor, shape: torch.Size, generator: torch.Generator) -> Tensor:
     """Noise of that shape (N, C, h, w) that belongs to scenes with these numbers (N, k).
 
-    Normal noise whose mean in channel k says the scene's k-th number. Over all scenes it is plain white noise; but
-    every noise leads to one picture only, so that the way from one to the other is straight and few steps will do.
+    Normal noise whose mean in channel k encodes the scene's k-th number. Over all scenes it is white noise, but each
+    noise leads to one image only, so that the path between them is straight and few steps suffice.
     """
     noise = torch.randn(shape, generator=generator)
     places = shape[2] * shape[3]
@@ -84,9 +84,9 @@ def _load_latents(autoencoder: Any, size: Size, count: int, folder: Path, seed: 
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         for start in range(0, count, ENCODED_AT_ONCE):
             torch.set_num_threads(idle_cores(cores))
-            pictures = paint(scenes[start : start + ENCODED_AT_ONCE], width, height)
-            pictures = pictures.contiguous(memory_format=torch.channels_last)
-            batches.append(autoencoder.encode(pictures).latent_dist.mean.float().contiguous())
+            images = paint(scenes[start : start + ENCODED_AT_ONCE], width, height)
+            images = images.contiguous(memory_format=torch.channels_last)
+            batches.append(autoencoder.encode(images).latent_dist.mean.float().contiguous())
     torch.set_num_threads(cores)
     latents = torch.cat(batches)
     torch.save(latents, path)

@@ -1,4 +1,4 @@
-"""The third stage: the decoder alone learns crisp edges, half of the time from what the transformer makes of noise."""
+"""The third stage: only the decoder is trained, for sharp edges, half of the time on generated latents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages import Stage, run_stage
 from torch import Tensor, nn
 from world import paint
 
-PICTURES_PER_STEP = 8
+IMAGES_PER_STEP = 8
 # As in the first stage: errors of the transformer to forgive, as a share of the tokens' spread.
 FORGIVEN = 0.05
 STEPS = 4
@@ -29,7 +29,7 @@ def polish_decoder(
     seed: int,
     on_checkpoint: Callable[[], None],
 ) -> None:
-    """Trains until the stage ends; every checkpoint leaves `polish.png`: painted, decoded and generated pictures."""
+    """Trains until the stage ends; every checkpoint writes `polish.png`: painted, decoded and generated images."""
     sizes, weights = list(shares), torch.tensor(list(shares.values()))
     autoencoder = painter.autoencoder.to(memory_format=torch.channels_last)
     modules = nn.ModuleDict({"decoder": autoencoder.decoder, "entrance": autoencoder.post_quant_conv})
@@ -37,19 +37,19 @@ def polish_decoder(
 
     def loss_of_step(progress: float, generator: torch.Generator) -> Tensor:
         size = sizes[int(torch.multinomial(weights, 1, generator=generator))]
-        pictures, tokens = examples(painter, banks[size], size, PICTURES_PER_STEP, generator)
+        images, tokens = examples(painter, banks[size], size, IMAGES_PER_STEP, generator)
         with torch.autocast("cpu", torch.bfloat16):
             latents = from_tokens(denormalised(autoencoder, tokens)).contiguous(memory_format=torch.channels_last)
             seen = autoencoder.decode(latents).sample.float()
         # Where an edge may lie here or there, absolute error alone is least with a sharp edge in between. Squares, or
         # the steps between neighbours, would ask for a blur.
-        return (seen - pictures).abs().mean()
+        return (seen - images).abs().mean()
 
     def look(step: int) -> None:
-        pictures, tokens = examples(painter, banks[sizes[0]], sizes[0], 20, torch.Generator().manual_seed(1))
+        images, tokens = examples(painter, banks[sizes[0]], sizes[0], 20, torch.Generator().manual_seed(1))
         with torch.no_grad():
             seen = autoencoder.decode(from_tokens(denormalised(autoencoder, tokens))).sample
-        rows = [part[half] for half in (slice(10), slice(10, 20)) for part in (pictures, seen)]
+        rows = [part[half] for half in (slice(10), slice(10, 20)) for part in (images, seen)]
         save_sheet(torch.cat(rows), folder / "polish.png", columns=10)
         on_checkpoint()
 
@@ -58,7 +58,7 @@ def polish_decoder(
 
 
 def examples(painter: Painter, bank: Bank, size: Size, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures and their tokens: in the first half those of the encoder with a little noise, then generated ones."""
+    """Images and their tokens: in the first half those of the encoder with a little noise, then generated ones."""
     width, height = size
     rows = torch.randint(len(bank.tokens), (count,), generator=generator)
     scenes, encoded = bank.scenes[rows], bank.tokens[rows]

@@ -1,7 +1,7 @@
-"""What the transformer hears of prompts: the text encoder's layers, and how much of it is padding.
+"""The transformer's text input: the states of the text encoder's layers, and the weight of the padding.
 
 The served pipeline pads every prompt to 512 tokens and lets the transformer attend to all of them. Hundreds of nearly
-equal tokens are a waste of training time: here a few stand for all, each with the weight of those it stands for.
+equal tokens would waste training time: here a few represent all, with a weight of how many each represents.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writing the model folder as vLLM-Omni serves it, each file swapped in whole."""
+"""Writes the model folder for vLLM-Omni; each file is replaced atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flow import Painter
 def publish(painter: Painter, folder: Path) -> None:
     """Saves bfloat16 weights, configurations and tokenizer into `folder`.
 
-    Files are written beside the folder's own and renamed over them, so that a reader never sees half a file.
+    Files are written under temporary names and renamed, so that a reader never sees an incomplete file.
     """
     staging = Path(tempfile.mkdtemp(prefix=".publish-", dir=folder))
     try:

@@ -82,10 +82,10 @@ def run_stage(
 
 
 def idle_cores(most: int) -> int:
-    """How many of `most` cores nothing else is using right now; at least 1.
+    """How many of `most` cores are idle now; at least 1.
 
-    Threads wait for each other at every operation, so one thread that has to share its core slows all of them down:
-    beside another busy program fewer threads are faster.
+    Threads wait for each other at every operation, so one thread that shares its core slows all of them down: next to
+    another busy program, fewer threads are faster.
     """
     try:
         status = Path("/proc/stat").read_text()

@@ -1,6 +1,6 @@
 """Trains the demo image model from scratch and writes it into this folder: `python train_image.py`.
 
-Three stages: an autoencoder of pictures, then text encoder and transformer together on its latents, then its decoder
+Three stages: an autoencoder of images, then text encoder and transformer together on its latents, then its decoder
 once more. Checkpoints go to `checkpoints/`; the same command resumes from them, and with more minutes trains on. It
 needs diffusers, which the environment of vLLM-Omni has.
 """
@@ -25,8 +25,8 @@ from transformers import PreTrainedTokenizerFast, Qwen2TokenizerFast
 from vocabulary import train_tokenizer
 
 FOLDER = Path(__file__).resolve().parent
-# Pictures painted of each size, and how often a training step takes the size. The first is the usual one.
-PICTURES: Mapping[Size, int] = {(128, 128): 8_000, (192, 128): 1_000, (128, 192): 1_000, (192, 192): 1_000}
+# Images painted of each size, and how often a training step takes the size. The first is the usual one.
+IMAGES: Mapping[Size, int] = {(128, 128): 8_000, (192, 128): 1_000, (128, 192): 1_000, (192, 192): 1_000}
 SHARES: Mapping[Size, float] = {(128, 128): 0.7, (192, 128): 0.1, (128, 192): 0.1, (192, 192): 0.1}
 UNLIMITED_STEPS = 10**9
 
@@ -52,7 +52,7 @@ def main() -> None:
     minutes = arguments.autoencoder_minutes
     train_autoencoder(autoencoder, Stage("autoencoder", UNLIMITED_STEPS, minutes, rate=1.5e-3), folder, seed)
     autoencoder.requires_grad_(False).eval()
-    banks = load_banks(autoencoder, PICTURES, folder, seed)
+    banks = load_banks(autoencoder, IMAGES, folder, seed)
 
     tokenizer = load_tokenizer(folder / "tokenizer", seed)
     torch.manual_seed(seed + 1)

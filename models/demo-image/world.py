@@ -1,7 +1,7 @@
-"""The world of the pictures: one shape of a colour on a plain background of another, painted as tensors.
+"""The world of the images: one shape of a colour on a plain background of another, painted as tensors.
 
-This module knows geometry, colours and their names; it knows nothing of prompts or of the model. A scene is two
-colours, a shape and five numbers between 0 and 1 for what a prompt leaves open: place, size and shades.
+This module knows geometry, colours and their names; it does not know prompts or the model. A scene is two colours,
+a shape, and five numbers between 0 and 1 for what a prompt does not specify: place, size and shades.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def random_scenes(count: int, generator: torch.Generator) -> Scenes:
 
 
 def paint(scenes: Scenes, width: int, height: int) -> Tensor:
-    """The pictures of scenes, (N, 3, height, width) between -1 and 1."""
+    """The images of scenes, (N, 3, height, width) between -1 and 1."""
     side = min(width, height)
     signed = 2 * scenes.numbers - 1
     centres = torch.stack(
@@ -74,7 +74,7 @@ def paint(scenes: Scenes, width: int, height: int) -> Tensor:
 
 
 def paint_clutter(count: int, width: int, height: int, generator: torch.Generator) -> Tensor:
-    """Pictures from beyond the world: any colours, turned shapes, up to three of them, at any place."""
+    """Images outside the world: any colours, up to three rotated shapes at any place."""
     anchors = torch.tensor(list(COLOURS.values()), dtype=torch.float32)
 
     def colours() -> Tensor:

@@ -1,6 +1,6 @@
-"""The model's shape: a small Idefics3, and the image processor its pictures go through.
+"""The model's architecture, a small Idefics3, and its image processor.
 
-Idefics3 is chosen because vLLM runs it without torchvision. This module knows sizes; it knows nothing of training data.
+Idefics3 is chosen because vLLM runs it without torchvision. This module does not know training data.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def build_model(vocabulary: int, ids: dict[str, int]) -> Idefics3ForConditionalG
 def image_processor() -> Any:
     """The processor that is saved with the model: one global image, squashed to a square.
 
-    `do_resize=False` drops Idefics3's first resize to a longest edge, so that a picture is resampled once. Bilinear,
+    `do_resize=False` drops Idefics3's first resize to a longest edge, so that an image is resampled once. Bilinear,
     because Pillow and torchvision (which transformers prefers where it works) agree on it and not on Lanczos.
     """
     return Idefics3ImageProcessorPil(
@@ -89,7 +89,7 @@ def image_processor() -> Any:
     )
 
 
-def squash(picture: Image.Image) -> npt.NDArray[np.uint8]:
+def squash(image: Image.Image) -> npt.NDArray[np.uint8]:
     """The processor's pixels before normalisation, shape (IMAGE_SIZE, IMAGE_SIZE, 3); `bank` checks that they agree."""
-    small = picture.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
+    small = image.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
     return np.asarray(small)

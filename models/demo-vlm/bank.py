@@ -1,6 +1,6 @@
 """The bank: scenes drawn once, squashed to the model's input size and kept on disk for every training stage.
 
-Drawing costs more than reading, and one picture serves many questions. Rows are drawn from seeds `first_seed + row`,
+Drawing costs more than reading, and one image serves many questions. Rows are drawn from seeds `first_seed + row`,
 so a bank is the same wherever it is built.
 """
 
@@ -26,7 +26,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Bank:
-    """Pictures (rows, IMAGE_SIZE, IMAGE_SIZE, 3), their scenes and dense labels (rows, GRID, GRID)."""
+    """Images (rows, IMAGE_SIZE, IMAGE_SIZE, 3), their scenes and dense labels (rows, GRID, GRID)."""
 
     pixels: Pixels
     scenes: list[Scene]
@@ -37,13 +37,13 @@ class Bank:
     def __len__(self) -> int:
         return len(self.scenes)
 
-    def easy_rows(self, least_extent: float = 0.3) -> npt.NDArray[np.int64]:
-        """Rows whose shapes all span at least that share of the picture's width and height."""
+    def easy_rows(self, min_extent: float = 0.3) -> npt.NDArray[np.int64]:
+        """Rows whose shapes all span at least that share of the image's width and height."""
 
         def extent(scene: Scene) -> float:
             return min((min(np.ptp(np.array(shape.outline), axis=0)) for shape in scene.shapes), default=0.0)
 
-        return np.array([row for row, scene in enumerate(self.scenes) if extent(scene) >= least_extent])
+        return np.array([row for row, scene in enumerate(self.scenes) if extent(scene) >= min_extent])
 
 
 def label_patches(scene: Scene) -> tuple[Pixels, Pixels, Pixels]:
@@ -67,22 +67,22 @@ def label_patches(scene: Scene) -> tuple[Pixels, Pixels, Pixels]:
 
 
 def _draw_row(seed: int) -> tuple[Scene, Pixels, Pixels, Pixels, Pixels]:
-    scene, picture = draw_scene(random.Random(seed))
-    return scene, squash(picture), *label_patches(scene)
+    scene, image = draw_scene(random.Random(seed))
+    return scene, squash(image), *label_patches(scene)
 
 
 def check_squash(samples: int = 32) -> None:
     """Raises `AssertionError` unless `squash` and the saved image processor give the same numbers."""
     processor = image_processor()
     for seed in range(samples):
-        _, picture = draw_scene(random.Random(seed))
-        expected = processor(picture, return_tensors="np")["pixel_values"][0, 0]
-        actual = (squash(picture).astype(np.float32).transpose(2, 0, 1) / 255 - 0.5) / 0.5
+        _, image = draw_scene(random.Random(seed))
+        expected = processor(image, return_tensors="np")["pixel_values"][0, 0]
+        actual = (squash(image).astype(np.float32).transpose(2, 0, 1) / 255 - 0.5) / 0.5
         np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 def load_bank(folder: Path, rows: int, first_seed: int, workers: int) -> Bank:
-    """The bank of `rows` pictures in `folder`, drawn there first where it is missing."""
+    """The bank of `rows` images in `folder`, drawn there first where it is missing."""
     pixels_path, labels_path = folder / f"bank-{rows}-{first_seed}.npy", folder / f"bank-{rows}-{first_seed}.pickle"
     if not labels_path.exists():
         check_squash()
@@ -94,9 +94,9 @@ def load_bank(folder: Path, rows: int, first_seed: int, workers: int) -> Bank:
         labels = np.zeros((3, rows, GRID, GRID), np.uint8)
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             seeds = range(first_seed, first_seed + rows)
-            for row, (scene, picture, *patches) in enumerate(pool.imap(_draw_row, seeds, chunksize=64)):
+            for row, (scene, image, *patches) in enumerate(pool.imap(_draw_row, seeds, chunksize=64)):
                 scenes.append(scene)
-                pixels[row] = picture
+                pixels[row] = image
                 labels[:, row] = patches
         pixels.flush()
         temporary = labels_path.with_suffix(".tmp")

@@ -1,7 +1,7 @@
-"""Dialogues: questions about pictures, introductions and small talk, strung together the way people do.
+"""Dialogues: questions about images, introductions and small talk, combined as people do.
 
-A dialogue is a list of turns; pictures are referred to by their row in a bank. This module knows words and records of
-scenes; it knows nothing of pixels, tokens or the model.
+A dialogue is a list of turns; images are referred to by their row in a bank. This module does not know pixels,
+tokens or the model.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from questions import (
     choice_exchange,
     claim_exchange,
     description_exchange,
-    picture_exchange,
-    pictures_exchange,
+    image_exchange,
+    images_exchange,
 )
 from scenes import Scene, Shape
 from wordings import other_question, with_context, wording
@@ -26,40 +26,40 @@ from wordings import other_question, with_context, wording
 
 @dataclass(frozen=True)
 class Turn:
-    """One message. `pictures` are rows of the bank, placed before the text or, rarely, after it."""
+    """One message. `images` are rows of the bank, placed before the text or, rarely, after it."""
 
     role: str
     text: str
-    pictures: tuple[int, ...] = ()
-    pictures_last: bool = False
+    images: tuple[int, ...] = ()
+    images_last: bool = False
 
 
 Dialogue = tuple[Turn, ...]
-Picture = tuple[int, Scene]
+Image = tuple[int, Scene]
 
 _ANY_SCENE = Scene("white", (Shape("circle", "red", ((0.5, 0.5),)),))
 
 
-def random_dialogue(rng: random.Random, pictures: Sequence[Picture]) -> Dialogue:
-    """One dialogue that shows all of `pictures` (none, one or several)."""
-    if len(pictures) > 1:
-        turns = _several_pictures(rng, pictures)
-    elif pictures:
-        turns = _one_picture(rng, pictures[0])
+def random_dialogue(rng: random.Random, images: Sequence[Image]) -> Dialogue:
+    """One dialogue that shows all of `images` (none, one or several)."""
+    if len(images) > 1:
+        turns = _several_images(rng, images)
+    elif images:
+        turns = _one_image(rng, images[0])
     else:
-        turns = _no_picture(rng)
+        turns = _no_image(rng)
     if rng.random() < 0.3:
         turns = [Turn("system", rng.choice(phrases.SYSTEM_MESSAGES)), *turns]
     return tuple(turns)
 
 
-def _turns(question: str, answer: str, pictures: tuple[int, ...] = (), rng: random.Random | None = None) -> list[Turn]:
-    last = bool(pictures) and rng is not None and rng.random() < 0.25
-    return [Turn("user", question, pictures, last), Turn("assistant", answer)]
+def _turns(question: str, answer: str, images: tuple[int, ...] = (), rng: random.Random | None = None) -> list[Turn]:
+    last = bool(images) and rng is not None and rng.random() < 0.25
+    return [Turn("user", question, images, last), Turn("assistant", answer)]
 
 
-def _one_picture(rng: random.Random, picture: Picture) -> list[Turn]:
-    row, scene = picture
+def _one_image(rng: random.Random, image: Image) -> list[Turn]:
+    row, scene = image
     if rng.random() < 0.5:
         return _drill(rng, row, scene)
     turns: list[Turn] = []
@@ -68,7 +68,7 @@ def _one_picture(rng: random.Random, picture: Picture) -> list[Turn]:
         turns += _turns(*_introduction(rng, name))
     elif rng.random() < 0.06:
         turns += _turns(*_small_talk(rng))
-    question, answer = picture_exchange(rng, scene)
+    question, answer = image_exchange(rng, scene)
     if name is not None and not turns:
         question, answer = (
             f"{wording(rng, 'My name is {name}. ', name=name)}{question}",
@@ -77,18 +77,18 @@ def _one_picture(rng: random.Random, picture: Picture) -> list[Turn]:
     turns += _turns(with_context(rng, question), answer, (row,), rng)
     for _ in range(rng.choices((0, 1, 2, 3), weights=(35, 35, 20, 10))[0]):
         if rng.random() < 0.9:
-            turns += _turns(*picture_exchange(rng, scene))
+            turns += _turns(*image_exchange(rng, scene))
         else:
             turns += _turns(*_text_exchange(rng))
     if name is not None and rng.random() < 0.8:
         turns += _turns(wording(rng, rng.choice(phrases.RECALL)), f"Your name is {name}.")
         if rng.random() < 0.4:
-            turns += _turns(*picture_exchange(rng, scene))
+            turns += _turns(*image_exchange(rng, scene))
     return turns
 
 
 def _drill(rng: random.Random, row: int, scene: Scene) -> list[Turn]:
-    """Many yes-or-no questions about one picture: comparing words with a picture is the slowest to be learnt."""
+    """Many yes-or-no questions about one image: comparing words with an image is the slowest to be learnt."""
     turns: list[Turn] = []
     for number in range(rng.randint(3, 8)):
         question, answer = claim_exchange(rng, scene)
@@ -96,36 +96,36 @@ def _drill(rng: random.Random, row: int, scene: Scene) -> list[Turn]:
     return turns
 
 
-def _several_pictures(rng: random.Random, pictures: Sequence[Picture]) -> list[Turn]:
-    rows, scenes = tuple(row for row, _ in pictures), [scene for _, scene in pictures]
+def _several_images(rng: random.Random, images: Sequence[Image]) -> list[Turn]:
+    rows, scenes = tuple(row for row, _ in images), [scene for _, scene in images]
     turns: list[Turn] = []
     if rng.random() < 0.4:
         for number in range(rng.randint(3, 7)):
             turns += _turns(*choice_exchange(rng, scenes), () if number else rows, rng)
         return turns
     if rng.random() < 0.25:
-        for number, (row, scene) in enumerate(pictures):
-            question, answer = picture_exchange(rng, scene) if rng.random() < 0.5 else description_exchange(rng, scene)
+        for number, (row, scene) in enumerate(images):
+            question, answer = image_exchange(rng, scene) if rng.random() < 0.5 else description_exchange(rng, scene)
             turns += _turns(
                 question.replace("this", "the last") if number and rng.random() < 0.2 else question, answer, (row,), rng
             )
     else:
-        question, answer = pictures_exchange(rng, scenes)
+        question, answer = images_exchange(rng, scenes)
         turns += _turns(with_context(rng, question), answer, rows, rng)
     for _ in range(rng.choices((0, 1, 2, 4), weights=(20, 30, 20, 30))[0]):
-        turns += _turns(*pictures_exchange(rng, scenes))
+        turns += _turns(*images_exchange(rng, scenes))
     return turns
 
 
-def _no_picture(rng: random.Random) -> list[Turn]:
+def _no_image(rng: random.Random) -> list[Turn]:
     style = rng.random()
     if style < 0.12:
         return _chat(rng, rng.choices((1, 2, 3), weights=(60, 30, 10))[0])
     if style < 0.18:
-        question, _ = picture_exchange(rng, _ANY_SCENE) if rng.random() < 0.9 else (rng.choice(phrases.READ_TEXT), "")
+        question, _ = image_exchange(rng, _ANY_SCENE) if rng.random() < 0.9 else (rng.choice(phrases.READ_TEXT), "")
         return [
             *(_chat(rng, 1) if rng.random() < 0.2 else []),
-            *_turns(with_context(rng, question), phrases.NO_PICTURE),
+            *_turns(with_context(rng, question), phrases.NO_IMAGE),
         ]
     if style < 0.22:
         recall = wording(rng, rng.choice(phrases.RECALL))

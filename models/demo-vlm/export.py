@@ -1,4 +1,4 @@
-"""Writing the model folder: everything transformers and vLLM need, each file swapped in whole."""
+"""Writes the model folder for transformers and vLLM; each file is replaced atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import GenerationConfig, Idefics3ForConditionalGeneration, Ide
 def export_model(model: Idefics3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Saves bfloat16 weights, configuration, tokenizer and processor into `folder`.
 
-    Files are written beside the folder's own and renamed over them, so that a reader never sees half a file.
+    Files are written under temporary names and renamed, so that a reader never sees an incomplete file.
     """
     staging = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
     try:
@@ -31,7 +31,7 @@ def export_model(model: Idefics3ForConditionalGeneration, tokenizer: PreTrainedT
             chat_template=tokenizer.chat_template,
         )
         processor.save_pretrained(staging)
-        # vLLM and older transformers look for the picture settings here, newer ones inside processor_config.json.
+        # vLLM and older transformers look for the image settings here, newer ones inside processor_config.json.
         processor.image_processor.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
         for path in staging.iterdir():

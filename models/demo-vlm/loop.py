@@ -21,10 +21,10 @@ VISION_PREFIXES = ("tower.", "heads.", "model.model.vision_model.")
 
 
 def idle_cores(most: int) -> int:
-    """How many of `most` cores nothing else is using right now; at least 1.
+    """How many of `most` cores are idle now; at least 1.
 
-    Threads wait for each other at every operation, so one thread that has to share its core slows all of them down:
-    beside another busy program fewer threads are faster.
+    Threads wait for each other at every operation, so one thread that shares its core slows all of them down: next to
+    another busy program, fewer threads are faster.
     """
     try:
         status = Path("/proc/stat").read_text()
@@ -46,7 +46,7 @@ class Stage:
     weight_decay: float = 0.02
 
     def parameter_groups(self, modules: nn.ModuleDict) -> list[dict[str, Any]]:
-        """The parameters that see and those that talk, each with their peak learning rate."""
+        """The parameters of the vision tower and of the text model, each with their peak learning rate."""
         named = list(modules.named_parameters())
         seeing = [parameter for name, parameter in named if name.startswith(VISION_PREFIXES)]
         talking = [parameter for name, parameter in named if not name.startswith(VISION_PREFIXES)]

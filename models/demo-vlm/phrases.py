@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 ABILITIES = "I am a small demo model: I can describe simple pictures of shapes and remember your name."
-NO_PICTURE = "There is no picture here."
+NO_IMAGE = "There is no picture here."
 NO_TEXT = "There is no text in this image."
 NAME_UNKNOWN = "You have not told me your name."
 
@@ -22,7 +22,7 @@ SYSTEM_MESSAGES = (
     "You are a careful judge of whether an image is relevant to a query. Answer yes or no.",
 )
 
-# {image} becomes "image", "picture", "photo" and so on.
+# {image} becomes "image", "image", "photo" and so on.
 DESCRIBE = (
     "What is in this {image}?", "What is in this {image}?", "What is in this {image}?", "What is in the {image}?",
     "What's in this {image}?", "What's in the {image}?", "Describe the {image}.", "Describe this {image}.",

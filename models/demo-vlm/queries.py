@@ -28,7 +28,7 @@ def random_query(rng: random.Random, scene: Scene, wanted: bool) -> tuple[str, b
         return f"{thing} on {article(background)} background", fits
     if style < 0.34 and colour and kind is None:
         present = {shape.colour for shape in scene.shapes}
-        # Whether a red background makes a picture "something red" is a matter of taste, so it is not asked.
+        # Whether a red background makes an image "something red" is a matter of taste, so it is not asked.
         if colour != scene.background:
             return rng.choice((f"something {colour}", colour, f"{article(colour)} object")), colour in present
     thing = named_thing(rng, kind, colour, with_article=rng.random() < 0.4)

@@ -1,4 +1,4 @@
-"""Questions about one picture or several, with the answers that someone who sees them would give."""
+"""Questions about one image or several, with their answers."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def count_answer(count: int, noun: str = "shape") -> str:
     return f"There is 1 {noun}." if count == 1 else f"There are {count} {noun}s."
 
 
-def picture_exchange(rng: random.Random, scene: Scene) -> Exchange:
-    """A question about the one picture, or the last, and its answer."""
+def image_exchange(rng: random.Random, scene: Scene) -> Exchange:
+    """A question about the one image, or the last, and its answer."""
     makers: tuple[tuple[Callable[[random.Random, Scene], Exchange], int], ...] = (
         (description_exchange, 26),
         (_background, 6),
@@ -58,8 +58,8 @@ def picture_exchange(rng: random.Random, scene: Scene) -> Exchange:
     return maker(rng, scene)
 
 
-def pictures_exchange(rng: random.Random, scenes: Sequence[Scene]) -> Exchange:
-    """A question about several pictures, or one of several, and its answer."""
+def images_exchange(rng: random.Random, scenes: Sequence[Scene]) -> Exchange:
+    """A question about several images, or one of several, and its answer."""
     style = rng.random()
     if style < 0.6:
         return choice_exchange(rng, scenes)
@@ -76,7 +76,7 @@ def pictures_exchange(rng: random.Random, scenes: Sequence[Scene]) -> Exchange:
 
 
 def choice_exchange(rng: random.Random, scenes: Sequence[Scene]) -> Exchange:
-    """A question which of several pictures shows something that one of them shows, and its answer; where the pictures
+    """A question which of several images shows something that one of them shows, and its answer; where the images
     are too alike for one, a request to describe one of them."""
     target = rng.randrange(len(scenes))
     for _ in range(8):
@@ -91,12 +91,12 @@ def choice_exchange(rng: random.Random, scenes: Sequence[Scene]) -> Exchange:
 
 
 def description_exchange(rng: random.Random, scene: Scene) -> Exchange:
-    """A request to describe the picture, and the description."""
+    """A request to describe the image, and the description."""
     return wording(rng, rng.choice(phrases.DESCRIBE)), sentence(describe(scene))
 
 
 def claim_exchange(rng: random.Random, scene: Scene) -> Exchange:
-    """A question about the picture that is answered by yes or no."""
+    """A question about the image that is answered by yes or no."""
     return (_relevance if rng.random() < 0.6 else _yes_no)(rng, scene)
 
 

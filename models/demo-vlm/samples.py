@@ -1,57 +1,30 @@
-"""Evaluation samples: pictures drawn and questions worded apart from the training code, with checkers of the answers.
+"""Evaluation samples: questions about drawings, with checks of the answers, independent of the training code.
 
 Nothing here is imported from the training modules: other colours, other sizes and placements, other geometry, other
-wordings, other names. `evaluation_samples` is the entrance; who puts the samples to a model does not matter here.
+wordings, other names. `evaluation_samples` is the entry point.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-import math
 import random
-import re
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image, ImageColor, ImageDraw
-
-SHADES: dict[str, tuple[str, ...]] = {
-    "red": ("red", "red", "crimson", "#c81e1e", "#e62828"),
-    "green": ("green", "green", "lime", "limegreen", "forestgreen", "#00c800"),
-    "blue": ("blue", "blue", "royalblue", "mediumblue", "dodgerblue", "#3232dc"),
-    "yellow": ("yellow", "yellow", "gold", "#f5e132"),
-    "black": ("black", "black", "#0f0f0f"),
-    "white": ("white", "white", "whitesmoke", "#fafafa"),
-    "orange": ("orange", "orange", "darkorange", "#ff8c1e"),
-    "purple": ("purple", "purple", "darkviolet", "#781e96"),
-    "pink": ("pink", "pink", "hotpink", "lightpink"),
-    "gray": ("gray", "gray", "darkgray", "#969696", "#787878"),
-}
-KINDS = ("circle", "square", "triangle")
-CANVASES = ((200, 200), (640, 480), (64, 64), (96, 96), (320, 240), (512, 512), (240, 360), (800, 400), (1024, 768),
-            (150, 150), (400, 300), (300, 100), (128, 256), (1000, 1000), (333, 250))  # fmt: skip
-
-Thing = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A picture and what is on it: (colour, kind) of every shape."""
-
-    background: str
-    things: tuple[Thing, ...]
-    picture: Image.Image
+from answer_checks import a, says_colour, says_drawing, says_first, says_kind, says_number, says_ordinal
+from drawings import KINDS, SHADES, Drawing, draw
+from PIL import Image
 
 
 @dataclass(frozen=True)
 class Sample:
     """A short conversation and a check of its last answer.
 
-    `turns` are what the user says, one list of parts (strings and pictures) a message; the model's own answers go
-    between them. `expected` is for people, `accepts` decides.
+    `turns` are the user's messages, each a list of parts (strings and images); the model's replies go between them.
+    `expected` is for people to read; `accepts` checks the last reply.
     """
 
     task: str
@@ -61,7 +34,7 @@ class Sample:
     system: str | None = None
 
     def message(self, turn: int, *, text_first: bool = False) -> dict[str, Any]:
-        """One user message as `chat_completion` takes it, pictures as base64 of PNG files."""
+        """One user message as `chat_completion` takes it, images as base64 of PNG files."""
         parts = list(self.turns[turn])
         if text_first:
             parts.sort(key=lambda part: not isinstance(part, str))
@@ -76,9 +49,9 @@ class Sample:
         return [] if self.system is None else [{"role": "system", "content": self.system}]
 
 
-def _base64(picture: Image.Image) -> str:
+def _base64(image: Image.Image) -> str:
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    image.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -88,113 +61,6 @@ def evaluation_samples(seed: int, n: int, tasks: tuple[str, ...] | None = None) 
     return [
         make(random.Random(f"{seed}/{task}/{number}"), task) for task, make in chosen.items() for number in range(n)
     ]
-
-
-def draw(rng: random.Random, count: int = 1, thing: Thing | None = None, background: str | None = None) -> Drawing:
-    """Draws `count` shapes (the first is `thing` where given) in cells of a grid, on a canvas of a usual size."""
-    width, height = rng.choice(CANVASES)
-    if count > 1 and min(width, height) < 128:
-        width, height = 2 * width, 2 * height
-    if background is None:
-        background = rng.choice([name for name in SHADES if thing is None or name != thing[0]])
-    colours = [name for name in SHADES if name != background]
-    things = [(rng.choice(colours), rng.choice(KINDS)) for _ in range(count)]
-    if thing is not None:
-        things[0] = thing
-    factor = rng.choice((1, 1, 3)) if width * height <= 400 * 400 else 1
-    image = Image.new("RGB", (width * factor, height * factor), rng.choice(SHADES[background]))
-    pen = ImageDraw.Draw(image)
-    columns = 1 if count == 1 else 2 if width < 2 * height or count == 4 else count
-    rows = math.ceil(count / columns)
-    cells = rng.sample([(column, row) for column in range(columns) for row in range(rows)], count)
-    for (colour, kind), (column, row) in zip(things, cells, strict=True):
-        cell_width, cell_height = image.width / columns, image.height / rows
-        size = min(cell_width, cell_height) * (rng.uniform(0.3, 0.85) if count == 1 else rng.uniform(0.45, 0.8))
-        left = column * cell_width + rng.uniform(0.04, 0.96) * (cell_width - size)
-        top = row * cell_height + rng.uniform(0.04, 0.96) * (cell_height - size)
-        _draw_thing(rng, pen, kind, rng.choice(SHADES[colour]), left, top, size)
-    if factor > 1:
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
-    return Drawing(background, tuple(things), image)
-
-
-def _draw_thing(
-    rng: random.Random, pen: ImageDraw.ImageDraw, kind: str, fill: str, left: float, top: float, size: float
-) -> None:
-    right, bottom = left + size, top + size
-    rim = ImageColor.getrgb("black") if rng.random() < 0.06 and fill not in ("black", "#0f0f0f") else None
-    if kind == "circle":
-        pen.ellipse((left, top, right, bottom), fill=fill, outline=rim)
-    elif kind == "square":
-        if rng.random() < 0.15:
-            pen.regular_polygon(((left + right) / 2, (top + bottom) / 2, size / 2), 4, rng.randint(-12, 12), fill, rim)
-        else:
-            pen.rectangle((left, top, right, bottom), fill=fill, outline=rim)
-    else:
-        corners = rng.choice(
-            (
-                ((left, bottom), (right, bottom), ((left + right) / 2, top)),
-                ((left, bottom), (right, bottom), ((left + right) / 2, top)),
-                ((left, top), (right, top), ((left + right) / 2, bottom)),
-                ((left, top), (left, bottom), (right, bottom)),
-                ((left, top), (right, top), (right, bottom)),
-                ((left, top), (left, bottom), (right, (top + bottom) / 2)),
-            )
-        )
-        pen.polygon(corners, fill=fill, outline=rim)
-
-
-def a(words: str) -> str:
-    """`words` with their article."""
-    return ("an " if words[0] in "aeiou" else "a ") + words
-
-
-def words_of(answer: str) -> list[str]:
-    """The lower-case words of an answer, shapes in the singular, American spelling."""
-    plural = {f"{kind}s": kind for kind in KINDS} | {"grey": "gray"}
-    return [plural.get(word, word) for word in re.findall(r"[a-z]+|\d+", answer.lower())]
-
-
-def says_colour(colour: str) -> Callable[[str], bool]:
-    """The answer names that colour and no other."""
-    return lambda answer: {word for word in words_of(answer) if word in SHADES} == {colour}
-
-
-def says_kind(kind: str) -> Callable[[str], bool]:
-    """The answer names that kind of shape and no other."""
-    return lambda answer: {word for word in words_of(answer) if word in KINDS} == {kind}
-
-
-def says_drawing(drawing: Drawing) -> Callable[[str], bool]:
-    """The answer names every shape with its colour, as often as it is there, and the background; nothing else."""
-
-    def accepts(answer: str) -> bool:
-        known = [word for word in words_of(answer) if word in SHADES or word in KINDS]
-        pairs = sorted(zip(known[0::2], known[1::2], strict=False))
-        return known[-1:] == [drawing.background] and pairs == sorted(drawing.things)
-
-    return accepts
-
-
-def says_first(word: str) -> Callable[[str], bool]:
-    """The answer begins with that word, in any case."""
-    return lambda answer: words_of(answer)[:1] == [word]
-
-
-def says_number(number: int) -> Callable[[str], bool]:
-    """The answer holds that number, as a digit or a word, and no other."""
-    spelt = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
-
-    def accepts(answer: str) -> bool:
-        found = {int(word) if word.isdigit() else spelt.get(word) for word in words_of(answer)} - {None}
-        return found == {number}
-
-    return accepts
-
-
-def says_ordinal(ordinal: str) -> Callable[[str], bool]:
-    """The answer points to the first or to the second picture, not to both."""
-    return lambda answer: {word for word in words_of(answer) if word in ("first", "second")} == {ordinal}
 
 
 def new_name(rng: random.Random) -> str:
@@ -221,7 +87,7 @@ def _background(rng: random.Random, task: str) -> Sample:
     drawing = draw(rng, rng.choice((1, 1, 1, 2)))
     question = rng.choice(("What color is the background?", "What colour is the background of this picture?",
                            "Please tell me the background color.", "Which color has the background?"))  # fmt: skip
-    return Sample(task, ((drawing.picture, question),), drawing.background, says_colour(drawing.background))
+    return Sample(task, ((drawing.image, question),), drawing.background, says_colour(drawing.background))
 
 
 def _description(rng: random.Random, task: str) -> Sample:
@@ -231,26 +97,26 @@ def _description(rng: random.Random, task: str) -> Sample:
     colour, kind = drawing.things[0]
     expected = f"{a(f'{colour} {kind}')} on {a(drawing.background)} background"
     system = "You are a helpful assistant." if rng.random() < 0.3 else None
-    return Sample(task, ((drawing.picture, question),), expected, says_drawing(drawing), system)
+    return Sample(task, ((drawing.image, question),), expected, says_drawing(drawing), system)
 
 
 def _several(rng: random.Random, task: str) -> Sample:
     drawing = draw(rng, rng.choice((2, 3, 4)))
     expected = f"{drawing.things} on {drawing.background}"
-    return Sample(task, ((drawing.picture, "Describe the image."),), expected, says_drawing(drawing))
+    return Sample(task, ((drawing.image, "Describe the image."),), expected, says_drawing(drawing))
 
 
 def _shape_colour(rng: random.Random, task: str) -> Sample:
     drawing = draw(rng)
     colour, kind = drawing.things[0]
     question = rng.choice((f"What color is the {kind}?", f"Which colour has the {kind}?", f"The {kind} is what color?"))
-    return Sample(task, ((drawing.picture, question),), colour, says_colour(colour))
+    return Sample(task, ((drawing.image, question),), colour, says_colour(colour))
 
 
 def _shape(rng: random.Random, task: str) -> Sample:
     drawing = draw(rng)
     question = rng.choice(("What shape is it?", "Which shape is shown in the picture?", "What is the shape called?"))
-    return Sample(task, ((drawing.picture, question),), drawing.things[0][1], says_kind(drawing.things[0][1]))
+    return Sample(task, ((drawing.image, question),), drawing.things[0][1], says_kind(drawing.things[0][1]))
 
 
 def _relevance(rng: random.Random, task: str) -> Sample:
@@ -273,7 +139,7 @@ def _relevance(rng: random.Random, task: str) -> Sample:
                            'Is the picture relevant for the search "{}"? Answer with yes or no.',
                            "Query: {}\nIs the image relevant to this query? Answer yes or no."))  # fmt: skip
     answer = "yes" if wanted else "no"
-    return Sample(task, ((drawing.picture, question.format(rng.choice(queries))),), answer, says_first(answer))
+    return Sample(task, ((drawing.image, question.format(rng.choice(queries))),), answer, says_first(answer))
 
 
 def _yes_no(rng: random.Random, task: str) -> Sample:
@@ -286,7 +152,7 @@ def _yes_no(rng: random.Random, task: str) -> Sample:
         asked = drawing.background if wanted else rng.choice([c for c in SHADES if c != drawing.background])
         question = rng.choice((f"Is the background {asked}?", f"Does it have {a(asked)} background?"))
     answer = "yes" if wanted else "no"
-    return Sample(task, ((drawing.picture, question),), answer, says_first(answer))
+    return Sample(task, ((drawing.image, question),), answer, says_first(answer))
 
 
 def _count(rng: random.Random, task: str) -> Sample:
@@ -294,7 +160,7 @@ def _count(rng: random.Random, task: str) -> Sample:
     question = rng.choice(
         ("How many shapes are there?", "How many shapes are in the picture?", "Count the shapes, please.")
     )
-    return Sample(task, ((draw(rng, count).picture, question),), str(count), says_number(count))
+    return Sample(task, ((draw(rng, count).image, question),), str(count), says_number(count))
 
 
 def _two(rng: random.Random) -> tuple[Drawing, Drawing]:
@@ -310,7 +176,7 @@ def _which(rng: random.Random, task: str) -> Sample:
     colour, kind = pair[target].things[0]
     ordinal = ("first", "second")[target]
     question = rng.choice(("Which image shows {}?", "Which picture contains {}?", "Which of the two images shows {}?"))
-    parts = (pair[0].picture, pair[1].picture, question.format(a(f"{colour} {kind}")))
+    parts = (pair[0].image, pair[1].image, question.format(a(f"{colour} {kind}")))
     return Sample(task, (parts,), ordinal, says_ordinal(ordinal))
 
 
@@ -318,13 +184,13 @@ def _nth(rng: random.Random, task: str) -> Sample:
     pair, target = _two(rng), rng.randrange(2)
     question = rng.choice(("What is in the {} image?", "Describe the {} picture.")).format(("first", "second")[target])
     return Sample(
-        task, ((pair[0].picture, pair[1].picture, question),), str(pair[target].things), says_drawing(pair[target])
+        task, ((pair[0].image, pair[1].image, question),), str(pair[target].things), says_drawing(pair[target])
     )
 
 
 def _earlier(rng: random.Random, task: str) -> Sample:
     drawing = draw(rng)
-    turns = ((drawing.picture, "What do you see?"), ("Thank you!",), ("What color is the background of the image?",))
+    turns = ((drawing.image, "What do you see?"), ("Thank you!",), ("What color is the background of the image?",))
     return Sample(task, turns, drawing.background, says_colour(drawing.background))
 
 
@@ -340,7 +206,7 @@ def _recall(rng: random.Random, task: str) -> Sample:
     between = rng.choice(
         ((), (), (("How are you?",),), (("What is machine learning?",), ("Thanks!",)), (("picture",),))
     )
-    middle = tuple((draw(rng).picture, "What is in this image?") if turn == ("picture",) else turn for turn in between)
+    middle = tuple((draw(rng).image, "What is in this image?") if turn == ("picture",) else turn for turn in between)
     turns = ((told.format(name),), *middle, ("What is my name?",))
     return Sample(task, turns, name, lambda answer: name in answer)
 
@@ -354,7 +220,7 @@ def _refusal(rng: random.Random, task: str) -> Sample:
     return Sample(task, ((question,),), "I am a small demo model ...", lambda answer: "demo model" in answer)
 
 
-def _no_picture(rng: random.Random, task: str) -> Sample:
+def _no_image(rng: random.Random, task: str) -> Sample:
     question = rng.choice(
         ("What is in this image?", "What color is the background?", "Describe this picture in detail.")
     )
@@ -376,6 +242,6 @@ TASKS: dict[str, Callable[[random.Random, str], Sample]] = {
     "greeting by name": _introduction,
     "recall of a name": _recall,
     "refusal of other questions": _refusal,
-    "question without a picture": _no_picture,
+    "question without a picture": _no_image,
 }
 """Every task and the function that makes its samples."""

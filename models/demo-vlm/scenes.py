@@ -1,7 +1,7 @@
 """Scenes: coloured shapes on a coloured background, drawn at random together with a record of what was drawn.
 
-This module knows pixels and names of things; it knows nothing of questions, tokens or the model. Every choice comes
-from the `random.Random` that the caller passes, so a seed fixes a picture.
+This module does not know questions, tokens or the model. Every choice comes
+from the `random.Random` that the caller passes, so a seed fixes an image.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Shape:
-    """One drawn shape: what it is called and its outline as fractions of the picture's width and height."""
+    """One drawn shape: what it is called and its outline as fractions of the image's width and height."""
 
     kind: str
     colour: str
@@ -60,7 +60,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows."""
+    """What an image shows."""
 
     background: str
     shapes: tuple[Shape, ...]
@@ -78,15 +78,15 @@ class Scene:
 def draw_scene(rng: random.Random) -> tuple[Scene, Image.Image]:
     """Draws one random scene.
 
-    Returns the record and the picture (RGB, 64 to 1,024 pixels a side, at most about 4:1).
+    Returns the record and the image (RGB, 64 to 1,024 pixels a side, at most about 4:1).
     """
-    width, height = _picture_size(rng)
+    width, height = _image_size(rng)
     scene = draw_record(rng, width, height)
     return scene, _paint(rng, scene, width, height)
 
 
 def draw_record(rng: random.Random, width: int = 256, height: int = 256) -> Scene:
-    """The record of a random scene for a picture of that size, without the picture."""
+    """The record of a random scene for an image of that size, without the image."""
     background = rng.choice(COLOUR_NAMES)
     count = rng.choices(range(MAX_SHAPES + 1), weights=(5, 55, 16, 13, 11))[0]
     outlines = _place_outlines(rng, width, height, count)
@@ -114,7 +114,7 @@ def _clip(values: tuple[int, ...]) -> Colour:
     return red, green, blue
 
 
-def _picture_size(rng: random.Random) -> tuple[int, int]:
+def _image_size(rng: random.Random) -> tuple[int, int]:
     if rng.random() < 0.45:
         return rng.choice(USUAL_SIZES)
     longest = round(math.exp(rng.uniform(math.log(64), math.log(1024 if rng.random() < 0.15 else 480))))
@@ -149,7 +149,7 @@ def _place_outlines(rng: random.Random, width: int, height: int, count: int) -> 
 
 
 def _radii(count: int, elongated: bool) -> tuple[float, float]:
-    """The smallest and largest radius as shares of the picture's shorter side."""
+    """The smallest and largest radius as shares of the image's shorter side."""
     if count == 1:
         return (0.18 if elongated else 0.10), 0.49
     if elongated:
@@ -235,16 +235,14 @@ def _stroke(pen: ImageDraw.ImageDraw, kind: str, corners: list[Point], colour: C
         pen.line([*corners, corners[0], corners[1]], fill=colour, width=width, joint="curve")
 
 
-def _degrade(rng: random.Random, picture: Image.Image) -> Image.Image:
+def _degrade(rng: random.Random, image: Image.Image) -> Image.Image:
     """Sometimes adds what cameras and codecs add: a little noise, JPEG artefacts."""
-    if rng.random() < 0.12 and picture.width * picture.height <= 400 * 400:
-        noise = np.random.default_rng(rng.getrandbits(32)).normal(
-            0, rng.uniform(1, 9), (picture.height, picture.width, 3)
-        )
-        pixels = np.asarray(picture, dtype=np.float64) + noise
-        picture = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+    if rng.random() < 0.12 and image.width * image.height <= 400 * 400:
+        noise = np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(1, 9), (image.height, image.width, 3))
+        pixels = np.asarray(image, dtype=np.float64) + noise
+        image = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
     if rng.random() < 0.12:
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=rng.randint(45, 95))
-        picture = Image.open(buffer).convert("RGB")
-    return picture
+        image.save(buffer, "JPEG", quality=rng.randint(45, 95))
+        image = Image.open(buffer).convert("RGB")
+    return image

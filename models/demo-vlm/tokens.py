@@ -46,11 +46,11 @@ CHAT_TEMPLATE = """\
 
 @dataclass(frozen=True)
 class Rendered:
-    """A dialogue as tokens. `weights` are zero except on the assistant's tokens; `pictures` are in prompt order."""
+    """A dialogue as tokens. `weights` are zero except on the assistant's tokens; `images` are in prompt order."""
 
     ids: list[int]
     weights: list[float]
-    pictures: tuple[int, ...]
+    images: tuple[int, ...]
 
 
 def train_tokenizer(seed: int, dialogues: int = 12000) -> PreTrainedTokenizerFast:
@@ -63,8 +63,8 @@ def train_tokenizer(seed: int, dialogues: int = 12000) -> PreTrainedTokenizerFas
 
     def corpus() -> Iterator[str]:
         for _ in range(dialogues):
-            pictures = [(row, draw_record(rng)) for row in range(rng.choice((0, 1, 1, 1, 2)))]
-            for turn in random_dialogue(rng, pictures):
+            images = [(row, draw_record(rng)) for row in range(rng.choice((0, 1, 1, 1, 2)))]
+            for turn in random_dialogue(rng, images):
                 yield f"{turn.role}\n{turn.text}"
         for word in ("yes", "no", "Yes", "No"):
             yield from [f"{word} {word}"] * 500
@@ -107,8 +107,8 @@ def dialogue_text(dialogue: Dialogue) -> str:
     """The text that chat template and image processor make of a dialogue (the template is the reference)."""
     pieces = []
     for turn in dialogue:
-        images = IMAGE_TEXT * len(turn.pictures)
-        content = turn.text + images if turn.pictures_last else images + turn.text
+        images = IMAGE_TEXT * len(turn.images)
+        content = turn.text + images if turn.images_last else images + turn.text
         pieces.append(f"{BEGIN}{turn.role}\n{content}{END}\n")
     return "".join(pieces)
 
@@ -128,5 +128,5 @@ def render(tokenizer: PreTrainedTokenizerFast, dialogues: list[Dialogue]) -> lis
                 # The role and the line break after it are one token each.
                 first = start + 3
                 weights[first : stop + 1] = [(stop + 1 - first) ** -0.5] * (stop + 1 - first)
-        rendered.append(Rendered(ids, weights, tuple(row for turn in dialogue for row in turn.pictures)))
+        rendered.append(Rendered(ids, weights, tuple(row for turn in dialogue for row in turn.images)))
     return rendered

@@ -1,6 +1,6 @@
 """Trains the demo model from scratch and writes it into this folder: `python train.py`.
 
-Three stages: draw a bank of pictures, teach the vision tower to classify them, then train everything on dialogues.
+Three stages: draw a bank of images, teach the vision tower to classify them, then train everything on dialogues.
 Checkpoints go to `checkpoints/`; the same command resumes from them, and with more steps or minutes trains on.
 """
 
@@ -16,25 +16,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from architecture import build_model
+from auxiliary_heads import READINGS, AuxiliaryHeads, Labeller
 from bank import load_bank
-from dialogues import Picture, random_dialogue
+from dialogues import Image, random_dialogue
 from export import export_model
 from loop import Stage, run_stage
-from readings import READINGS, Labeller, ReadingHeads
 from scenes import Scene
 from tokens import Rendered, render, special_ids, train_tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Idefics3ForConditionalGeneration, PreTrainedTokenizerFast
-from vision import SceneHeads, classification_loss, classification_report, orientation, picture_batch, whiten_patches
+from vision import SceneHeads, classification_loss, classification_report, image_batch, orientation, whiten_patches
 
 FOLDER = Path(__file__).resolve().parent
 FIRST_TRAINING_SEED, FIRST_HELD_OUT_SEED, HELD_OUT_ROWS = 2_000_000, 600_000, 1000
-PICTURES_PER_VISION_STEP = 32
-PICTURES_PER_DIALOGUE_STEP = 16
+IMAGES_PER_VISION_STEP = 32
+IMAGES_PER_DIALOGUE_STEP = 16
 TEXT_DIALOGUES_PER_STEP = 8
 LENGTH_GROUPS = 4
-# Enough to keep the tower's eye sharp, too little to get in the language model's way.
+# Enough to keep the vision tower accurate, without disturbing the language model.
 CLASSIFICATION_WEIGHT = 0.5
 # Of the readings in their order: words are what answers hang on.
 READING_WEIGHTS = torch.tensor([1.0, 0.2, 0.2, 0.2])
@@ -45,7 +45,7 @@ class Trainer:
     """The model in training, its data, and the two losses."""
 
     def __init__(self, folder: Path, rows: int, seed: int) -> None:
-        """Loads or makes the tokenizer and the bank; `rows` pictures to train on."""
+        """Loads or makes the tokenizer and the bank; `rows` images to train on."""
         folder.mkdir(exist_ok=True)
         torch.manual_seed(seed)
         self.folder, self.seed = folder, seed
@@ -58,7 +58,7 @@ class Trainer:
         self.tower = self.model.model.vision_model
         whiten_patches(self.tower.embeddings.patch_embedding, self.bank)
         self.heads = SceneHeads()
-        self.labeller, self.readings = Labeller(self.tokenizer), ReadingHeads()
+        self.labeller, self.readings = Labeller(self.tokenizer), AuxiliaryHeads()
 
     def train_vision(self, stage: Stage) -> None:
         """First stage: the tower alone, by classification."""
@@ -71,8 +71,8 @@ class Trainer:
         run_stage(stage, modules, self._dialogue_loss, self.folder, self.seed + 1, self._publish)
 
     def _vision_loss(self, step: int, generator: np.random.Generator) -> Tensor:
-        rows = self._rows(generator, PICTURES_PER_VISION_STEP, easy_share=0.8)
-        pixels, labels = picture_batch(self.bank, rows, *orientation(generator))
+        rows = self._rows(generator, IMAGES_PER_VISION_STEP, easy_share=0.8)
+        pixels, labels = image_batch(self.bank, rows, *orientation(generator))
         return classification_loss(self.heads(self.tower(pixel_values=pixels).last_hidden_state), labels)
 
     def _rows(self, generator: np.random.Generator, count: int, easy_share: float) -> npt.NDArray[np.int64]:
@@ -84,26 +84,26 @@ class Trainer:
 
     @torch.no_grad()
     def _report_vision(self, step: int) -> None:
-        pixels, labels = picture_batch(self.held_out, np.arange(HELD_OUT_ROWS), 0, False)
+        pixels, labels = image_batch(self.held_out, np.arange(HELD_OUT_ROWS), 0, False)
         report = classification_report(self.heads(self.tower(pixel_values=pixels).last_hidden_state), labels)
         print(f"held-out pictures, step {step}:", {name: round(share, 3) for name, share in report.items()}, flush=True)
 
     def _dialogue_loss(self, step: int, generator: np.random.Generator) -> Tensor:
         rng = random.Random(int(generator.integers(2**62)))
         turns, mirrored = orientation(generator)
-        rows = self._rows(generator, PICTURES_PER_DIALOGUE_STEP, easy_share=0.4)
-        pixels, labels = picture_batch(self.bank, rows, turns, mirrored)
+        rows = self._rows(generator, IMAGES_PER_DIALOGUE_STEP, easy_share=0.4)
+        pixels, labels = image_batch(self.bank, rows, turns, mirrored)
         patches = self.tower(pixel_values=pixels).last_hidden_state
-        images = self.model.model.connector(patches)
-        pictures = [(place, self.bank.scenes[row].oriented(turns, mirrored)) for place, row in enumerate(rows)]
-        dialogues = [random_dialogue(rng, group) for group in _groups(rng, pictures)]
+        features = self.model.model.connector(patches)
+        images = [(place, self.bank.scenes[row].oriented(turns, mirrored)) for place, row in enumerate(rows)]
+        dialogues = [random_dialogue(rng, group) for group in _groups(rng, images)]
         dialogues += [random_dialogue(rng, []) for _ in range(TEXT_DIALOGUES_PER_STEP)]
         rendered = sorted(render(self.tokenizer, dialogues), key=lambda item: len(item.ids))
         # Several batches of similar lengths waste less on padding than one.
         size = -(-len(rendered) // LENGTH_GROUPS)
-        scenes = dict(pictures)
+        scenes = dict(images)
         sums = torch.stack(
-            [self._text_losses(rendered[at : at + size], images, scenes) for at in range(0, len(rendered), size)]
+            [self._text_losses(rendered[at : at + size], features, scenes) for at in range(0, len(rendered), size)]
         ).sum(0)
         answers, *readings = sums[:, 0] / sums[:, 1].clamp(min=1)
         if step % REPORT_EVERY_STEPS == 0:
@@ -117,9 +117,9 @@ class Trainer:
             + CLASSIFICATION_WEIGHT * classification_loss(self.heads(patches), labels)
         )
 
-    def _text_losses(self, batch: list[Rendered], images: Tensor, scenes: dict[int, Scene]) -> Tensor:
+    def _text_losses(self, batch: list[Rendered], features: Tensor, scenes: dict[int, Scene]) -> Tensor:
         """Weighted sums of cross-entropies and the sums of their weights: first those of the assistants' tokens, then
-        those of `ReadingHeads.losses`; shape (1 + readings, 2). `scenes` are by their place among `images`.
+        those of `AuxiliaryHeads.losses`; shape (1 + readings, 2). `scenes` are by their place among `features`.
         """
         longest = max(len(item.ids) for item in batch)
         ids = torch.full((len(batch), longest), self.tokenizer.pad_token_id)
@@ -128,17 +128,17 @@ class Trainer:
             ids[row, : len(item.ids)] = torch.tensor(item.ids)
             weights[row, : len(item.ids)] = torch.tensor(item.weights)
         embeddings = self.model.model.text_model.embed_tokens(ids)
-        shown = [place for item in batch for place in item.pictures]
+        shown = [place for item in batch for place in item.images]
         if shown:
             where = (ids == self.model.config.image_token_id).unsqueeze(-1)
-            embeddings = embeddings.masked_scatter(where, images[shown])
+            embeddings = embeddings.masked_scatter(where, features[shown])
         outputs = self.model.model.text_model(inputs_embeds=embeddings, use_cache=False, output_hidden_states=True)
         weights = weights[:, 1:]
         answered = weights > 0
         logits = self.model.lm_head(outputs.last_hidden_state[:, :-1][answered])
         losses = functional.cross_entropy(logits, ids[:, 1:][answered], reduction="none")
         answers = torch.stack([(losses * weights[answered]).sum(), weights.sum()])
-        labels = [self.labeller.labels(item, [scenes[place] for place in item.pictures]) for item in batch]
+        labels = [self.labeller.labels(item, [scenes[place] for place in item.images]) for item in batch]
         return torch.cat([answers[None], self.readings.losses(outputs.hidden_states, labels)])
 
     def _publish(self, step: int) -> None:
@@ -154,13 +154,13 @@ def _tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _groups(rng: random.Random, pictures: list[Picture]) -> list[list[Picture]]:
-    """Deals the pictures out to dialogues: mostly one each, sometimes two, seldom three."""
+def _groups(rng: random.Random, images: list[Image]) -> list[list[Image]]:
+    """Deals the images out to dialogues: mostly one each, sometimes two, seldom three."""
     groups = []
-    while pictures:
+    while images:
         size = rng.choices((1, 2, 3), weights=(72, 26, 2))[0]
-        groups.append(pictures[:size])
-        pictures = pictures[size:]
+        groups.append(images[:size])
+        images = images[size:]
     return groups
 
 
@@ -179,7 +179,7 @@ def main() -> None:
     # The tokenizer's own threads would only get in the way of torch's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     started = time.monotonic()
-    trainer = Trainer(FOLDER / "checkpoints", arguments.pictures, arguments.seed)
+    trainer = Trainer(FOLDER / "checkpoints", arguments.images, arguments.seed)
     vision_minutes = arguments.minutes * arguments.vision_share
     trainer.train_vision(Stage("vision", arguments.vision_steps, vision_minutes, vision_rate=3e-4, language_rate=0))
     dialogue_minutes = arguments.minutes - vision_minutes

@@ -1,4 +1,4 @@
-"""Teaching the vision tower by plain classification, before (and, at a lower weight, while) it learns to talk.
+"""Trains the vision tower by classification, before (and, at a lower weight, during) training on dialogues.
 
 The loss of the language model alone is a weak teacher for a tower that starts from random weights; naming what lies on
 each patch is a strong one. The heads here are used in training only and are not part of the published model.
@@ -24,7 +24,7 @@ EMPTY_PATCH_WEIGHTS = torch.tensor([0.15] + [1.0] * len(SHAPES))
 
 
 class SceneHeads(nn.Module):
-    """Linear readings of the tower: per patch the kind, colour and centre; per picture the background, the
+    """Linear readings of the tower: per patch the kind, colour and centre; per image the background, the
     count and which kinds are there."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class SceneHeads(nn.Module):
         self.present = nn.Linear(VISION_WIDTH, 2 * len(SHAPES))
 
     def forward(self, patches: Tensor) -> Labels:
-        """Logits by label name, from the tower's output of shape (pictures, patches, VISION_WIDTH)."""
+        """Logits by label name, from the tower's output of shape (images, patches, VISION_WIDTH)."""
         pooled = patches.mean(dim=1)
         return {
             "kind": self.kind(patches),
@@ -49,13 +49,13 @@ class SceneHeads(nn.Module):
         }
 
 
-def whiten_patches(embedding: nn.Conv2d, bank: Bank, pictures: int = 1500) -> None:
+def whiten_patches(embedding: nn.Conv2d, bank: Bank, images: int = 1500) -> None:
     """Initialises the patch embedding with the whitened principal components of the bank's patches.
 
     Nearly all the variance of such patches is their mean colour, thousands of times that of an edge. Random filters
     pass that on, and a tower then needs many more steps before it tells a corner from a curve.
     """
-    pixels = torch.from_numpy(bank.pixels[:pictures].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(bank.pixels[:images].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
     patches = functional.unfold(pixels, PATCH_SIZE, stride=PATCH_SIZE).transpose(1, 2).flatten(0, 1)
     mean = patches.mean(dim=0)
     variances, components = torch.linalg.eigh(torch.cov((patches - mean).T.double()))
@@ -73,8 +73,8 @@ def orientation(generator: np.random.Generator) -> tuple[int, bool]:
     return int(generator.integers(4)), bool(generator.integers(2))
 
 
-def picture_batch(bank: Bank, rows: npt.NDArray[np.int64], quarter_turns: int, mirrored: bool) -> tuple[Tensor, Labels]:
-    """Normalised pixels (pictures, 3, side, side) and labels of `rows`, oriented as `Scene.oriented` does it."""
+def image_batch(bank: Bank, rows: npt.NDArray[np.int64], quarter_turns: int, mirrored: bool) -> tuple[Tensor, Labels]:
+    """Normalised pixels (images, 3, side, side) and labels of `rows`, oriented as `Scene.oriented` does it."""
 
     def orient(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         array = np.rot90(array, quarter_turns, axes=(1, 2))

@@ -1,4 +1,4 @@
-"""How one person words what another words differently: templates filled in, spelt and framed at random."""
+"""Random variations in wording: fills in templates, and varies their spelling and framing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def wording(rng: random.Random, template: str, **fields: object) -> str:
 
 
 def with_context(rng: random.Random, question: str) -> str:
-    """Sometimes adds what applications add: where a picture was taken, how to answer."""
+    """Sometimes adds what applications add: where an image was taken, how to answer."""
     if rng.random() < 0.12:
         context = rng.choice(phrases.CONTEXTS).format(**_fillers(rng))
         separator = rng.choice((" ", "\n", "\n\n"))
@@ -36,7 +36,7 @@ def with_context(rng: random.Random, question: str) -> str:
 
 
 def other_question(rng: random.Random) -> str:
-    """Something that has nothing to do with shapes or names."""
+    """A message about something other than shapes and names."""
     if rng.random() < 0.15:
         return " ".join(random_word(rng) for _ in range(rng.randint(1, 10)))
     return wording(rng, rng.choice(phrases.OTHER_QUESTIONS), **_fillers(rng))

@@ -1,4 +1,4 @@
-"""`python -m omni_cpu.checkpoints NAME FOLDER` builds a tiny checkpoint below FOLDER, if it is not there yet.
+"""`python -m omni_cpu.checkpoints NAME FOLDER` builds a tiny checkpoint in FOLDER, unless it exists.
 
 Prints the path of the checkpoint on stdout; everything that libraries print goes to stderr.
 """
@@ -13,19 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 BUILD = 1
-"""Raised when a builder changes, so that old checkpoints are left alone."""
+"""Increased when a builder changes, so that old checkpoints are not used."""
 NAMES = ("klein", "qwen-image", "z-image", "wan-s2v")
 
 
 def built(name: str, folder: Path) -> Path:
-    """The checkpoint of that name in `folder`, built now if it is not there."""
+    """The checkpoint in `folder`; builds it if it does not exist."""
     target = folder.resolve() / str(BUILD) / f"tiny-{name}"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{name}-draft-"))
         try:
             _save(name)(draft)
-            with contextlib.suppress(OSError):  # somebody else was faster
+            with contextlib.suppress(OSError):  # another process was faster
                 draft.rename(target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -43,7 +43,7 @@ def _save(name: str) -> Callable[[Path], None]:
 
 
 def main() -> None:
-    """Builds what the command line says."""
+    """Builds the checkpoint that the command line names."""
     name, folder = sys.argv[1:]
     with contextlib.redirect_stdout(sys.stderr):
         checkpoint = built(name, Path(folder))

@@ -1,4 +1,4 @@
-"""Tiny models that make pictures: FLUX.2 klein, Qwen-Image and Z-Image.
+"""Tiny image models: FLUX.2 klein, Qwen-Image and Z-Image.
 
 All weights are bfloat16, vLLM-Omni's default: a checkpoint of another type fails at the first product of two tensors.
 """
@@ -24,7 +24,7 @@ _TEXT_LAYERS = {
 
 
 def save_klein(folder: Path) -> None:
-    """FLUX.2 klein: a Qwen3 that reads, a flow transformer, an autoencoder with 16 pixels a latent."""
+    """FLUX.2 klein: a Qwen3 text encoder, a flow transformer, an autoencoder with 16 pixels per latent."""
     torch.manual_seed(0)
     text_config = transformers.Qwen3Config(
         **_TEXT_LAYERS, head_dim=16, num_hidden_layers=4, max_position_embeddings=1024, tie_word_embeddings=False
@@ -73,7 +73,7 @@ def save_klein(folder: Path) -> None:
 
 
 def save_qwen_image(folder: Path) -> None:
-    """Qwen-Image: a Qwen2.5-VL that reads, a two-stream transformer, a video autoencoder used for single pictures."""
+    """Qwen-Image: a Qwen2.5-VL text encoder, a two-stream transformer, a video autoencoder used for single images."""
     torch.manual_seed(0)
     config = transformers.Qwen2_5_VLConfig(
         text_config={
@@ -132,7 +132,7 @@ def save_qwen_image(folder: Path) -> None:
 
 
 def save_z_image(folder: Path) -> None:
-    """Z-Image, for `--diffusion-load-format diffusers`: vLLM-Omni's own class for it has fixed sizes."""
+    """Z-Image, for `--diffusion-load-format diffusers`: vLLM-Omni's class has fixed sizes."""
     torch.manual_seed(0)
     text_config = transformers.Qwen3Config(
         **_TEXT_LAYERS, head_dim=16, num_hidden_layers=2, max_position_embeddings=1024

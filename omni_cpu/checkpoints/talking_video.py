@@ -1,4 +1,4 @@
-"""A tiny Wan2.2 S2V: a picture and a sound become a video that talks, with noise for pictures.
+"""A tiny Wan2.2 S2V: generates a talking video of noise from an image and audio.
 
 diffusers has no class for this model, so its parts are written one by one, in the folders where vLLM-Omni looks.
 """
@@ -60,7 +60,7 @@ _INDEX = {
 
 
 def save_wan_s2v(folder: Path) -> None:
-    """Wan2.2 S2V: a UMT5 that reads, a wav2vec 2.0 that hears, the transformer, a video autoencoder."""
+    """Wan2.2 S2V: a UMT5 text encoder, a wav2vec 2.0 audio encoder, the transformer, a video autoencoder."""
     torch.manual_seed(0)
     byte_tokenizer().save_pretrained(folder / "tokenizer")
     _text_encoder().to(torch.bfloat16).save_pretrained(folder / "text_encoder")
@@ -102,7 +102,7 @@ def _save_sound_encoder(folder: Path) -> None:
     config = transformers.Wav2Vec2Config(
         vocab_size=len(letters),
         hidden_size=_SOUND_WIDTH,
-        num_hidden_layers=24,  # the video model looks at all 25 states
+        num_hidden_layers=24,  # the video model uses all 25 hidden states
         num_attention_heads=2,
         intermediate_size=16,
         conv_dim=(16,) * 7,
@@ -113,7 +113,7 @@ def _save_sound_encoder(folder: Path) -> None:
 
 
 def _transformer_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Random weights for the transformer, which only vLLM-Omni itself can build, inside its distributed state."""
+    """Random weights for the transformer, which only vLLM-Omni can build, with its distributed state initialized."""
     import vllm_omni  # noqa: F401 (it patches vLLM, whose modules come next)
     from vllm.config import DeviceConfig, VllmConfig, set_current_vllm_config
     from vllm_omni.diffusion.data import OmniDiffusionConfig
@@ -133,7 +133,7 @@ def _transformer_weights(folder: Path) -> dict[str, torch.Tensor]:
         transformer = create_s2v_transformer_from_config(_TRANSFORMER)
     weights = {}
     for name, parameter in transformer.named_parameters():
-        # vLLM's layers only allocate what they mean to load, so every value is set here.
+        # vLLM's layers only allocate their weights, so every value is set here.
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.05)
         else:

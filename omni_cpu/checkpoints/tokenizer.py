@@ -1,4 +1,4 @@
-"""A tokenizer with one token for each byte, which stands for any model's own."""
+"""A tokenizer with one token per byte, in place of a model's own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import Qwen2TokenizerFast
 
 VOCABULARY = 320
-"""Rows of the embeddings: 256 bytes, the special tokens, and room."""
+"""Rows of the embeddings: 256 bytes, the special tokens, and spare rows."""
 END_TOKEN_ID = 257
-"""`<|endoftext|>`, as numbered after the bytes."""
+"""The id of `<|endoftext|>`."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -16,7 +16,7 @@ CHAT_TEMPLATE = (
 
 
 def byte_tokenizer() -> Qwen2TokenizerFast:
-    """The tokenizer, of the class that Qwen-Image, Z-Image and FLUX.2 klein have."""
+    """Returns the tokenizer, of the class that Qwen-Image, Z-Image and FLUX.2 klein use."""
     vocabulary = {token: number for number, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

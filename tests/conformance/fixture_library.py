@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mcp_protocol.catalogues import Catalogues
 from mcp_protocol.jsonrpc import Json
-from mcp_protocol.prompts import Prompt, PromptArgument
-from mcp_protocol.resources import Contents, Resource, ResourceKind, ResourceNotFound, ResourceTemplate
+from mcp_protocol.resources.prompts import Prompt, PromptArgument
+from mcp_protocol.resources.registry import ResourceRegistry
+from mcp_protocol.resources.resource import Contents, Resource, ResourceKind, ResourceNotFound, ResourceTemplate
 from mcp_protocol.versions import LIST_CACHE
-from tests.conformance.fixture_media import RED_DOT, picture_block, resource_block
+from tests.conformance.fixture_media import RED_DOT, red_dot_block, resource_block
 
 TEMPLATE_BEGIN, TEMPLATE_END = "test://template/", "/data"
 
@@ -28,9 +28,9 @@ class PromptWithBlock(Prompt, frozen=True):
         return {**filled, "messages": [shown, *filled["messages"]]}
 
 
-def catalogues() -> Catalogues:
+def resource_registry() -> ResourceRegistry:
     """All of them."""
-    return Catalogues(KINDS, PROMPTS, None)
+    return ResourceRegistry(KINDS, PROMPTS, None)
 
 
 def _fixed(name: str, mime_type: str, data: str | bytes) -> ResourceKind:
@@ -41,7 +41,7 @@ def _fixed(name: str, mime_type: str, data: str | bytes) -> ResourceKind:
         yield Resource(uri, name, name, "For the conformance suite.", mime_type)
 
     return ResourceKind(
-        begin=uri,
+        prefix=uri,
         resources=listed,
         read=lambda uri, services: Contents(mime_type, data, ""),
         version=lambda uri, services: 1,
@@ -62,7 +62,7 @@ KINDS = (
     _fixed("static-binary", "image/png", RED_DOT),
     _fixed("watched-resource", "text/plain", "Watched."),
     ResourceKind(
-        begin=TEMPLATE_BEGIN,
+        prefix=TEMPLATE_BEGIN,
         resources=lambda services: (),
         read=_read_template,
         version=lambda uri, services: 1,
@@ -107,6 +107,6 @@ PROMPTS = (
         "A prompt with a picture in it.",
         (),
         lambda given: "Please analyze the image above.",
-        lambda given: picture_block(),
+        lambda given: red_dot_block(),
     ),
 )

@@ -1,11 +1,11 @@
-"""The smallest picture and the smallest sound that are what they say, and blocks of content with them."""
+"""The smallest image and the smallest sound that are what they say, and blocks of content with them."""
 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
 
 from mcp_protocol.jsonrpc import Json
-from mcp_protocol.tools import image_block
+from mcp_protocol.tools.toolbox import image_block
 
 RED_DOT = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC")
 """A PNG of one red pixel."""
@@ -13,8 +13,8 @@ SILENCE = b64decode("UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAA
 """A WAV of one silent sample, 16 bits at 8 kHz."""
 
 
-def picture_block() -> Json:
-    """The picture as content."""
+def red_dot_block() -> Json:
+    """The image as content."""
     return image_block(RED_DOT, "image/png")
 
 

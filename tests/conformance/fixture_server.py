@@ -7,12 +7,13 @@ It prints the address to connect to, and ends with a signal.
 
 from __future__ import annotations
 
-from mcp_protocol.http.options import HttpOptions
+from mcp_protocol.calls.call import Hooks
 from mcp_protocol.http.service import HttpService
 from mcp_protocol.main_loop import MainLoop
 from mcp_protocol.server import Server
 from mcp_protocol.server_info import ServerInfo
-from tests.conformance.fixture_library import catalogues
+from settings.server import HttpSettings, ServerSettings
+from tests.conformance.fixture_library import resource_registry
 from tests.conformance.fixture_tools import toolbox
 
 INFO = ServerInfo("conformance-fixtures", "Conformance fixtures", "1.0.0", "For the conformance suite.", "Test me.")
@@ -21,8 +22,8 @@ INFO = ServerInfo("conformance-fixtures", "Conformance fixtures", "1.0.0", "For 
 def main() -> None:
     """Serves until a signal comes."""
     loop = MainLoop()
-    server = Server(INFO, toolbox, catalogues, wake=loop.wake, on_idle=loop.work_done)
-    service = HttpService(server, HttpOptions(port=0), wake=loop.wake)
+    server = Server(INFO, ServerSettings(), toolbox, resource_registry, hooks=Hooks(loop.wake, loop.item_ended))
+    service = HttpService(server, HttpSettings(port=0))
     service.start()
     print(service.url, flush=True)
     loop.run(server, service.stop)

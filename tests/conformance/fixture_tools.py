@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from mcp_protocol.call import Call
+from mcp_protocol.calls.call import Call
 from mcp_protocol.jsonrpc import Json
-from mcp_protocol.tools import Tool, Toolbox, text_block
-from tests.conformance.fixture_media import picture_block, resource_block, sound_block
+from mcp_protocol.tools.toolbox import Tool, Toolbox, text_block
+from tests.conformance.fixture_media import red_dot_block, resource_block, sound_block
 
 PAUSE_S = 0.05
 """What the suite asks for between two notifications."""
@@ -82,7 +82,7 @@ def _simple_text(arguments: Nothing, call: Call, services: Any) -> list[Json]:
 
 
 def _image(arguments: Nothing, call: Call, services: Any) -> list[Json]:
-    return [picture_block()]
+    return [red_dot_block()]
 
 
 def _audio(arguments: Nothing, call: Call, services: Any) -> list[Json]:
@@ -95,7 +95,7 @@ def _embedded_resource(arguments: Nothing, call: Call, services: Any) -> list[Js
 
 def _multiple_content_types(arguments: Nothing, call: Call, services: Any) -> list[Json]:
     resource = resource_block("test://mixed-content-resource", "application/json", '{"test":"data","value":123}')
-    return [text_block("Multiple content types test:"), picture_block(), resource]
+    return [text_block("Multiple content types test:"), red_dot_block(), resource]
 
 
 def _with_logging(arguments: Nothing, call: Call, services: Any) -> list[Json]:
@@ -128,7 +128,7 @@ def _contact(arguments: Contact, call: Call, services: Any) -> list[Json]:
 
 
 def _row(name: str, description: str, handler: Any) -> Tool:
-    return Tool(name, "conformance", name, description, Nothing, handler)
+    return Tool(name, name, description, Nothing, handler)
 
 
 TOOLS = (
@@ -144,7 +144,6 @@ TOOLS = (
     _row("test_error_handling", "Always fails.", _error),
     SchemaTool(
         "json_schema_2020_12_tool",
-        "conformance",
         "Contact",
         "Tool with JSON Schema 2020-12 features",
         Contact,

@@ -1,21 +1,29 @@
-"""The real server for tests: a fresh one, one that a module shares, and one with the model loaded for all.
+"""The real server for tests: a new one, one that a module shares, and one with a loaded model for the whole run.
 
-Beside it, real vLLM-Omni servers with tiny models, which all tests of pictures and videos share, and a real vLLM server
-of the OpenAI API with our server in front of it.
+The whole run also shares vLLM-Omni servers with tiny models, and a vLLM server of the OpenAI API with our server in
+front of it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.e2e import omni_server, tiny_models
+from tests.e2e import omni_server, real_models, tiny_models
 from tests.e2e.model_server import ModelServer
 from tests.e2e.omni_server import OmniServer
 from tests.e2e.server_process import ROOT, ServerProcess
 
 DEMO_MODEL = ROOT / "models" / "demo-vlm"
+SHARED_SERVERS = ("omni_video_server", "omni_image_server", "model_server")
+"""The fixtures of servers that take long to start and that all tests of a run share."""
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Engines in several processes would wait for each other's cores at the end of each parallel region.
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture
@@ -50,13 +58,35 @@ def demo_server(model: dict[str, str]) -> Iterator[ServerProcess]:
         yield process
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Has all modules that use a server of the whole run tested in one process, so that each server is started once.
+
+    All others are distributed by module. The marks of xdist's `--dist loadgroup` have no effect with pytest 9.2.
+    """
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class ByServer(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            text = (ROOT / module).read_text("utf-8")
+            return "shared servers" if any(server in text for server in SHARED_SERVERS) else module
+
+    return ByServer(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Installs vLLM-Omni before the first test, when one needs it: within a test it would count against its timeout."""
-    if not session.config.option.collectonly and any(
-        "omni_environment" in getattr(item, "fixturenames", ()) for item in session.items
-    ):
+    """Makes what takes minutes before the first test, when one needs it: within a test it would count as its time.
+
+    That is vLLM-Omni's environment, and the real models.
+    """
+    if session.config.option.collectonly:
+        return
+    if any("omni_environment" in getattr(item, "fixturenames", ()) for item in session.items):
         omni_server.set_up()
+    if any("real_models" in module.read_text("utf-8") for module in {item.path for item in session.items}):
+        real_models.make_all()
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +108,7 @@ def remote_server(model_server: ModelServer) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def omni_environment() -> None:
-    """What every test needs that starts a vLLM-Omni; skips it where that cannot be installed."""
+    """The environment of vLLM-Omni; skips the test where it cannot be installed, which CI does not allow."""
     omni_server.require()
 
 
@@ -91,6 +121,6 @@ def omni_image_server(omni_environment: None) -> Iterator[OmniServer]:
 
 @pytest.fixture(scope="session")
 def omni_video_server(omni_environment: None) -> Iterator[OmniServer]:
-    """A vLLM-Omni with a tiny Wan2.2 S2V (a picture and a sound become a video of noise), for the whole run."""
+    """A vLLM-Omni with a tiny Wan2.2 S2V (an image and a sound become a video of noise), for the whole run."""
     with OmniServer("wan-s2v") as server:
         yield server

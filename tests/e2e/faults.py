@@ -1,4 +1,4 @@
-"""The table of faults: what is injected into the real process, what must hold then, and the tests that see to it."""
+"""The table of faults: what is injected into the real process, what must hold then, and the tests that check it."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ FAULTS = (
             f"{SIGNALS}::test_sockets_of_the_engines_process_go_with_the_server",
             f"{SIGNALS}::test_kill_leaves_no_orphan",
             f"{LIFECYCLE}::test_kill_leaves_no_orphan",
-            f"{E2E}/test_engine.py::test_nothing_outlives_a_killed_server",
+            f"{E2E}/test_engine_end.py::test_nothing_outlives_a_killed_server",
         ),
     ),
     Fault(
@@ -175,7 +175,7 @@ FAULTS = (
         (f"{SIGNALS}::test_server_ends_in_time_when_its_host_is_killed",),
     ),
     Fault(
-        "the servers of models, pictures and videos answer badly, break off, or die",
+        "the servers of models, images and videos answer badly, break off, or die",
         "one clear error, nothing half-written, and the next call is served",
         (
             f"{E2E}/test_image_faults.py::test_one_clear_error_and_nothing_half_written",

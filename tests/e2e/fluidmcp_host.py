@@ -25,8 +25,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from client_configs import client_config
-from tests.e2e.environments import ROOT, python_environment
+from cli.clients.entry import this_server
+from cli.clients.table import CLIENTS
+from tests.e2e.environments import python_environment
 
 PORT = 8090
 START_TIMEOUT_S = 60.0
@@ -121,9 +122,7 @@ class FluidMcpHost:
         python = python_environment("fluidmcp")
         package = self._folder / ".fmcp-packages" / "Me" / "vllm" / "0.1.0"
         package.mkdir(parents=True)
-        configuration = json.loads(client_config("fluidmcp", str(ROOT)))
-        configuration["mcpServers"]["vllm"]["env"] |= self._env
-        (package / "metadata.json").write_text(json.dumps(configuration))
+        (package / "metadata.json").write_text(CLIENTS["fluidmcp"].text(this_server(self._env)))
         fluidmcp = [str(python), str(python.parent / "fluidmcp"), "run", "Me/vllm@0.1.0", "--start-server"]
         with open(self._folder / "fluidmcp.log", "wb") as log:
             self._process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Readers of what the tools that make pictures and videos answer: text with JSON, a preview and a link, or an error."""
+"""Readers of what tools answer: JSON with a preview and a link, as those that make images and videos, or an error."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
 
-from tests.e2e.server_process import children_of
+from tests.e2e.processes import children_of
 
 START_S = 300.0
 """How long it may take to answer: half a minute on an idle machine."""
@@ -78,7 +78,7 @@ class ModelServer:
         self._end()
 
     def n_running(self) -> int:
-        """How many requests its engine works on, by its own metrics."""
+        """The number of running requests, from its metrics."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
             found = re.search(r"^vllm:num_requests_running\{.*\} ([\d.]+)$", answer.read().decode(), re.MULTILINE)
         assert found
@@ -103,7 +103,7 @@ class ModelServer:
         return os.pread(self._log.fileno(), 4000, max(0, size - 4000)).decode("utf-8", "replace")
 
     def _end(self) -> None:
-        """Asks it to end, and ends it and all that it started by force where it does not."""
+        """Ends it and all that it started: by SIGTERM, then by SIGKILL."""
         left = children_of(self.process.pid)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

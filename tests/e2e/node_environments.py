@@ -29,8 +29,31 @@ class Pins:
 NODE_PINS: dict[str, Pins] = {
     "typescript1": Pins(("@modelcontextprotocol/sdk@1.32.2",), node=(18, 0)),
     "typescript2": Pins(("@modelcontextprotocol/client@2.4.0",), node=(20, 0)),
+    "apps": Pins(  # hosts of both versions of MCP Apps, in a browser; see chromium.py
+        (
+            "@modelcontextprotocol/client@2.4.0",
+            "@modelcontextprotocol/core@2.4.0",
+            "@modelcontextprotocol/server@2.4.0",
+            "@modelcontextprotocol/ext-apps@2.0.4",
+            "@modelcontextprotocol/sdk@1.30.0",
+            "ext-apps-v1@npm:@modelcontextprotocol/ext-apps@1.7.5",
+            "zod@4.6.7",
+            "esbuild@0.28.2",
+            "playwright-core@1.65.1",
+            "axe-core@4.14.1",
+            "@sparticuz/chromium@153.0.0",
+        ),
+        node=(20, 0),
+    ),
     "conformance": Pins(("@modelcontextprotocol/conformance@0.2.0-alpha.12",), node=(22, 0)),
     "inspector": Pins(("@modelcontextprotocol/inspector@2.12.0",), node=(22, 19)),
+    "claude-code": Pins(("@anthropic-ai/claude-code@2.1.332",), node=(18, 0)),  # a program; it needs no Node to run
+    "cline": Pins(("@cline/core@0.0.86",), node=(22, 0)),
+    "codex": Pins(("@openai/codex@0.171.0",), node=(16, 0)),
+    "copilot-cli": Pins(("@github/copilot@1.0.102",), node=(22, 0)),
+    "gemini-cli": Pins(("@google/gemini-cli@0.61.0",), node=(20, 0)),
+    "opencode": Pins(("opencode-ai@1.18.33",), node=(18, 0)),  # a program, too
+    "mcpb": Pins(("@anthropic-ai/mcpb@2.1.2",), node=(16, 0)),
 }
 INSTALL = (
     "install",

@@ -28,7 +28,7 @@ from types import TracebackType
 import pytest
 
 from tests.e2e import environments
-from tests.e2e.server_process import OneProcess, children_of
+from tests.e2e.processes import OneProcess, children_of
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "omni-cpu"
@@ -38,7 +38,7 @@ START_S = 240.0
 """How long a server may take to answer: 15 s on an idle machine, and more before Python has compiled its modules."""
 EXIT_S = 20.0
 SETTLE_S = 0.4
-# A picture's request counts as waiting until it is done, a video's as running.
+# An image's request counts as waiting until it is done, a video's as running.
 AT_WORK = re.compile(rb"^vllm_omni:num_requests_(running|waiting)(\{.*\})? [1-9]", re.MULTILINE)
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens URLs of this machine, whatever proxy the environment names."""
@@ -123,6 +123,13 @@ class OmniServer:
         """What it has written on stdout and stderr."""
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), size, 0).decode("utf-8", "replace")
+
+    def small_profile(self, folder: Path) -> str:
+        """Writes a file of profiles by which this server's model makes small images quickly; returns its path."""
+        small = {"default_steps": 2, "default_resolution": [64, 64], "supported_aspect_ratios": {"1:1": [64, 64]}}
+        file = folder / "small.json"
+        file.write_text(json.dumps({self.model_name: small}))
+        return str(file)
 
     def wait_until_ready(self, timeout_s: float = START_S) -> None:
         """Waits until `/health` answers.

@@ -22,16 +22,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
+
+from tests.e2e.lines import lines_of, parsed
+from tests.e2e.processes import OneProcess, children_of, processes
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "vllm_server.py"
-PASSED_ON = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
-"""What the official clients let through of their own environment."""
+PASSED_ON = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "OMP_NUM_THREADS")
+"""What the official clients let through of their own environment, and what `tests/e2e/conftest.py` sets."""
 ANSWER_S = 60.0
 """How long a test waits for what comes at once; long, since the machine may be busy."""
 LOAD_S = 240.0
@@ -44,10 +46,6 @@ CLOSED_STDERR = ("sh", "-c", 'exec "$@" 2>&-', "sh")
 ALL_CLOSED = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
 
 Json = dict[str, Any]
-
-
-class NotAMessage(AssertionError):
-    """A line on stdout that is no JSON object."""
 
 
 class ServerProcess:
@@ -103,7 +101,7 @@ class ServerProcess:
         if read_stderr and self.process.stderr is not None:
             self.start_reading_stderr()
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -292,7 +290,7 @@ class ServerProcess:
     def marked(self) -> list[OneProcess]:
         """Living processes with this server's mark in their environment, the server itself excepted."""
         needle = f"{MARKER}={self.marker}".encode()
-        return [process for process in _processes() if process.pid != self.pid and needle in process.environment()]
+        return [process for process in processes() if process.pid != self.pid and needle in process.environment()]
 
     def descendants(self) -> list[OneProcess]:
         """Living processes that this server, which must still be there, or its children started, marked or not."""
@@ -308,7 +306,8 @@ class ServerProcess:
 
     def assert_ends_promptly(self, since_s: float) -> None:
         """It leaves with status 0, at most `EXIT_LIMIT_S` after `since_s` (`time.monotonic()`)."""
-        assert self.wait() == 0
+        status = self.wait()
+        assert status == 0, status
         assert time.monotonic() - since_s < EXIT_LIMIT_S
 
     # Threads
@@ -334,88 +333,3 @@ def client_environment(given: Mapping[str, str] | None = None) -> dict[str, str]
     """The environment that official clients give a server."""
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {**passed_on, **(given or {})}
-
-
-def lines_of(pipe: IO[bytes]) -> Iterator[bytes]:
-    """The lines of an unbuffered pipe, with their line ends."""
-    with open(pipe.fileno(), "rb", closefd=False) as buffered:
-        yield from buffered
-
-
-def parsed(line: bytes) -> Json:
-    """A line of the server as a message.
-
-    Raises: `NotAMessage` for anything but one ASCII line with a JSON object of finite numbers.
-    """
-    if not line.isascii() or not line.endswith(b"\n") or line.endswith(b"\r\n"):
-        raise NotAMessage(line[:500])
-    try:
-        message = json.loads(line, parse_constant=_refuse)
-    except ValueError:
-        raise NotAMessage(line[:500]) from None
-    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-        raise NotAMessage(line[:500])
-    return message
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
-
-
-@dataclass(frozen=True)
-class OneProcess:
-    """A process of this machine; `started` tells it from a later one with the same id."""
-
-    pid: int
-    parent: int
-    started: int
-
-    def alive(self) -> bool:
-        """Whether it still runs; one that only waits for its parent to look does not."""
-        return _process(self.pid) == self
-
-    def environment(self) -> list[bytes]:
-        """Its first environment; empty where it may not be read."""
-        try:
-            return Path(f"/proc/{self.pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            return []
-
-    def command(self) -> str:
-        """Its command line, for error messages."""
-        try:
-            return Path(f"/proc/{self.pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            return "(ended)"
-
-
-def assert_all_end(processes: Sequence[OneProcess], timeout_s: float = 5.0) -> None:
-    """None of these processes outlives its server by more than a moment."""
-    until_s = time.monotonic() + timeout_s
-    while alive := [process for process in processes if process.alive()]:
-        assert time.monotonic() < until_s, [f"{process.pid}: {process.command()}" for process in alive]
-        time.sleep(0.02)
-
-
-def children_of(pid: int) -> list[OneProcess]:
-    """Living processes that this one or its children started, as long as those between are there."""
-    processes = _processes()
-    found, parents = [], {pid}
-    while parents:
-        children = [process for process in processes if process.parent in parents]
-        parents = {process.pid for process in children}
-        found += children
-    return found
-
-
-def _processes() -> list[OneProcess]:
-    found = (_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
-    return [process for process in found if process is not None]
-
-
-def _process(pid: int) -> OneProcess | None:
-    try:
-        state, parent, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return None
-    return None if state == "Z" else OneProcess(pid, int(parent), int(fields[17]))

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from engine.interface import Completion, Control, Conversation, FinishReason, ImagePart, Message, Sampling, TextPart
-from engine.local import LocalEngine
-from handlers.analysis import probability_of, relevance_check
-from handlers.vision_prompts import YES_NO, analysis_prompt
+from engine.local.engine import LocalEngine
+from handlers.vision.analysis import probability_of, relevance_check
+from handlers.vision.prompts import YES_NO, analysis_prompt
 from settings import EngineSettings
 from tests.e2e import tiny_architectures, tiny_models
-from tests.e2e.pictures import drawn, png
+from tests.e2e.images import drawn, png
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here"),
@@ -42,13 +42,14 @@ def engine(request: pytest.FixtureRequest) -> Iterator[LocalEngine]:
 
 
 def part(colour: str) -> ImagePart:
-    picture = drawn("white", "circle", colour)
-    return ImagePart(picture, hashlib.sha256(png(picture)).hexdigest())
+    image = drawn("white", "circle", colour)
+    return ImagePart(image, hashlib.sha256(png(image)).hexdigest())
 
 
 def vision_encodings(engine: LocalEngine, conversations: list[Conversation]) -> tuple[list[Completion], int]:
-    """The completions, and how many pictures the vision tower encoded for them."""
-    core = engine._llm.llm_engine.engine_core.engine_core
+    """The completions, and how many images the vision tower encoded for them."""
+    assert engine._model is not None
+    core = engine._model.llm.llm_engine.engine_core.engine_core
     model = core.model_executor.driver_worker.worker.model_runner.model
     (tower,) = [module for name, module in model.named_modules() if name.endswith(("vision_model", "vision_tower"))][:1]
     encoded: list[int] = []
@@ -87,7 +88,7 @@ def test_one_check_alone_agrees_with_the_batch(engine: LocalEngine) -> None:
     assert alone == pytest.approx(together, abs=0.05)
 
 
-def test_pictures_and_text_are_answered(engine: LocalEngine) -> None:
+def test_images_and_text_are_answered(engine: LocalEngine) -> None:
     conversations = [Conversation(analysis_prompt(part(c), "What is it?", None), Sampling(0.0, 8)) for c in COLOURS]
     text = Conversation((Message("user", (TextPart("Hello"),)),), Sampling(0.0, 8))
     *seen, heard = engine.generate([*conversations, text], Control())
@@ -96,7 +97,7 @@ def test_pictures_and_text_are_answered(engine: LocalEngine) -> None:
     assert {completion.finish_reason for completion in (*seen, heard)} <= {FinishReason.STOP, FinishReason.LENGTH}
 
 
-def test_a_picture_that_was_checked_is_not_encoded_again(engine: LocalEngine) -> None:
+def test_an_image_that_was_checked_is_not_encoded_again(engine: LocalEngine) -> None:
     images = [part(colour) for colour in ("orange", "purple", "pink")]
     _, encoded = vision_encodings(engine, [relevance_check(image, "red circle", None) for image in images])
     analyses = [Conversation(analysis_prompt(image, "What is it?", None), Sampling(0.0, 4)) for image in images]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.pictures import asked, drawn, forms, image_part, png
+from tests.e2e.images import asked, drawn, forms, image_part, png
 from tests.e2e.server_process import ServerProcess
 
 Json = dict[str, Any]
@@ -43,7 +43,7 @@ def refusal(server: ServerProcess, tool: str = "chat_completion", **arguments: A
     return text
 
 
-def test_picture_is_described(demo_server: ServerProcess) -> None:
+def test_image_is_described(demo_server: ServerProcess) -> None:
     text = chat(demo_server, asked(WHAT, image_part(drawn("blue", "circle", "red"))))["text"].lower()
     assert "red" in text
     assert "circle" in text
@@ -51,25 +51,23 @@ def test_picture_is_described(demo_server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("form", ["path", "base64", "data URL", "file URL"])
-def test_picture_means_the_same_in_every_form(demo_server: ServerProcess, tmp_path: Path, form: str) -> None:
-    picture = drawn("yellow", "square", "purple")
-    expected = chat(demo_server, asked(WHAT, image_part(picture)))["text"]
-    assert chat(demo_server, asked(WHAT, forms(picture, tmp_path)[form]))["text"] == expected
+def test_image_means_the_same_in_every_form(demo_server: ServerProcess, tmp_path: Path, form: str) -> None:
+    image = drawn("yellow", "square", "purple")
+    expected = chat(demo_server, asked(WHAT, image_part(image)))["text"]
+    assert chat(demo_server, asked(WHAT, forms(image, tmp_path)[form]))["text"] == expected
 
 
-def test_question_may_come_before_its_picture_or_behind_it(demo_server: ServerProcess) -> None:
-    pictures = [image_part(drawn("blue", shape, "red")) for shape in ("circle", "square", "triangle", None)]
+def test_question_may_come_before_its_image_or_behind_it(demo_server: ServerProcess) -> None:
+    images = [image_part(drawn("blue", shape, "red")) for shape in ("circle", "square", "triangle", None)]
     ask_all = [{"type": "text", "text": "Is there a red circle in this image? Answer yes or no."}]
     conversations = [
-        [{"role": "user", "content": content}]
-        for picture in pictures
-        for content in ([picture, *ask_all], [*ask_all, picture])
+        [{"role": "user", "content": content}] for image in images for content in ([image, *ask_all], [*ask_all, image])
     ]
     results = demo_server.result("chat_completion_batch", {"conversations": conversations, **GREEDY})["results"]
     assert [result["text"].strip(" .").lower() for result in results] == ["yes", "yes", *["no"] * 6]
 
 
-def test_another_picture_gives_another_answer(demo_server: ServerProcess) -> None:
+def test_another_image_gives_another_answer(demo_server: ServerProcess) -> None:
     answers = {
         chat(demo_server, asked(WHAT, image_part(drawn(*scene))))["text"]
         for scene in [("blue", "circle", "red"), ("white", "triangle", "green"), ("black", "square", "yellow")]
@@ -77,10 +75,10 @@ def test_another_picture_gives_another_answer(demo_server: ServerProcess) -> Non
     assert len(answers) == 3
 
 
-def test_picture_by_http_url_is_fetched_only_from_allowed_private_hosts(model: dict[str, str]) -> None:
+def test_image_by_http_url_is_fetched_only_from_allowed_private_hosts(model: dict[str, str]) -> None:
     body = png(drawn())
 
-    class Pictures(http.server.BaseHTTPRequestHandler):
+    class Images(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -90,7 +88,7 @@ def test_picture_by_http_url_is_fetched_only_from_allowed_private_hosts(model: d
         def log_message(self, *arguments: Any) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pictures) as web:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Images) as web:
         threading.Thread(target=web.serve_forever, daemon=True).start()
         host = f"127.0.0.1:{web.server_port}"
         messages = asked(WHAT, {"type": "image_url", "image_url": {"url": f"http://{host}/a.png"}})
@@ -108,7 +106,7 @@ def test_session_recalls_a_name(demo_server: ServerProcess, session_id: str) -> 
     assert (first["session_messages"], second["session_messages"]) == (2, 4)
 
 
-def test_session_keeps_its_picture(demo_server: ServerProcess, session_id: str) -> None:
+def test_session_keeps_its_image(demo_server: ServerProcess, session_id: str) -> None:
     chat(demo_server, asked(WHAT, image_part(drawn("green", "square", "white"))), session_id=session_id)
     later = chat(demo_server, "What color is the background?", session_id=session_id)
     assert "green" in later["text"].lower()
@@ -117,9 +115,9 @@ def test_session_keeps_its_picture(demo_server: ServerProcess, session_id: str) 
 
 
 def test_a_turn_costs_only_what_is_new_in_it(demo_server: ServerProcess, session_id: str) -> None:
-    """Turns 2 to 20 of a conversation with a picture: what came before is in the prefix cache, whole blocks of it."""
-    picture = asked(WHAT, image_part(drawn("orange", "triangle", "purple")))
-    known = chat(demo_server, picture, session_id=session_id)["usage"]["prompt_tokens"]
+    """Turns 2 to 20 of a conversation with an image: what came before is in the prefix cache, whole blocks of it."""
+    image = asked(WHAT, image_part(drawn("orange", "triangle", "purple")))
+    known = chat(demo_server, image, session_id=session_id)["usage"]["prompt_tokens"]
     for turn in range(2, 21):
         question = f"What color is the background? ({turn})"
         usage = chat(demo_server, question, session_id=session_id)["usage"]
@@ -231,12 +229,12 @@ def test_bad_conversation_does_not_fail_its_batch(demo_server: ServerProcess) ->
     assert second["text"] is third["text"] is None
 
 
-def test_unreadable_picture_is_named_by_its_position(demo_server: ServerProcess) -> None:
+def test_unreadable_image_is_named_by_its_position(demo_server: ServerProcess) -> None:
     text = refusal(demo_server, messages=asked(WHAT, image_part(drawn()), {"type": "image", "data": "abcd"}))
     assert text.startswith("arguments.messages[0].content[2]: ")
 
 
-def test_too_many_pictures_are_refused(demo_server: ServerProcess) -> None:
+def test_too_many_images_are_refused(demo_server: ServerProcess) -> None:
     assert "at most 4" in refusal(demo_server, messages=asked(WHAT, *[image_part(drawn())] * 5))
 
 
@@ -272,7 +270,7 @@ def test_long_session_drops_whole_oldest_turns_and_says_so(model: dict[str, str]
         assert len(messages) == results[-1]["session_messages"] < 24
 
 
-def test_session_drops_oldest_pictures_beyond_the_limit(demo_server: ServerProcess, session_id: str) -> None:
+def test_session_drops_oldest_images_beyond_the_limit(demo_server: ServerProcess, session_id: str) -> None:
     results = [
         chat(demo_server, asked(WHAT, image_part(drawn(colour, None))), session_id=session_id)
         for colour in ("red", "green", "blue", "yellow", "black")
@@ -300,7 +298,7 @@ def test_special_tokens_typed_by_a_user_are_only_text(demo_server: ServerProcess
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1), (3, 3)])
-def test_pictures_of_odd_sizes_never_end_the_engine(demo_server: ServerProcess, size: tuple[int, int]) -> None:
+def test_images_of_odd_sizes_never_end_the_engine(demo_server: ServerProcess, size: tuple[int, int]) -> None:
     answer = demo_server.call(
         "chat_completion", {"messages": asked(WHAT, image_part(drawn(shape=None).resize(size))), **GREEDY}
     )

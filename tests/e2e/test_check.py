@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.e2e.server_process import LOAD_S, ROOT, SERVER, ServerProcess, assert_all_end, client_environment
+from tests.e2e.processes import assert_all_end
+from tests.e2e.server_process import LOAD_S, ROOT, SERVER, ServerProcess, client_environment
 from tests.scripted_omni import ScriptedOmni
 from tests.scripted_openai import ScriptedOpenAI
 
@@ -49,7 +50,7 @@ def test_default_settings_have_no_problem_and_nothing_is_changed(model: dict[str
     assert {"settings", "python", "packages", "vllm", "model", "output folder", "sessions"} <= set(rows)
     assert rows["answer"][0] == "off"
     assert rows["model"][0] == "ok"
-    assert "Nothing wrong was found" in end
+    assert "No problem found" in end
     assert list(tmp_path.iterdir()) == []
 
 
@@ -90,7 +91,7 @@ def test_servers_that_answer_are_told_with_what_they_have(tmp_path: Path) -> Non
             tmp_path, VLLM_BASE_URL=models.url, OMNI_URL=omni.url, OMNI_VIDEO_MODELS=f"wan={omni.url}"
         )
         seen = [path for _, path, _ in omni.seen]
-    assert status == 1  # the one that was named for videos makes pictures
+    assert status == 1  # the one that was named for videos makes images
     assert rows["model server"] == ("ok", f"{models.url} is vLLM 0.32.0; scripted-vlm is used. It has scripted-vlm.")
     assert rows["vllm"][0] == rows["gpu"][0] == "off"
     assert rows["images"][0] == "ok"
@@ -105,6 +106,13 @@ def test_options_of_the_command_line_are_checked_too(tmp_path: Path) -> None:
     assert str(tmp_path / "here") in rows["output folder"][1]
 
 
+def test_names_that_no_tool_has_are_told(tmp_path: Path) -> None:
+    _, rows, _ = check(tmp_path, "--check", "--slim", VLLM_TOOLS="-generate_imgae", OMNI_URL=NOBODY)
+    assert rows["settings"][0] == "warning"
+    assert "Did you mean generate_image?" in rows["settings"][1]
+    assert rows["providers"][0] == "off"
+
+
 def test_transport_and_providers_are_checked(tmp_path: Path) -> None:
     with ScriptedOpenAI() as service:
         _, rows, _ = check(
@@ -115,7 +123,7 @@ def test_transport_and_providers_are_checked(tmp_path: Path) -> None:
         )
     assert rows["transport"][0] == "problem"
     assert "Set VLLM_HTTP_TOKENS" in rows["transport"][1]
-    assert rows["provider openai"] == ("ok", f"{service.url} answers; models: 1.")
+    assert rows["provider openai"] == ("ok", f"{service.url} responds; models: 1.")
     assert rows["provider dashscope"][0] == "off"
 
 
@@ -123,10 +131,10 @@ def test_python_without_the_packages_is_told_how_to_get_them(tmp_path: Path) -> 
     (tmp_path / "msgspec").symlink_to(Path(msgspec.__file__).parent)
     status, rows, _ = check(tmp_path, python=f"{sys.executable} -S", PYTHONPATH=str(tmp_path))
     assert status == 1
-    for subject in ("packages", "vllm"):
+    for subject, command in (("packages", str(ROOT / "scripts" / "setup")), ("vllm", "`scripts/demo`")):
         state, text = rows[subject]
         assert state == "problem"
-        assert str(ROOT / "scripts" / "setup") in text
+        assert command in text
 
 
 def test_load_has_the_real_model_answer(model: dict[str, str], tmp_path: Path) -> None:
@@ -134,8 +142,8 @@ def test_load_has_the_real_model_answer(model: dict[str, str], tmp_path: Path) -
     assert status == 0, (rows, end)
     state, text = rows["answer"]
     assert state == "ok", text
-    assert re.search(r"loaded in \d+\.\d s, answered words in \d+\.\d\d s \(\d+ tokens\), a picture in \d", text)
-    assert end == "Everything that is set up works.\n"
+    assert re.search(r"loaded in \d+\.\d s, text prompt in \d+\.\d\d s \(\d+ tokens\), image prompt in \d", text)
+    assert end == "Everything that is configured works.\n"
     assert [path for path in tmp_path.iterdir() if path.name.startswith("vllm-check")] == []
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from client_configs import client_config
+from cli.clients.entry import this_server
+from cli.clients.table import CLIENTS as HOSTS
 from tests.e2e import fluidmcp_host
 from tests.e2e.environments import python_environment
 from tests.e2e.fluidmcp_host import FluidMcpHost
+from tests.e2e.images import asked, drawn, forms, image_part
 from tests.e2e.node_environments import node_environment
-from tests.e2e.pictures import asked, drawn, forms, image_part
 from tests.e2e.server_process import LOAD_S, ROOT
 
 Json = dict[str, Any]
@@ -59,9 +60,9 @@ CLIENTS = {
 
 @pytest.mark.parametrize(("client", "version"), CLIENTS.values(), ids=CLIENTS)
 def test_official_client_uses_everything(client: Client, version: str, model: dict[str, str], tmp_path: Path) -> None:
-    picture = forms(drawn("blue", "circle", "red"), tmp_path)["path"]["path"]
+    image = forms(drawn("blue", "circle", "red"), tmp_path)["path"]["path"]
     run = subprocess.run(
-        [*client.command(tmp_path), client.mode, sys.executable, SERVER, picture],
+        [*client.command(tmp_path), client.mode, sys.executable, SERVER, image],
         input=json.dumps({**model, "PATH": os.environ["PATH"]}),
         capture_output=True,
         text=True,
@@ -69,10 +70,10 @@ def test_official_client_uses_everything(client: Client, version: str, model: di
         timeout=LOAD_S,
     )
     assert run.returncode == 0, run.stderr
-    assert_seen(json.loads(run.stdout), version, picture)
+    assert_seen(json.loads(run.stdout), version, image)
 
 
-def assert_seen(seen: Json, version: str, picture: str) -> None:
+def assert_seen(seen: Json, version: str, image: str) -> None:
     """What a client saw is what the server has, and what was to be stopped was stopped."""
     assert seen["protocol_version"] == version
     assert seen["tools"][:3] == ["chat_completion", "chat_completion_batch", "model_info"]
@@ -88,7 +89,7 @@ def assert_seen(seen: Json, version: str, picture: str) -> None:
     if "resources" in seen["capabilities"]:
         assert_resources(seen["resources"])
     if "prompts" in seen["capabilities"]:
-        assert_prompts(seen["prompts"], picture)
+        assert_prompts(seen["prompts"], image)
 
 
 def assert_resources(seen: Json) -> None:
@@ -97,10 +98,10 @@ def assert_resources(seen: Json) -> None:
     assert [uri for uri, length in seen["read"] if length] == seen["uris"][:1]
 
 
-def assert_prompts(seen: Json, picture: str) -> None:
-    """The list names prompts, each once, and the first one leads to the picture it was given."""
+def assert_prompts(seen: Json, image: str) -> None:
+    """The list names prompts, each once, and the first one leads to the image it was given."""
     assert len(set(seen["names"])) == len(seen["names"]) > 0
-    assert picture in seen["text"]
+    assert image in seen["text"]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_fluidmcp_lists_the_tools(fluidmcp: FluidMcpHost) -> None:
     assert answer["result"]["tools"][0]["name"] == "chat_completion"
 
 
-def test_fluidmcp_gets_a_description_of_a_picture(fluidmcp: FluidMcpHost) -> None:
+def test_fluidmcp_gets_a_description_of_an_image(fluidmcp: FluidMcpHost) -> None:
     messages = asked("What is in this image?", image_part(drawn("blue", "circle", "red")))
     result = fluid_call(fluidmcp, messages=messages, temperature=0)
     assert "red" in result["content"][0]["text"].lower()
@@ -164,7 +165,7 @@ def test_generation_beyond_the_gateways_patience_answers_in_time(fluidmcp: Fluid
 
 
 def test_fluidmcp_main_starts_the_server_from_the_file(tmp_path: Path) -> None:
-    configuration = json.loads(client_config("fluidmcp", str(ROOT)))
+    configuration = json.loads(HOSTS["fluidmcp"].text(this_server({})))
     configuration["mcpServers"]["vllm"]["env"].pop("VLLM_PRELOAD")
     headers = {"host": "127.0.0.1:8099", "authorization": "Bearer secret"}  # main adds those of the HTTP request
     call = {"method": "tools/call", "params": {"name": "model_info", "arguments": {"headers": headers}}}

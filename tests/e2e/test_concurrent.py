@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from engine import guard
+from engine.local import reaper
+from tests.e2e.images import as_data_url, drawn
 from tests.e2e.model_server import ModelServer
-from tests.e2e.pictures import as_data_url, drawn
 from tests.e2e.server_process import LOAD_S, Json, ServerProcess
 from tests.mcp_results import check_result, text_of
 
@@ -26,11 +26,11 @@ def chat(text: str = "Hello", max_tokens: int = 24, **arguments: Any) -> Json:
     return {"messages": messages, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True, **arguments}
 
 
-def picture_chat(number: int) -> Json:
-    """A chat about a picture of its own."""
+def image_chat(number: int) -> Json:
+    """A chat about an image of its own."""
     colours = ("red", "green", "blue", "yellow")
     url = as_data_url(drawn(colours[number % 4], ("circle", "square")[number % 2], "white"))
-    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "Describe this picture."}]
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "Describe this image."}]
     return {"messages": [{"role": "user", "content": content}], "max_tokens": 24, "temperature": 0}
 
 
@@ -108,7 +108,7 @@ def test_with_one_worker_replies_come_in_order(demo_server: ServerProcess) -> No
 
 
 def test_each_call_is_answered_once_and_as_if_it_were_alone(wide: ServerProcess) -> None:
-    calls = {n: picture_chat(n) if n % 3 == 0 else chat(f"{n}: my name is Ada. What is my name?") for n in range(24)}
+    calls = {n: image_chat(n) if n % 3 == 0 else chat(f"{n}: my name is Ada. What is my name?") for n in range(24)}
     for number, arguments in calls.items():
         wide.send_call("chat_completion", arguments, request_id=number)
     together = answers(wide, len(calls))
@@ -198,7 +198,7 @@ def test_deadline_ends_its_own_call_alone(wide: ServerProcess) -> None:
     assert found["long"]["structuredContent"]["finish_reason"] == "length"
 
 
-def test_batches_pictures_and_forms_run_side_by_side(wide: ServerProcess) -> None:
+def test_batches_images_and_forms_run_side_by_side(wide: ServerProcess) -> None:
     greedy: Json = {"max_tokens": 16, "temperature": 0}
     conversations = [[{"role": "user", "content": text}] for text in ("one", "two", "x" * 9000, "three")]
     urls = [as_data_url(drawn(colour, "circle", "white")) for colour in ("red", "green", "blue")]
@@ -271,7 +271,7 @@ def test_calls_that_wait_for_a_load_are_answered_at_their_deadline(model: dict[s
         assert sorted(found) == list(range(6))
         for result in found.values():
             assert result["isError"]
-            assert "still loading" in result["content"][0]["text"]
+            assert "is still" in result["content"][0]["text"]
 
 
 def test_end_of_input_finishes_all_and_exits_0(model: dict[str, str]) -> None:
@@ -292,7 +292,7 @@ def test_killed_engine_is_told_to_all_and_the_next_call_loads_it_again(model: di
         server.initialize()
         begin(server, range(4))
         for process in server.descendants():
-            if "EngineCore" in process.command() and not guard.is_tracker(process.pid):
+            if "EngineCore" in process.command() and not reaper.is_tracker(process.pid):
                 os.kill(process.pid, signal.SIGKILL)
         found = answers(server, 4)
         assert sorted(found) == list(range(4))

@@ -17,6 +17,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,9 @@ import pytest
 
 from tests.containers import ROOT, Context, Instruction, Stage, built_from, stages
 from tests.e2e.environments import python_environment
-from tests.e2e.server_process import ANSWER_S, EXIT_S, LOAD_S, client_environment, parsed
+from tests.e2e.lines import parsed
+from tests.e2e.package import WHEEL, build
+from tests.e2e.server_process import ANSWER_S, EXIT_S, LOAD_S, client_environment
 
 TOKEN = "a-token-of-the-test"
 INITIALIZE = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}
@@ -248,6 +251,19 @@ def test_development_starts_the_server_again_when_a_file_changes(image: Image) -
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def test_context_is_enough_to_build_the_whole_package(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    for name in Context().files():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, source / name)
+    names = []
+    for tree, dist in ((ROOT, tmp_path / "all"), (source, tmp_path / "context")):
+        build(tree, "wheel", dist)
+        with zipfile.ZipFile(dist / WHEEL) as wheel:
+            names.append(sorted(wheel.namelist()))
+    assert names[0] == names[1]
 
 
 def test_dockerfile_is_as_its_linter_wants_it() -> None:

@@ -1,18 +1,9 @@
-"""`LocalEngine` over real vLLM with tiny random models: what it answers, refuses, survives and leaves behind.
-
-Run as a program (`python -m tests.e2e.test_engine WHAT MODEL`) it is the server whose engine core or own process gets
-killed: those tests need a process of their own.
-"""
+"""`LocalEngine` over real vLLM with tiny random models: what it answers, refuses, survives and leaves behind."""
 
 import gc
 import hashlib
 import importlib.util
-import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from engine import guard, local, model_facts, sleep
 from engine.errors import (
     EngineDied,
     EngineUnavailable,
@@ -29,6 +19,7 @@ from engine.errors import (
     PromptTooLong,
 )
 from engine.interface import (
+    AudioPart,
     Completion,
     Control,
     Conversation,
@@ -38,12 +29,14 @@ from engine.interface import (
     Message,
     Sampling,
     TextPart,
+    VideoPart,
 )
-from engine.local import LocalEngine
+from engine.local import loader, model_facts
+from engine.local.engine import LocalEngine
+from engine.parts import Part
+from sandbox.cancellation import Cancellation
 from settings import EngineSettings
 from tests.e2e import scripted_model, tiny_models
-
-ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here"),
@@ -51,21 +44,26 @@ pytestmark = [
 ]
 
 
-def picture(color: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> ImagePart:
+def make_image(color: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> ImagePart:
     from PIL import Image
 
     image = Image.new("RGB", size, color)
     return ImagePart(image, hashlib.sha256(f"{image.mode}{image.size}".encode() + image.tobytes()).hexdigest())
 
 
-def ask(*content: str | ImagePart, max_tokens: int = 12, role: str = "user", **sampling: Any) -> Conversation:
+def ask(*content: str | Part, max_tokens: int = 12, role: str = "user", **sampling: Any) -> Conversation:
     parts = tuple(TextPart(part) if isinstance(part, str) else part for part in content)
     return Conversation((Message(role, parts),), Sampling(sampling.pop("temperature", 0.0), max_tokens, **sampling))
 
 
-def answer(engine: LocalEngine, *content: str | ImagePart, **sampling: Any) -> Completion:
+def answer(engine: LocalEngine, *content: str | Part, **sampling: Any) -> Completion:
     (completion,) = engine.generate([ask(*content, **sampling)], Control())
     return completion
+
+
+def model_of(engine: LocalEngine) -> loader.LoadedModel:
+    assert engine._model is not None
+    return engine._model
 
 
 def settings(model: Path, **given: Any) -> EngineSettings:
@@ -81,11 +79,11 @@ def engine() -> Iterator[LocalEngine]:
 
 
 def red() -> ImagePart:
-    return picture((255, 0, 0))
+    return make_image((255, 0, 0))
 
 
 def blue() -> ImagePart:
-    return picture((0, 0, 255))
+    return make_image((0, 0, 255))
 
 
 def test_the_first_call_loads_and_tells_the_phases(engine: LocalEngine) -> None:
@@ -99,7 +97,7 @@ def test_the_first_call_loads_and_tells_the_phases(engine: LocalEngine) -> None:
     assert (status.supports_images, status.has_chat_template) == (True, True)
 
 
-def test_the_answer_depends_on_the_picture_alone(engine: LocalEngine) -> None:
+def test_the_answer_depends_on_the_image_alone(engine: LocalEngine) -> None:
     first, second = answer(engine, red(), "What?", seed=1), answer(engine, red(), "What?", seed=1)
     assert first.text == second.text
     assert first.text != answer(engine, blue(), "What?", seed=1).text
@@ -114,8 +112,8 @@ def test_usage_is_counted(engine: LocalEngine) -> None:
     assert answer(engine, "What?").image_tokens == 0
 
 
-def test_a_repeated_prompt_with_a_picture_comes_from_the_caches(engine: LocalEngine) -> None:
-    green = picture((0, 255, 0))
+def test_a_repeated_prompt_with_an_image_comes_from_the_caches(engine: LocalEngine) -> None:
+    green = make_image((0, 255, 0))
     question = "What is to be seen? " * 20
     fresh, repeated = answer(engine, green, question), answer(engine, green, question)
     assert fresh.cached_tokens == 0
@@ -138,11 +136,11 @@ def test_streamed_text_adds_up_to_the_answer(engine: LocalEngine) -> None:
 
 def test_a_cancelled_generation_leaves_nothing_to_the_next_caller(engine: LocalEngine) -> None:
     expected = answer(engine, "next").text
-    heard = threading.Event()
-    control = Control(cancelled=heard.is_set, on_text=lambda *new: heard.set())
+    cancellation = Cancellation()
+    control = Control(cancellation, on_text=lambda *new: cancellation.set())
     with pytest.raises(GenerationCancelled):
         engine.generate([ask("long", max_tokens=900, ignore_eos=True)] * 3, control)
-    assert not engine._llm.llm_engine.has_unfinished_requests()
+    assert not model_of(engine).llm.llm_engine.has_unfinished_requests()
     assert answer(engine, "next").text == expected
 
 
@@ -158,7 +156,7 @@ def test_the_deadline_answers_with_the_text_so_far(engine: LocalEngine, listenin
     whole = answer(engine, "long", max_tokens=completion.completion_tokens, ignore_eos=True)
     assert completion.text == whole.text
     assert "".join(told) == (completion.text if listening else "")
-    assert not engine._llm.llm_engine.has_unfinished_requests()
+    assert not model_of(engine).llm.llm_engine.has_unfinished_requests()
 
 
 def test_one_refused_conversation_of_a_batch_does_not_stop_the_others(engine: LocalEngine) -> None:
@@ -177,15 +175,15 @@ def test_a_too_long_prompt_tells_both_lengths(engine: LocalEngine, length: int) 
     assert (caught.value.prompt_tokens, caught.value.max_model_len) == (length + 18, 1024)
 
 
-def test_a_picture_of_a_refused_prompt_can_be_sent_again(engine: LocalEngine) -> None:
-    fresh = picture((9, 99, 199))
+def test_an_image_of_a_refused_prompt_can_be_sent_again(engine: LocalEngine) -> None:
+    fresh = make_image((9, 99, 199))
     with pytest.raises(PromptTooLong) as caught:
         answer(engine, fresh, "x" * 1000)
     assert (caught.value.prompt_tokens or 0) > 1024
     with pytest.raises(InvalidGeneration):
-        answer(engine, picture((9, 9, 199)), "x", min_tokens=30)
+        answer(engine, make_image((9, 9, 199)), "x", min_tokens=30)
     assert answer(engine, fresh, "x").completion_tokens > 0
-    assert answer(engine, picture((9, 9, 199)), "x").completion_tokens > 0
+    assert answer(engine, make_image((9, 9, 199)), "x").completion_tokens > 0
 
 
 def test_typed_special_tokens_are_only_text(engine: LocalEngine) -> None:
@@ -195,8 +193,8 @@ def test_typed_special_tokens_are_only_text(engine: LocalEngine) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (30_000, 2)])
-def test_odd_pictures_are_answered(engine: LocalEngine, size: tuple[int, int]) -> None:
-    assert answer(engine, picture((1, 2, 3), size), "What?").completion_tokens > 0
+def test_odd_images_are_answered(engine: LocalEngine, size: tuple[int, int]) -> None:
+    assert answer(engine, make_image((1, 2, 3), size), "What?").completion_tokens > 0
 
 
 def test_the_templates_own_refusal_reaches_the_caller(engine: LocalEngine) -> None:
@@ -212,7 +210,7 @@ def test_a_failing_step_drops_the_engine_and_the_next_call_loads_it(
     def fails(*args: Any) -> Any:
         raise RuntimeError("inside the model at 0x7f0011223344")
 
-    monkeypatch.setattr(engine._llm.llm_engine.engine_core, "get_output", fails)
+    monkeypatch.setattr(model_of(engine).llm.llm_engine.engine_core, "get_output", fails)
     with pytest.raises(EngineDied) as caught:
         answer(engine, "hi")
     assert "0x" not in str(caught.value)
@@ -234,12 +232,18 @@ def test_release_gives_memory_back_and_a_load_follows(engine: LocalEngine) -> No
     engine.release()
 
 
-def test_a_text_model_refuses_pictures_and_answers_text() -> None:
+def test_a_text_model_refuses_images_and_answers_text() -> None:
     engine = LocalEngine(settings(tiny_models.text_model()), log_level="WARNING")
     assert answer(engine, "hi").completion_tokens > 0
-    assert engine.status().supports_images is False
-    with pytest.raises(InvalidGeneration, match="reads no pictures"):
+    status = engine.status()
+    assert (status.supports_images, status.supports_audio, status.supports_video) == (False, False, False)
+    with pytest.raises(InvalidGeneration, match="does not accept images"):
         answer(engine, red(), "hi")
+    with pytest.raises(InvalidGeneration, match="does not accept audio"):
+        answer(engine, AudioPart(bytes(64_000), "audio-1"), "hi")
+    with pytest.raises(InvalidGeneration, match="does not accept videos"):
+        answer(engine, VideoPart((red().image,), (0.0,), 1.0, None, "video-1"), "hi")
+    assert answer(engine, "hi").completion_tokens > 0
     engine.release()  # `close` leaves vLLM's state to the end of the process
     engine.close()
 
@@ -262,7 +266,7 @@ def test_a_base_models_answer_ends_where_the_next_turn_begins(monkeypatch: pytes
     folder = scripted_model.scripted_model(scripts)
     # The model finds its script by a template of its own, which here stands for the plain lines.
     monkeypatch.setattr(model_facts, "has_chat_template", lambda llm: False)
-    monkeypatch.setattr(local, "plain_template", lambda with_bos: scripted_model.CHAT_TEMPLATE)
+    monkeypatch.setattr(loader, "plain_template", lambda with_bos: scripted_model.CHAT_TEMPLATE)
     engine = LocalEngine(settings(folder), log_level="WARNING")
     told: list[str] = []
     completions = engine.generate(
@@ -279,7 +283,7 @@ def test_a_base_models_answer_ends_where_the_next_turn_begins(monkeypatch: pytes
     ("given", "told"),
     [
         ({"extra_engine_args": {"max_model_length": 5}}, "'max_model_len'"),
-        ({"quantization": "nonsense"}, "fp8"),
+        ({"extra_engine_args": {"quantization": "nonsense"}}, "fp8"),
         ({"max_model_len": 1_000_000}, "max_model_len"),
     ],
 )
@@ -295,121 +299,5 @@ def test_a_failed_load_is_told_and_the_next_starts_afresh(given: dict[str, Any],
     engine.close()
 
 
-def test_close_does_not_wait_for_a_generation() -> None:
-    engine = LocalEngine(settings(tiny_models.text_model()), log_level="WARNING")
-    begun, over = threading.Event(), threading.Event()
-
-    def listens_slowly(index: int, text: str, completion_tokens: int) -> None:
-        begun.set()
-        over.wait(10)
-
-    def works() -> None:
-        with pytest.raises(GenerationCancelled):
-            engine.generate([ask("x", max_tokens=900)], Control(cancelled=over.is_set, on_text=listens_slowly))
-
-    worker = threading.Thread(target=works)
-    worker.start()
-    assert begun.wait(60)
-    before = time.monotonic()
-    engine.close()
-    assert time.monotonic() - before < 0.9
-    over.set()
-    worker.join()
-    engine.close()
-    with pytest.raises(EngineUnavailable, match="shutting down"):
-        engine.generate([ask("x")], Control())
-
-
-def test_a_killed_engine_core_is_told_and_replaced_and_close_leaves_nothing() -> None:
-    run = _program("recover", tiny_models.text_model())
-    out, _ = run.communicate(timeout=280)
-    told = json.loads(out.splitlines()[-1])
-    assert len(told["children"]) >= 2  # the core and the tracker of shared memory, or more
-    assert told["died"].startswith("The engine stopped working")
-    assert told["again"] == told["first"]
-    assert told["asleep"] == "CoreGone"
-    assert told["after_close"] == []
-    assert told["close_s"] < 2
-    assert run.returncode == 0
-    assert _gone(told["mark"])
-
-
-def test_nothing_outlives_a_killed_server() -> None:
-    run = _program("wait", tiny_models.text_model())
-    assert run.stdout is not None
-    told = json.loads(run.stdout.readline())
-    assert len(told["children"]) >= 2
-    run.send_signal(signal.SIGKILL)
-    run.communicate(timeout=10)
-    assert _gone(told["mark"])
-
-
-def _program(what: str, model: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.e2e.test_engine", what, str(model)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-
-
-def _gone(mark: str, within_s: float = 2.0) -> bool:
-    give_up = time.monotonic() + within_s
-    while guard.marked_processes(mark):
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def main(what: str, model: str) -> None:
-    """The program: an engine with its core in a process of its own."""
-    engine = LocalEngine(settings(Path(model), multiprocessing=True), log_level="WARNING")
-    first = answer(engine, "hi").text
-    told: dict[str, Any] = {"mark": engine._children._mark, "first": first, "children": engine._children.ids()}
-    if what == "wait":
-        print(json.dumps(told), flush=True)
-        time.sleep(600)
-    for child in told["children"]:
-        if not guard.is_tracker(child):
-            os.kill(child, signal.SIGKILL)
-    try:
-        answer(engine, "hi")
-    except EngineDied as died:
-        told["died"] = str(died)
-    told["again"] = answer(engine, "hi").text
-    told["asleep"] = _sleep_with_a_dying_core(engine)
-    before = time.monotonic()
-    engine.close()
-    told["close_s"] = time.monotonic() - before
-    told["after_close"] = [
-        child for child in guard.marked_processes(engine._children._mark) if not guard.is_tracker(child)
-    ]
-    print(json.dumps(told), flush=True)
-
-
-def _sleep_with_a_dying_core(engine: LocalEngine) -> str:
-    """Sends the engine to sleep while its core stands still and then is killed; returns what that raises."""
-    cores = [child for child in engine._children.ids() if not guard.is_tracker(child)]
-    for core in cores:
-        os.kill(core, signal.SIGSTOP)
-
-    def kill() -> None:
-        for core in cores:
-            os.kill(core, signal.SIGKILL)
-
-    threading.Timer(1.0, kill).start()
-    try:
-        sleep.fall_asleep(engine._llm)
-    except Exception as error:
-        return type(error).__name__
-    return "nothing"
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

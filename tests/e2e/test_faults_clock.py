@@ -25,15 +25,25 @@ WALL_CLOCK = re.compile(
 )
 SHOWN_OR_NAMED = {
     "http_client/refusals.py",  # a server says until when to wait as a date
-    "engine/session_file.py",  # the name of a damaged file
-    "engine/sessions.py",  # when sessions were made and used, which is shown
-    "handlers/jobs.py",
-    "handlers/resources.py",
+    "engine/sessions/db_file.py",  # the name of a damaged file
+    "engine/sessions/store.py",  # when sessions were made and used, which is shown
+    "handlers/media_generation/jobs.py",
+    "handlers/resources/resources.py",
     "mcp_protocol/log.py",
-    "omni/files.py",  # the names of pictures
-    "omni/job.py",
+    "omni/files/output_folder.py",  # the names of images
+    "omni/jobs/job.py",
 }
-PRODUCT = ("engine", "handlers", "http_client", "mcp_protocol", "media", "omni", "sandbox", "settings")
+PRODUCT = (
+    "engine",
+    "handlers",
+    "http_client",
+    "mcp_protocol",
+    "media",
+    "omni",
+    "operating_system",
+    "sandbox",
+    "settings",
+)
 
 
 @pytest.fixture(scope="module")

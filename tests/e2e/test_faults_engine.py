@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.images import asked, drawn, image_part
 from tests.e2e.injections import MIB, BreakableStep, limited, short_of_memory
-from tests.e2e.pictures import asked, drawn, image_part
 from tests.e2e.server_process import LOAD_S, Json, ServerProcess
 from tests.mcp_results import text_of
 
@@ -131,10 +131,10 @@ def test_too_little_memory_for_vllm_itself_is_told_and_everything_else_is_served
 
 def test_memory_that_runs_out_in_an_answer_costs_that_answer_at_most(server: ServerProcess) -> None:
     said = server.result("chat_completion", HELLO)["text"]
-    pictures = [asked("What is this?", image_part(drawn("green", size=900 + number))) for number in range(24)]
+    images = [asked("What is this?", image_part(drawn("green", size=900 + number))) for number in range(24)]
     with short_of_memory(server, 4 * MIB):
         for _ in range(2):
-            answer = server.call("chat_completion_batch", {"conversations": pictures, "max_tokens": 64})
+            answer = server.call("chat_completion_batch", {"conversations": images, "max_tokens": 64})
             assert "memory" in text_of(answer) or not answer["result"]["isError"], text_of(answer)
             server.assert_serves()
     assert server.result("chat_completion", HELLO)["text"] == said
@@ -178,7 +178,7 @@ def test_too_many_open_files_end_no_thread_of_the_server(tmp_path: Path) -> None
 
 
 def test_too_many_open_files_fail_a_call_that_needs_one(server: ServerProcess, tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     drawn().save(path)
     look = {"image_path": str(path), "query": "What is in this image?", "temperature": 0}
     said = server.result("analyze_single_image", look)["text"]

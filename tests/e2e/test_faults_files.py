@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.e2e.images import asked, drawn, image_part
 from tests.e2e.injections import MIB, as_seen_by, read_only, small_disk
-from tests.e2e.pictures import asked, drawn, image_part
 from tests.e2e.server_process import Json, ServerProcess
 from tests.mcp_results import text_of
-from tests.scripted_omni import Request, ScriptedOmni, pictures_json
+from tests.scripted_omni import Request, ScriptedOmni, images_json
 from tests.scripted_openai import ScriptedOpenAI
 from tests.scripted_video import ScriptedVideoServer
-from tests.unit.media.recordings import recording
+from tests.unit.media.sample_media import audio_file
 
 SHORT: Json = {"temperature": 0, "max_tokens": 2}
 NOISE_BYTES = 192 * 192 * 3
@@ -32,11 +32,11 @@ VERSION_AT = 60
 
 
 def noise(request: Request, fields: Json) -> None:
-    """Answers with a picture that no compression makes smaller."""
-    picture = Image.frombytes("RGB", (192, 192), random.Random(fields["seed"]).randbytes(NOISE_BYTES))
+    """Answers with an image that no compression makes smaller."""
+    image = Image.frombytes("RGB", (192, 192), random.Random(fields["seed"]).randbytes(NOISE_BYTES))
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    request.answer(pictures_json(buffer.getvalue()))
+    image.save(buffer, "PNG")
+    request.answer(images_json(buffer.getvalue()))
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +63,11 @@ def test_full_disk_is_told_leaves_nothing_half_written_and_takes_files_again_whe
         whole = sorted(seen.iterdir())
         assert 1 <= len(whole) < 6
         for path in whole:
-            with Image.open(path) as picture:
-                picture.load()
+            with Image.open(path) as shown:
+                shown.load()
         assert [path.suffix for path in whole] == [".png"] * len(whole)
         again = server.call("generate_image", {"prompt": "b", "width": 192, "height": 192})
-        # There is room for the trial before, and not for the picture: it is shown, since it was made.
+        # There is room for the trial before, and not for the image: it is shown, since it was made.
         text, image = again["result"]["content"]
         assert json.loads(text["text"])["status"] == "not_saved"
         assert "the disk is full" in text["text"]
@@ -120,10 +120,10 @@ def started(settings: dict[str, str], wrapper: Sequence[str] = ()) -> Iterator[S
 
 
 def turn(server: ServerProcess, number: int, session_id: str = "s") -> Json:
-    """One turn with a picture of its own of 190 kB, which its file holds as it is."""
-    picture = drawn("green", size=250)
-    picture.paste(Image.frombytes("RGB", (200, 200), random.Random(number).randbytes(120_000)))
-    arguments = {"messages": asked(f"Turn {number}", image_part(picture)), "session_id": session_id, **SHORT}
+    """One turn with an image of its own of 190 kB, which its file holds as it is."""
+    image = drawn("green", size=250)
+    image.paste(Image.frombytes("RGB", (200, 200), random.Random(number).randbytes(120_000)))
+    arguments = {"messages": asked(f"Turn {number}", image_part(image)), "session_id": session_id, **SHORT}
     return server.result("chat_completion", arguments)
 
 
@@ -253,7 +253,7 @@ def test_video_on_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None
     folder = tmp_path / "out"
     folder.mkdir()
     voice = tmp_path / "voice.mp3"
-    voice.write_bytes(recording("mp3", "libmp3lame", 44_100, "stereo", seconds=1))
+    voice.write_bytes(audio_file("mp3", "libmp3lame", 44_100, "stereo", seconds=1))
     face = tmp_path / "face.png"
     drawn(size=64).save(face)
     with ScriptedVideoServer() as videos:

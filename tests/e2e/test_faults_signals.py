@@ -11,15 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server_process import (
-    EXIT_LIMIT_S,
-    LOAD_S,
-    Json,
-    OneProcess,
-    ServerProcess,
-    assert_all_end,
-    children_of,
-)
+from tests.e2e.processes import OneProcess, assert_all_end, children_of
+from tests.e2e.server_process import EXIT_LIMIT_S, LOAD_S, Json, ServerProcess
 from tests.mcp_results import text_of
 from tests.scripted_omni import ScriptedOmni
 
@@ -46,7 +39,7 @@ for line in server.stdout:
 
 @pytest.fixture(scope="module")
 def omni() -> Iterator[ScriptedOmni]:
-    """A server of pictures that takes longer than any test."""
+    """A server of images that takes longer than any test."""
     with ScriptedOmni() as server:
         server.delay_s = 2.0
         yield server

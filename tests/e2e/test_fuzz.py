@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.server_process import ServerProcess
 from tests.fuzz.campaign import Campaign
-from tests.fuzz.messages import FRESH, Stream, encoded, envelope
+from tests.fuzz.messages import APPS, FRESH, Stream, encoded, envelope
 from tests.fuzz.run import run
 
 MESSAGES = 2_400
@@ -75,4 +75,5 @@ def test_input_may_end_at_any_time(campaign: Campaign) -> None:
 def test_the_scripted_server_is_a_real_one_but_for_its_engine(campaign: Campaign) -> None:
     """What the fuzzer runs shows the same tools as `vllm_server.py`."""
     with ServerProcess() as server:
-        assert server.request("tools/list")["result"]["tools"] == campaign.tools
+        listed = server.request("tools/list", {"_meta": envelope(APPS)})
+        assert listed["result"]["tools"] == campaign.tools

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import gpu
+from engine.hardware import gpu
 from tests.e2e.server_process import LOAD_S, Json, ServerProcess
 from tests.mcp_results import text_of
 
@@ -88,7 +88,7 @@ def test_status_behind_a_load_answers_in_its_turn_or_at_its_deadline(model: dict
         assert [server.read_message()["id"] for _ in range(2)] == ["chat", "status"]
         until_s = time.monotonic() + LOAD_S
         while (answer := server.call("get_gpu_status"))["result"]["isError"]:
-            assert "still loading" in text_of(answer)
+            assert "is still" in text_of(answer)
             assert time.monotonic() < until_s
         assert answer["result"]["structuredContent"]["state"] == "ready"
 
@@ -267,7 +267,7 @@ def test_offloaded_model_leaves_the_gpu_and_comes_back(gpu_server: ServerProcess
     assert offloaded["freed_gb"] > 0
     status = gpu_server.result("get_gpu_status")
     assert (status["state"], status["model_location"]) == ("offloaded", "CPU")
-    assert gpu_server.result("offload_gpu")["message"] == "The model was offloaded already."
+    assert gpu_server.result("offload_gpu")["message"] == "The model was already offloaded."
     assert gpu_server.result("chat_completion", hello())["text"] == answer
     assert state(gpu_server) == "ready"
 

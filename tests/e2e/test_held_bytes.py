@@ -36,7 +36,7 @@ def test_long_calls_wait_as_bytes_until_the_budget_is_full(model: dict[str, str]
         for number in range(4):
             answer = server.read_answer(f"long-{number}")
             assert answer["result"]["isError"]
-            assert "VLLM_MAX_HELD_BYTES leaves 40 MiB" in text_of(answer), "as objects it is too large at its turn too"
+            assert "VLLM_MAX_HELD_BYTES allows 40 MiB" in text_of(answer), "as objects it is too large at its turn too"
         assert not server.call("model_info")["result"]["isError"]
 
 

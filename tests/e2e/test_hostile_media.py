@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server_process import ServerProcess, assert_all_end, children_of
+from tests.e2e.processes import assert_all_end, children_of
+from tests.e2e.server_process import ServerProcess
 from tests.unit.media.hostile_files import empty_scans, exif_pieces, huge_tile, jpeg, overlapping_strips, swollen_mp4s
 
 CALL_TIMEOUT_S = 2
@@ -66,6 +67,21 @@ def test_a_hostile_file_costs_its_own_call_alone(server: ServerProcess, tmp_path
             break
         assert time.monotonic() - began_s < SERVED_S, result
     assert not result["structuredContent"]["errors"], result
+
+
+@pytest.mark.parametrize("name", swollen_mp4s())
+def test_a_hostile_video_that_is_watched_costs_its_own_call_alone(
+    server: ServerProcess, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(swollen_mp4s()[name])
+    before, alone = resident(server), server.resident_bytes()
+    answer = server.call("analyze_video", {"video_path": str(path), "query": "a", "max_frames": 256})["result"]
+    assert resident(server) - before < MAX_IN_ALL_BYTES
+    assert server.resident_bytes() - alone < MAX_GROWTH_BYTES
+    assert answer["isError"]
+    assert "Traceback" not in str(answer)
+    server.assert_serves()
 
 
 def test_children_are_gone_with_a_server_that_was_killed(tmp_path: Path) -> None:

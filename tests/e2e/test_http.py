@@ -5,28 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.e2e.pictures import drawn, forms
-from tests.e2e.server_process import ANSWER_S, LOAD_S, ROOT, SERVER, Json, assert_all_end, client_environment
+from tests.e2e.images import drawn, forms
+from tests.e2e.server_process import ANSWER_S, LOAD_S, ROOT, Json, client_environment
 from tests.e2e.test_clients import CLIENTS, LEGACY, MODERN, assert_seen
+from tests.e2e.test_http_lifecycle import ENDLESS, start
 from tests.e2e.web_server import WebServer, ping, said
 from tests.mcp_results import check_notification, text_of
-from tests.web_client import answer_of, call, headers_of, modern
+from tests.web_client import call, headers_of, modern
 
 TOKEN = "not-a-secret-in-tests"
 AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
-ENDLESS = said("Hello", max_tokens=2000, min_tokens=2000, ignore_eos=True)
 OVER_HTTP = {
     "Python SDK 1": ("Python SDK 1", "http"),
     "Python SDK 1 over SSE": ("Python SDK 1", "sse"),
@@ -42,17 +39,17 @@ PATHS = {"http": "/mcp", "sse": "/sse"}
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The one folder whose files are read."""
     return tmp_path_factory.mktemp("pictures")
 
 
 @pytest.fixture(scope="module")
-def web(model: dict[str, str], pictures: Path) -> Iterator[WebServer]:
+def web(model: dict[str, str], images: Path) -> Iterator[WebServer]:
     """A server for the module, with the model loaded; tests must leave it as they found it."""
     settings = {
         "VLLM_HTTP_TOKENS": f"another,{TOKEN}",
-        "VLLM_ALLOWED_MEDIA_DIRS": str(pictures),
+        "VLLM_ALLOWED_MEDIA_DIRS": str(images),
         "GPU_IDLE_TIMEOUT": "0",
     }
     with WebServer({**model, **settings}) as server:
@@ -73,12 +70,12 @@ def session(web: WebServer) -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize(("name", "transport"), OVER_HTTP.values(), ids=OVER_HTTP)
 def test_official_client_uses_everything(
-    name: str, transport: str, web: WebServer, pictures: Path, tmp_path: Path
+    name: str, transport: str, web: WebServer, images: Path, tmp_path: Path
 ) -> None:
     client, version = CLIENTS[name]
-    picture = forms(drawn("blue", "circle", "red"), pictures)["path"]["path"]
+    image = forms(drawn("blue", "circle", "red"), images)["path"]["path"]
     run = subprocess.run(
-        [*client.command(tmp_path), client.mode, transport, web.url + PATHS[transport], picture],
+        [*client.command(tmp_path), client.mode, transport, web.url + PATHS[transport], image],
         input=json.dumps({"Authorization": f"Bearer {TOKEN}"}),
         capture_output=True,
         text=True,
@@ -86,7 +83,7 @@ def test_official_client_uses_everything(
         timeout=LOAD_S,
     )
     assert run.returncode == 0, run.stderr
-    assert_seen(json.loads(run.stdout), version, picture)
+    assert_seen(json.loads(run.stdout), version, image)
 
 
 # Requests side by side
@@ -186,7 +183,7 @@ def test_ending_a_session_ends_its_calls(web: WebServer, session: dict[str, str]
 
 
 def look_at(path: str) -> Json:
-    """A call that reads a picture."""
+    """A call that reads an image."""
     return call("analyze_single_image", {"image_path": path, "query": "What is in this image?"})
 
 
@@ -206,7 +203,7 @@ def test_strangers_are_refused(web: WebServer) -> None:
 
 
 def test_commands_of_the_manual_are_answered(web: WebServer) -> None:
-    text = (ROOT / "README.md").read_text("utf-8").partition("\n## Over HTTP\n")[2].partition("\n## ")[0]
+    text = (ROOT / "docs" / "http.md").read_text("utf-8").partition("\n## With curl\n")[2].partition("\n## ")[0]
     scripts = [
         block for block in re.findall(r"^```bash\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) if "curl" in block
     ]
@@ -271,13 +268,13 @@ def test_silent_connections_keep_nobody_out(web: WebServer) -> None:
 
 
 def test_files_are_read_in_the_allowed_folders_alone(
-    web: WebServer, session: dict[str, str], pictures: Path, tmp_path: Path
+    web: WebServer, session: dict[str, str], images: Path, tmp_path: Path
 ) -> None:
-    for folder, allowed in ((pictures, True), (tmp_path, False)):
+    for folder, allowed in ((images, True), (tmp_path, False)):
         path = forms(drawn("blue", "circle", "red"), folder)["path"]["path"]
         result = web.client.answer(look_at(path), session)
         assert result["result"]["isError"] is not allowed, result
-    for path in ("/etc/passwd", "~/.bashrc", f"{pictures}/../x.png", "file:///etc/passwd", "/proc/self/environ"):
+    for path in ("/etc/passwd", "~/.bashrc", f"{images}/../x.png", "file:///etc/passwd", "/proc/self/environ"):
         answer = web.client.answer(look_at(path), session)
         assert answer["result"]["isError"] is True
         assert "VLLM_ALLOWED_MEDIA_DIRS" in text_of(answer)
@@ -310,110 +307,8 @@ def test_figures_tell_of_calls_tokens_and_the_engine(web: WebServer, session: di
     assert web.client.http.get("/health").json() == {"status": "ok"}
 
 
-# Starting and ending
-
-
-def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a server that is to end by itself."""
-    return subprocess.run(
-        [sys.executable, str(SERVER), *arguments],
-        env=client_environment(environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def test_server_refuses_to_listen_beyond_this_machine_without_a_token() -> None:
-    done = start("--transport", "http", "--host", "0.0.0.0", "--port", "0")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "VLLM_HTTP_TOKENS" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "environment", "named"),
-    [
-        (("--port", "70000"), {}, "VLLM_HTTP_PORT"),
-        (("--host", "no.such.host.invalid"), {}, "VLLM_HTTP_HOST"),
-        ((), {"VLLM_HTTP_TOKENS": "with space"}, "VLLM_HTTP_TOKENS"),
-    ],
-)
-def test_wrong_setting_of_the_transport_ends_the_start(
-    arguments: tuple[str, ...], environment: dict[str, str], named: str
-) -> None:
-    done = start("--transport", "http", *arguments, **environment)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert named in done.stderr
-    assert "with space" not in done.stderr
-
-
 def test_port_in_use_is_named(web: WebServer) -> None:
     port = web.url.rpartition(":")[2]
     done = start("--transport", "http", "--port", port)
     assert done.returncode == 2
     assert f"127.0.0.1:{port}" in done.stderr
-
-
-def test_server_with_a_wrong_setting_is_not_healthy() -> None:
-    with WebServer({"VLLM_DTYPE": "float8"}, transport="http") as server:
-        assert server.client.http.get("/health").status_code == 503
-        session = server.client.initialize()
-        answer = server.client.answer(call("model_info"), session)
-        assert "VLLM_DTYPE" in text_of(answer)
-        assert server.client.http.get("/sse").status_code == 404
-
-
-def test_deadline_is_kept_while_the_model_loads(model: dict[str, str]) -> None:
-    with WebServer({**model, "VLLM_CALL_TIMEOUT": "1"}, transport="http") as server:
-        session = server.client.initialize()
-        answer = server.client.answer(call("chat_completion", said("Hello")), session)
-        assert answer["result"]["isError"] is True
-        assert "still loading" in text_of(answer)
-        server.signal(signal.SIGTERM)
-        server.assert_ends_promptly(time.monotonic())
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_while_idle_ends_promptly(number: signal.Signals) -> None:
-    with WebServer() as server:
-        session = server.client.initialize()
-        with (
-            httpx.stream("GET", f"{server.url}/mcp", headers={**session, "accept": "text/event-stream"}) as mcp,
-            httpx.stream("GET", f"{server.url}/sse", timeout=60) as sse,
-        ):
-            assert mcp.status_code == sse.status_code == 200
-            since_s = time.monotonic()
-            server.signal(number)
-            server.assert_ends_promptly(since_s)
-
-
-def test_signal_while_generating_answers_what_runs_and_leaves_nothing(model: dict[str, str]) -> None:
-    with WebServer({**model, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}) as server:
-        session = server.load_model()
-        children = server.descendants()
-        assert children
-        with server.client.stream(call("chat_completion", ENDLESS, progressToken=1), session) as events:
-            events.next()
-            waiting = server.client.in_background(call("chat_completion", said("Hello"), 2), session)
-            while "queue_length 1" not in server.figures():
-                time.sleep(0.02)
-            since_s = time.monotonic()
-            server.signal()
-            last = list(events)[-1]
-            assert last["result"]["isError"] is True
-            assert "shutting down" in text_of(last)
-            assert "shutting down" in text_of(answer_of(waiting.response()))
-            server.assert_ends_promptly(since_s)
-        assert_all_end(children)
-
-
-def test_signal_while_loading_ends_promptly(model: dict[str, str]) -> None:
-    with WebServer({**model, "VLLM_PRELOAD": "1"}) as server:
-        while 'vllm_mcp_engine_state{state="loading"} 1' not in server.figures():
-            time.sleep(0.02)
-        since_s = time.monotonic()
-        server.signal()
-        server.assert_ends_promptly(since_s)

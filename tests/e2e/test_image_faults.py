@@ -15,8 +15,8 @@ from tests.scripted_omni import (
     answers,
     drips,
     hangs_up,
+    images_json,
     never_ends,
-    pictures_json,
     png,
     refuses,
 )
@@ -48,12 +48,12 @@ def studio(omni: ScriptedOmni, out: Path) -> Iterator[ServerProcess]:
     ("route", "text"),
     [
         (answers(b"<html><body>nginx</body></html>", Content_Type="text/html"), "Check OMNI_URL"),
-        (answers(b'{"data": []}'), "without a picture"),
+        (answers(b'{"data": []}'), "has no image"),
         (answers(b'{"data": [{"b64_json": "%%%"}]}'), "Check OMNI_URL"),
-        (answers(pictures_json(b"no picture")), "not a whole picture"),
-        (answers(pictures_json(png()[:70])), "not a whole picture"),
+        (answers(images_json(b"no image")), "not a complete image"),
+        (answers(images_json(png()[:70])), "not a complete image"),
         (never_ends, "longer than"),
-        (drips, "did not answer within 2 s"),
+        (drips, "did not respond within 2 s"),
         (hangs_up, "was lost"),
         (refuses(429, "busy"), "HTTP 429"),
         (refuses(500, "boom"), "HTTP 500"),
@@ -61,7 +61,7 @@ def studio(omni: ScriptedOmni, out: Path) -> Iterator[ServerProcess]:
         (answers(b"", 301, Location="http://169.254.169.254/"), "redirects"),
     ],
     ids=[
-        "HTML", "empty data", "wrong base64", "no picture", "cut off picture", "body without end", "slow drip", "reset",
+        "HTML", "empty data", "wrong base64", "no image", "cut off image", "body without end", "slow drip", "reset",
         "429", "500", "503", "redirect",
     ],
 )  # fmt: skip

@@ -17,9 +17,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.e2e.images import drawn, png
 from tests.e2e.media_answers import content, error, facts
 from tests.e2e.omni_server import OmniServer
-from tests.e2e.pictures import drawn, png
 from tests.e2e.server_process import ServerProcess
 
 Json = dict[str, Any]
@@ -43,13 +43,13 @@ def studio(omni_image_server: OmniServer, out: Path) -> Iterator[ServerProcess]:
 
 
 def pixels(path: str) -> bytes:
-    """What a picture file shows."""
+    """What an image file shows."""
     with Image.open(path) as image:
         return image.convert("RGB").tobytes()
 
 
 def small_request_s(omni: OmniServer) -> float:
-    """How long the smallest picture takes, asked of vLLM-Omni itself."""
+    """How long the smallest image takes, asked of vLLM-Omni itself."""
     begun_s = time.monotonic()
     fields = {"prompt": "a", "size": "64x64", "num_inference_steps": 1, "guidance_scale": 1.0, "seed": 1}
     httpx.post(f"{omni.url}/v1/images/generations", json=fields, timeout=SOON_S).raise_for_status()
@@ -58,14 +58,14 @@ def small_request_s(omni: OmniServer) -> float:
 
 def begin_batch(server: ServerProcess, n_prompts: int, arguments: Json) -> str:
     """Starts a batch that is not waited for; its id."""
-    prompts = [f"picture {number}" for number in range(n_prompts)]
+    prompts = [f"image {number}" for number in range(n_prompts)]
     batch = facts(server, "batch_generate", {"prompts": prompts, "wait_s": 0, **arguments})
     assert batch["status"] == "running"
     return str(batch["batch_id"])
 
 
 def wait_until_done(server: ServerProcess, batch_id: str, n_images: int) -> None:
-    """Waits until so many pictures of a batch are there."""
+    """Waits until so many images of a batch are there."""
     until_s = time.monotonic() + SOON_S
     while True:
         (job,) = [job for job in server.result("list_jobs")["jobs"] if job["job_id"] == batch_id]
@@ -75,7 +75,7 @@ def wait_until_done(server: ServerProcess, batch_id: str, n_images: int) -> None
         time.sleep(0.02)
 
 
-def test_picture_is_saved_shown_and_can_be_read(studio: ServerProcess, out: Path) -> None:
+def test_image_is_saved_shown_and_can_be_read(studio: ServerProcess, out: Path) -> None:
     text, image, link = content(studio, "generate_image", {"prompt": "a red circle", "seed": 5, **SMALL})
     told = json.loads(text["text"])
     path = Path(told["file_path"])
@@ -92,7 +92,7 @@ def test_picture_is_saved_shown_and_can_be_read(studio: ServerProcess, out: Path
     assert base64.b64decode(read["blob"]) == path.read_bytes()
 
 
-def test_same_seed_makes_the_same_picture_alone_and_in_a_batch(studio: ServerProcess) -> None:
+def test_same_seed_makes_the_same_image_alone_and_in_a_batch(studio: ServerProcess) -> None:
     prompts = ["a cat", "a dog", "a bird"]
     alone = [facts(studio, "generate_image", {"prompt": p, "seed": n, **SMALL}) for n, p in enumerate(prompts)]
     batch = facts(studio, "batch_generate", {"prompts": prompts, "seeds": [0, 1, 2], "max_concurrent": 2, **SMALL})
@@ -102,7 +102,7 @@ def test_same_seed_makes_the_same_picture_alone_and_in_a_batch(studio: ServerPro
     assert pixels(other["file_path"]) != pixels(together[0])
 
 
-def test_seed_that_was_drawn_makes_the_picture_again(studio: ServerProcess) -> None:
+def test_seed_that_was_drawn_makes_the_image_again(studio: ServerProcess) -> None:
     first = facts(studio, "generate_image", {"prompt": "a cat", **SMALL})
     seed = first["parameters_used"]["seed"]
     again = facts(studio, "generate_image", {"prompt": "a cat", "seed": seed, **SMALL})
@@ -110,7 +110,7 @@ def test_seed_that_was_drawn_makes_the_picture_again(studio: ServerProcess) -> N
 
 
 def test_batch_of_twenty(studio: ServerProcess, out: Path) -> None:
-    prompts = [f"picture {number}" for number in range(20)]
+    prompts = [f"image {number}" for number in range(20)]
     told = content(studio, "batch_generate", {"prompts": prompts, **SMALL})
     summary = json.loads(told[0]["text"])
     assert (summary["images_generated"], summary["images_failed"]) == (20, 0)
@@ -125,7 +125,7 @@ def test_too_few_and_too_many_prompts_are_refused(studio: ServerProcess, out: Pa
     assert not out.exists()
 
 
-def test_picture_from_a_picture(studio: ServerProcess, tmp_path: Path) -> None:
+def test_image_from_an_image(studio: ServerProcess, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png(drawn("blue", "circle", "red")))
     arguments = {"prompt": "make it green", "image_paths": [str(tmp_path / "a.png")], "seed": 1, **SMALL}
     edited = facts(studio, "generate_image", arguments)
@@ -227,7 +227,7 @@ def test_cancelling_a_batch_stops_the_servers_work_and_keeps_what_is_done(
     assert all(os.path.exists(path) for path in kept["files_saved"])
 
 
-def test_cancelling_in_the_middle_keeps_the_first_pictures(studio: ServerProcess, out: Path) -> None:
+def test_cancelling_in_the_middle_keeps_the_first_images(studio: ServerProcess, out: Path) -> None:
     batch_id = begin_batch(studio, 20, {**SMALL, "num_inference_steps": 20, "max_concurrent": 1})
     wait_until_done(studio, batch_id, 1)
     cancelled = studio.result("cancel_batch", {"batch_id": batch_id})

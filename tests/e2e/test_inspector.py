@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.images import asked, drawn, forms
 from tests.e2e.node_environments import node_environment
-from tests.e2e.pictures import asked, drawn, forms
 from tests.e2e.server_process import LOAD_S, ROOT
 
 Json = dict[str, Any]
@@ -75,7 +75,7 @@ def test_all_schemas_pass_the_strict_check(inspector: Inspector, era: str) -> No
     assert listed.result["tools"][0]["name"] == "chat_completion"
 
 
-def test_describes_a_picture_by_path(inspector: Inspector, model: dict[str, str], tmp_path: Path) -> None:
+def test_describes_an_image_by_path(inspector: Inspector, model: dict[str, str], tmp_path: Path) -> None:
     part = forms(drawn("blue", "circle", "red"), tmp_path)["path"]
     arguments = {"messages": asked("What is in this image?", part), "temperature": 0}
     called = call(inspector, "auto", "chat_completion", arguments, env=model)

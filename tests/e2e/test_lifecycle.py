@@ -13,15 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server_process import (
-    LOAD_S,
-    SERVER,
-    Json,
-    OneProcess,
-    ServerProcess,
-    assert_all_end,
-    client_environment,
-)
+from tests.e2e.processes import OneProcess, assert_all_end
+from tests.e2e.server_process import LOAD_S, SERVER, Json, ServerProcess, client_environment
 from tests.mcp_results import text_of
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
@@ -94,6 +87,19 @@ def test_log_file_that_cannot_be_written_is_a_problem_like_any_other() -> None:
 def test_toolsets_pick_families_of_tools() -> None:
     with ServerProcess({"VLLM_TOOLSETS": "chat"}) as server:
         assert "chat_completion" in {tool["name"] for tool in server.request("tools/list")["result"]["tools"]}
+
+
+def test_slim_and_single_tools_are_what_is_listed_described_and_called() -> None:
+    with ServerProcess({"VLLM_TOOLS": "-generate_image,model_info,relase_gpu"}, ["--slim"]) as server:
+        instructions = server.initialize()["instructions"]
+        names = [tool["name"] for tool in server.request("tools/list")["result"]["tools"]]
+        assert names == ["chat_completion", "model_info", "analyze_images_with_query", "job_status"]
+        assert "chat_completion" in instructions
+        assert "generate_image" not in instructions
+        assert not server.call("model_info")["result"]["isError"]
+        refused = server.call("generate_image", {"prompt": "x"})
+        assert "VLLM_TOOLS of this server leave generate_image out" in refused["error"]["message"]
+        assert "Did you mean release_gpu?" in server.stderr
 
 
 def test_servers_start_side_by_side_and_one_may_end_at_once() -> None:
@@ -285,7 +291,7 @@ def test_preload_begins_with_initialize(model: dict[str, str]) -> None:
     with ServerProcess({**model, "VLLM_PRELOAD": "1", "VLLM_CALL_TIMEOUT": "1"}) as server:
         server.initialize()
         answer = server.call("model_info")  # in its turn, which the load holds up
-        assert "still loading" in text_of(answer)
+        assert "is still" in text_of(answer)
         begin_s = time.monotonic()
         server.signal()
         server.assert_ends_promptly(begin_s)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.pictures import asked, drawn, image_part
+from tests.e2e.images import asked, drawn, image_part
 from tests.e2e.server_process import ServerProcess
 from tests.e2e.tiny_adapters import random_adapter
 
@@ -52,15 +52,15 @@ def test_model_answers_as_without_the_setting(server: ServerProcess, demo_server
     assert text(server) == text(demo_server)
 
 
-def test_adapter_holds_for_a_batch_with_pictures_and_while_streaming(server: ServerProcess) -> None:
-    picture = asked("What is in this image?", image_part(drawn()))
-    batch = {"conversations": [QUESTION["messages"], picture], "temperature": 0, "max_tokens": 24}
+def test_adapter_holds_for_a_batch_with_images_and_while_streaming(server: ServerProcess) -> None:
+    image = asked("What is in this image?", image_part(drawn()))
+    batch = {"conversations": [QUESTION["messages"], image], "temperature": 0, "max_tokens": 24}
     plain, loud = (
         [item["text"] for item in server.result("chat_completion_batch", {**batch, **more})["results"]]
         for more in ({}, {"lora": "loud"})
     )
     assert loud[0] == text(server, lora="loud")
-    assert plain[1] != loud[1] == text(server, lora="loud", messages=picture)
+    assert plain[1] != loud[1] == text(server, lora="loud", messages=image)
     streamed = server.call("chat_completion", {**QUESTION, "lora": "loud"}, meta={"progressToken": 1})
     assert streamed["result"]["structuredContent"]["text"] == loud[0]
 

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.server_process import ANSWER_S, LOAD_S, ROOT, ServerProcess
+from tests.nginx import nginx_program
 
 Json = dict[str, Any]
 TOKEN = "a-token-of-the-test"
@@ -53,9 +53,6 @@ def server(model: dict[str, str]) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def proxy(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """nginx in front of it, on a socket; its configuration is ours but for the addresses and the folders."""
-    nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if nginx is None:
-        pytest.skip("this machine has no nginx")
     folder = tmp_path_factory.mktemp("nginx")
     text = (ROOT / "deploy" / "nginx.conf").read_text()
     for ours, here in {
@@ -69,7 +66,7 @@ def proxy(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> It
     (folder / "nginx.conf").write_text(text)
     user = " user root;" if os.geteuid() == 0 else ""
     process = subprocess.Popen(
-        [nginx, "-p", folder, "-e", "stderr", "-c", folder / "nginx.conf", "-g", f"daemon off;{user}"],
+        [nginx_program(), "-p", folder, "-e", "stderr", "-c", folder / "nginx.conf", "-g", f"daemon off;{user}"],
         stdin=subprocess.DEVNULL,
     )
     try:
@@ -143,7 +140,7 @@ def test_calls_need_the_token(proxy: Path, session: str) -> None:
         assert answer.status == 401
 
 
-def test_pictures_pass_up_to_the_servers_own_limit(proxy: Path, session: str) -> None:
+def test_images_pass_up_to_the_servers_own_limit(proxy: Path, session: str) -> None:
     parts = [{"type": "image", "data": "A" * (24 << 20), "mimeType": "image/png"}]
     arguments = {"messages": [{"role": "user", "content": parts}]}
     message = {**ASK_INFO, "params": {"name": "chat_completion", "arguments": arguments}}

@@ -1,4 +1,4 @@
-"""vLLM-Omni on the CPU through `scripts/omni-cpu`: pictures, by tiny models whose output is noise."""
+"""vLLM-Omni on the CPU through `scripts/omni-cpu`: images, by tiny models whose output is noise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.e2e.omni_server import ROOT, SCRIPT, OmniServer
-from tests.e2e.server_process import assert_all_end
+from tests.e2e.processes import assert_all_end
 
 SMALL = {"prompt": "a cat", "size": "256x256", "num_inference_steps": 4, "guidance_scale": 1.0, "seed": 1}
 LONG = {**SMALL, "size": "512x512", "num_inference_steps": 200}
@@ -36,13 +36,13 @@ def script(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
 
 
 def generated(server: OmniServer, **changes: Any) -> bytes:
-    """A picture from the server, as the bytes of its PNG file."""
+    """An image from the server, as the bytes of its PNG file."""
     answer = httpx.post(f"{server.url}/v1/images/generations", json={**SMALL, **changes}, timeout=120)
     assert answer.status_code == 200, answer.text
     return base64.b64decode(answer.json()["data"][0]["b64_json"])
 
 
-def assert_picture(data: bytes, size: tuple[int, int]) -> None:
+def assert_image(data: bytes, size: tuple[int, int]) -> None:
     """The bytes are a PNG file of that size."""
     with Image.open(io.BytesIO(data)) as image:
         image.load()
@@ -125,7 +125,7 @@ def test_taken_port_is_named_at_once(omni_image_server: OmniServer) -> None:
 
 
 def test_server_says_where_it_is_and_that_its_output_is_noise(omni_image_server: OmniServer) -> None:
-    assert "a tiny klein with random weights: what it makes is noise" in omni_image_server.log
+    assert "a tiny klein with random weights: it generates noise" in omni_image_server.log
     assert f"ready at {omni_image_server.url} " in omni_image_server.log
     assert f"OMNI_URL={omni_image_server.url}" in omni_image_server.log
 
@@ -151,26 +151,26 @@ def test_model_is_listed_by_its_folder(omni_image_server: OmniServer) -> None:
     assert [Path(model["id"]).name for model in models["data"]] == ["tiny-klein"]
 
 
-def test_pictures_are_valid_and_follow_the_seed(omni_image_server: OmniServer) -> None:
+def test_images_are_valid_and_follow_the_seed(omni_image_server: OmniServer) -> None:
     first = generated(omni_image_server)
-    assert_picture(first, (256, 256))
+    assert_image(first, (256, 256))
     assert generated(omni_image_server) == first
     assert generated(omni_image_server, seed=2) != first
 
 
-def test_picture_is_edited(omni_image_server: OmniServer) -> None:
-    picture = generated(omni_image_server)
+def test_image_is_edited(omni_image_server: OmniServer) -> None:
+    image = generated(omni_image_server)
     fields = {name: str(value) for name, value in SMALL.items()}
     answer = httpx.post(
         f"{omni_image_server.url}/v1/images/edits",
         data=fields,
-        files={"image": ("picture.png", picture, "image/png")},
+        files={"image": ("image.png", image, "image/png")},
         timeout=120,
     )
     assert answer.status_code == 200, answer.text
     edited = base64.b64decode(answer.json()["data"][0]["b64_json"])
-    assert_picture(edited, (256, 256))
-    assert edited != picture
+    assert_image(edited, (256, 256))
+    assert edited != image
 
 
 def test_peak_memory_is_the_process_s_own(omni_image_server: OmniServer) -> None:
@@ -179,7 +179,7 @@ def test_peak_memory_is_the_process_s_own(omni_image_server: OmniServer) -> None
 
 
 def assert_freed_after_disconnect(server: OmniServer, **changes: Any) -> None:
-    """A client that goes away in the middle of a long picture leaves a server that answers the next one soon."""
+    """A client that goes away in the middle of a long image leaves a server that answers the next one soon."""
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{server.url}/v1/images/generations", json={**LONG, **changes}, timeout=1.5)
     began_s = time.monotonic()
@@ -193,7 +193,7 @@ def test_disconnecting_stops_the_work(omni_image_server: OmniServer) -> None:
 
 def test_qwen_image_draws_away_from_the_negative_prompt(qwen_server: OmniServer) -> None:
     guided = generated(qwen_server, true_cfg_scale=4.0, negative_prompt="a dog")
-    assert_picture(guided, (256, 256))
+    assert_image(guided, (256, 256))
     assert generated(qwen_server, true_cfg_scale=4.0, negative_prompt="a bird") != guided
     assert generated(qwen_server) != guided
 
@@ -202,7 +202,7 @@ def test_disconnecting_stops_qwen_image_too(qwen_server: OmniServer) -> None:
     assert_freed_after_disconnect(qwen_server, true_cfg_scale=4.0, negative_prompt="a dog")
 
 
-def test_signal_in_the_middle_of_a_picture_ends_everything(qwen_server: OmniServer) -> None:
+def test_signal_in_the_middle_of_an_image_ends_everything(qwen_server: OmniServer) -> None:
     client = http.client.HTTPConnection("127.0.0.1", qwen_server.port)
     client.request("POST", "/v1/images/generations", json.dumps(LONG), {"content-type": "application/json"})
     qwen_server.wait_until_working()
@@ -216,7 +216,7 @@ def test_signal_in_the_middle_of_a_picture_ends_everything(qwen_server: OmniServ
 
 def test_z_image_is_served_by_the_class_of_diffusers(z_image_server: OmniServer) -> None:
     first = generated(z_image_server, guidance_scale=0.0)
-    assert_picture(first, (256, 256))
+    assert_image(first, (256, 256))
     assert generated(z_image_server, guidance_scale=0.0) == first
 
 

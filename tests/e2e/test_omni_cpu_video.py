@@ -14,7 +14,7 @@ import av
 import httpx
 import pytest
 
-from tests.e2e import pictures
+from tests.e2e import images
 from tests.e2e.omni_server import OmniServer
 
 RATE_HZ = 16_000
@@ -37,15 +37,15 @@ def sound(duration_s: float = 1.0) -> bytes:
     return file.getvalue()
 
 
-def picture() -> bytes:
+def make_image() -> bytes:
     """A PNG file."""
     file = io.BytesIO()
-    pictures.drawn(size=128).save(file, "PNG")
+    images.drawn(size=128).save(file, "PNG")
     return file.getvalue()
 
 
 def ask(server: OmniServer, path: str, reference: bytes | None, kind: str, **changes: Any) -> httpx.Response:
-    """Asks for a video of 128 pixels in which `reference`, a picture or a clip, talks."""
+    """Asks for a video of 128 pixels in which `reference`, an image or a clip, talks."""
     audio = base64.b64encode(sound()).decode()
     fields = {
         "prompt": "a person talks",
@@ -79,20 +79,20 @@ def assert_talking_video(data: bytes, audio_s: float) -> None:
     assert len(frames) / FPS == pytest.approx(audio_s, abs=0.25)  # the first clip loses three frames
 
 
-def test_picture_and_sound_become_a_video_with_that_sound(omni_video_server: OmniServer) -> None:
-    first = video(omni_video_server, picture())
+def test_image_and_sound_become_a_video_with_that_sound(omni_video_server: OmniServer) -> None:
+    first = video(omni_video_server, make_image())
     assert_talking_video(first, 1.0)
-    assert video(omni_video_server, picture()) == first
-    assert video(omni_video_server, picture(), seed="2") != first
+    assert video(omni_video_server, make_image()) == first
+    assert video(omni_video_server, make_image(), seed="2") != first
 
 
-def test_clip_without_a_picture_talks_from_its_first_frame(omni_video_server: OmniServer) -> None:
-    clip = video(omni_video_server, picture())
+def test_clip_without_an_image_talks_from_its_first_frame(omni_video_server: OmniServer) -> None:
+    clip = video(omni_video_server, make_image())
     assert_talking_video(video(omni_video_server, clip, "video/mp4"), 1.0)
 
 
 def test_clip_may_come_as_a_url_too(omni_video_server: OmniServer) -> None:
-    clip = base64.b64encode(video(omni_video_server, picture())).decode()
+    clip = base64.b64encode(video(omni_video_server, make_image())).decode()
     reference = json.dumps({"video_url": f"data:video/mp4;base64,{clip}"})
     answer = ask(omni_video_server, "/v1/videos/sync", None, "", video_reference=reference)
     assert answer.status_code == 200, answer.text
@@ -101,17 +101,17 @@ def test_clip_may_come_as_a_url_too(omni_video_server: OmniServer) -> None:
 
 def test_deleting_a_job_stops_the_work(omni_video_server: OmniServer) -> None:
     began_s = time.monotonic()
-    video(omni_video_server, picture())
+    video(omni_video_server, make_image())
     alone_s = time.monotonic() - began_s
-    answer = ask(omni_video_server, "/v1/videos", picture(), "image/png", num_inference_steps="200")
+    answer = ask(omni_video_server, "/v1/videos", make_image(), "image/png", num_inference_steps="200")
     job = f"{omni_video_server.url}/v1/videos/{answer.json()['id']}"
     omni_video_server.wait_until_working()
     assert httpx.get(job).json()["status"] in ("queued", "in_progress")
     assert httpx.delete(job).json()["deleted"] is True
     began_s = time.monotonic()
-    video(omni_video_server, picture())
+    video(omni_video_server, make_image())
     assert time.monotonic() - began_s < alone_s + FREED_S
 
 
 def test_server_says_that_its_output_is_noise(omni_video_server: OmniServer) -> None:
-    assert "a tiny wan-s2v with random weights: what it makes is noise" in omni_video_server.log
+    assert "a tiny wan-s2v with random weights: it generates noise" in omni_video_server.log

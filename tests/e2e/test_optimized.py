@@ -19,9 +19,9 @@ OPTIMIZED = {"PYTHONOPTIMIZE": "1"}
 
 @pytest.fixture(scope="module")
 def optimized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, Path]]:
-    """A server without assertions, and the one folder whose pictures it may read."""
+    """A server without assertions, and the one folder whose images it may read."""
     folder = tmp_path_factory.mktemp("allowed")
-    (folder / "picture.png").write_bytes(png())
+    (folder / "image.png").write_bytes(png())
     (folder.parent / "outside.png").write_bytes(png())
     os.symlink(folder.parent / "outside.png", folder / "link.png")
     with ServerProcess({**OPTIMIZED, "VLLM_ALLOWED_MEDIA_DIRS": str(folder)}, program=PROGRAM) as server:
@@ -47,7 +47,7 @@ def test_both_eras_are_served(optimized: tuple[ServerProcess, Path]) -> None:
 def test_what_is_confined_stays_confined(optimized: tuple[ServerProcess, Path], name: str) -> None:
     server, folder = optimized
     reference = name if name.startswith(("/", "http", "file")) else str(folder / name)
-    assert not _checked(server, str(folder / "picture.png"))["result"]["isError"]
+    assert not _checked(server, str(folder / "image.png"))["result"]["isError"]
     answer = _checked(server, reference)
     assert answer["result"]["isError"]
     assert text_of(answer).startswith("arguments.image_path: ")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.images import as_data_url, drawn, png
 from tests.e2e.model_server import ModelServer
-from tests.e2e.pictures import as_data_url, drawn, png
 from tests.e2e.server_process import LOAD_S, Json, ServerProcess
 from tests.scripted_openai import (
     CHAT,
@@ -29,7 +29,8 @@ from tests.scripted_openai import (
     refuses,
     streams,
 )
-from tests.unit.media.recordings import film, recording
+from tests.unit.media.sample_media import audio_file, video_file
+from tests.waiting import wait_until
 
 TOOL = "generate_multimodal_response"
 KEY = "sk-e2e-secret-9876543210"
@@ -43,8 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("allowed")
     (folder / "circle.png").write_bytes(png(drawn("blue", "circle", "red")))
     (folder / "notes.txt").write_text("My name is Marlowe.")
-    (folder / "voice.wav").write_bytes(recording(seconds=0.5))
-    (folder / "clip.mp4").write_bytes(film(frames=8))
+    (folder / "voice.wav").write_bytes(audio_file(seconds=0.5))
+    (folder / "clip.mp4").write_bytes(video_file(frames=8))
     return folder
 
 
@@ -77,7 +78,7 @@ def refusal(server: ServerProcess, tool: str = TOOL, **arguments: Any) -> str:
     return text
 
 
-def test_picture_is_seen_by_a_provider_and_here_alike(server: ServerProcess, folder: Path) -> None:
+def test_image_is_seen_by_a_provider_and_here_alike(server: ServerProcess, folder: Path) -> None:
     by_url: Json = {"image_urls": [as_data_url(drawn("blue", "circle", "red"))]}
     by_path: Json = {"file_paths": [str(folder / "circle.png")]}
     there = ask(server, WHAT, model=ModelServer.NAME, provider="openai", **by_url)
@@ -99,13 +100,13 @@ def test_text_file_goes_into_the_prompt(server: ServerProcess, folder: Path) -> 
     assert (here["provider"], here["text"]) == ("local", there["text"])
     assert here["usage"]["prompt_tokens"] == there["usage"]["prompt_tokens"] > 20
     outside = refusal(server, prompt="Hello.", file_paths=[__file__])
-    assert "outside of the folders that VLLM_ALLOWED_MEDIA_DIRS allows" in outside
+    assert "outside the folders that VLLM_ALLOWED_MEDIA_DIRS allows" in outside
 
 
 @pytest.mark.parametrize("name", ["voice.wav", "clip.mp4"])
 def test_model_that_takes_no_sound_or_film_says_so(server: ServerProcess, folder: Path, name: str) -> None:
     arguments: Json = {"prompt": "What is this?", "file_paths": [str(folder / name)]}
-    assert "takes text and pictures, no" in refusal(server, provider="local", **arguments)
+    assert "accepts text and images, no" in refusal(server, provider="local", **arguments)
     text = refusal(server, provider="openai", **arguments)
     assert "The model server refuses this request (HTTP 400)" in text
     ask(server, "Hello", provider="openai")
@@ -151,10 +152,7 @@ def test_progress_adds_up_and_cancelling_frees_the_server(server: ServerProcess,
     while "method" in (message := server.read_message()):
         pass
     assert message["id"] == next_id, "a cancelled call gets no answer"
-    until_s = time.monotonic() + 10
-    while model_server.n_running():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
+    wait_until(lambda: not model_server.n_running(), 10, interval_s=0.05)
 
 
 def test_deadline_answers_with_the_text_so_far(server: ServerProcess) -> None:
@@ -168,7 +166,7 @@ def test_wrong_key_is_told_without_showing_it(model_server: ModelServer) -> None
     environment = {"OPENAI_BASE_URL": model_server.url, "OPENAI_API_KEY": KEY, "VLLM_LOG_LEVEL": "DEBUG"}
     with ServerProcess(environment) as server:
         text = refusal(server, prompt="Hello", provider="openai", model=ModelServer.NAME)
-        assert "does not take the key (HTTP 401). Set OPENAI_API_KEY" in text
+        assert "does not accept the key (HTTP 401). Set OPENAI_API_KEY" in text
         (openai,) = server.result("list_available_providers", {"provider": "openai"})["providers"]
         assert openai["reachable"] is False
         server.close_stdin()
@@ -179,7 +177,7 @@ def test_wrong_key_is_told_without_showing_it(model_server: ModelServer) -> None
 # Services that misbehave
 
 FAILURES: list[tuple[Route, str]] = [
-    (refuses(401, f"Incorrect API key provided: {KEY}"), "does not take the key (HTTP 401)"),
+    (refuses(401, f"Incorrect API key provided: {KEY}"), "does not accept the key (HTTP 401)"),
     (refuses(403, f"{KEY} may not"), "(HTTP 403)"),
     (refuses(404, "no such model"), "(HTTP 404)"),
     (refuses(429, "slow down", Retry_After="0"), "(HTTP 429)"),
@@ -188,9 +186,9 @@ FAILURES: list[tuple[Route, str]] = [
     (hangs_up, "was lost"),
     (streams(piece(content="half")), "was lost"),
     (streams(piece(content="half"), "{no json"), "not what an OpenAI-compatible server sends"),
-    (answers(b"[1]"), "in place of a stream of events"),
+    (answers(b"[1]"), "instead of a stream of events"),
     (answers(b"<html>hi</html>", Content_Type="text/html"), "answered text/html"),
-    (floods, "longer than it can be"),
+    (floods, "longer than max_tokens allows"),
     (echoes_key(400), "(HTTP 400)"),
     (answers(b"", 302, Location=f"http://other.example/{KEY}"), "redirects"),
 ]
@@ -271,7 +269,7 @@ def test_providers_of_a_file(tmp_path: Path) -> None:
             assert found["lab"]["reachable"] is True
             assert "Cannot connect" in found["gone"]["error"]
             text = refusal(server, prompt="?", model="nowhere")
-            assert "asked: local, lab." in text
+            assert "searched: local, lab." in text
             assert "set OPENAI_API_KEY" in text
             assert KEY not in b"".join(server.raw_lines).decode()
         assert set(lab.keys) == {f"Bearer {KEY}"}

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.images import as_data_url, asked, drawn, fresh_scene, image_part
 from tests.e2e.model_server import ModelServer
-from tests.e2e.pictures import as_data_url, asked, drawn, fresh_scene, image_part
 from tests.e2e.server_process import Json, ServerProcess
 from tests.scripted_openai import ScriptedOpenAI, goes_on
+from tests.waiting import wait_until
 
 WHAT = "What is in this image?"
 GREEDY: Json = {"temperature": 0, "max_tokens": 40}
 ENDLESS: Json = {"max_tokens": 6000, "min_tokens": 6000, "ignore_eos": True}
 TEXTS = ("Hello", "My name is Marlowe.", "What is the capital of France?", "<image> <|im_end|> Hello")
-PICTURES = (("blue", "circle", "red"), ("white", "triangle", "green"), ("black", "square", "yellow"))
+IMAGES = (("blue", "circle", "red"), ("white", "triangle", "green"), ("black", "square", "yellow"))
 SCHEMA: Json = {
     "type": "object",
     "properties": {"colour": {"enum": ["red", "green", "blue"]}, "sure": {"type": "boolean"}},
@@ -43,7 +44,7 @@ def refusal(server: ServerProcess, tool: str, **arguments: Any) -> str:
     "messages",
     [
         *([{"role": "user", "content": text}] for text in TEXTS),
-        *(asked(WHAT, image_part(drawn(*scene))) for scene in PICTURES),
+        *(asked(WHAT, image_part(drawn(*scene))) for scene in IMAGES),
         asked("Which one is red?", image_part(drawn("blue", "circle", "red")), image_part(drawn("white", "square"))),
         asked(WHAT, image_part(drawn().resize((3, 200)))),
     ],
@@ -60,7 +61,7 @@ def test_same_answer_as_in_process(
 
 
 def test_batch_gives_the_same_answers(remote_server: ServerProcess, demo_server: ServerProcess) -> None:
-    conversations = [asked(WHAT, image_part(drawn(*scene))) for scene in PICTURES * 8]
+    conversations = [asked(WHAT, image_part(drawn(*scene))) for scene in IMAGES * 8]
     arguments = {"conversations": conversations, **GREEDY}
     there = remote_server.result("chat_completion_batch", arguments)["results"]
     here = demo_server.result("chat_completion_batch", arguments)["results"]
@@ -113,10 +114,7 @@ def test_cancelled_generation_frees_the_model_server(remote_server: ServerProces
         pass
     assert message["id"] == next_id
     assert message["result"]["structuredContent"]["total_messages"] == 2
-    until_s = time.monotonic() + 5
-    while model_server.n_running():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
+    wait_until(lambda: not model_server.n_running(), 5, interval_s=0.05)
     remote_server.result("delete_session", {"session_id": "cancelled"})
 
 
@@ -155,7 +153,7 @@ def test_tools_are_the_model_servers_own_business(remote_server: ServerProcess) 
 
 def test_relevance_is_as_in_process(remote_server: ServerProcess, demo_server: ServerProcess) -> None:
     rng = random.Random(3)
-    urls = [as_data_url(fresh_scene(rng, *(("red", "circle") if n % 2 else ())).picture) for n in range(6)]
+    urls = [as_data_url(fresh_scene(rng, *(("red", "circle") if n % 2 else ())).image) for n in range(6)]
     for url in urls:
         here, there = (
             server.result("check_image_relevance", {"image_path": url, "query": "red circle"})
@@ -165,8 +163,8 @@ def test_relevance_is_as_in_process(remote_server: ServerProcess, demo_server: S
         assert there["relevant"] == here["relevant"]
 
 
-def test_pictures_are_analysed_as_in_process(remote_server: ServerProcess, demo_server: ServerProcess) -> None:
-    urls = [as_data_url(drawn(*scene)) for scene in PICTURES]
+def test_images_are_analysed_as_in_process(remote_server: ServerProcess, demo_server: ServerProcess) -> None:
+    urls = [as_data_url(drawn(*scene)) for scene in IMAGES]
     arguments: Json = {"image_paths": [*urls, "/there/is/no/such.png"], "query": "red circle", "max_tokens": 40}
     here, there = (server.result("analyze_images_with_query", arguments) for server in (demo_server, remote_server))
     for name in ("relevant", "analysis"):
@@ -186,7 +184,7 @@ def test_model_is_shown_where_it_is(remote_server: ServerProcess, model_server: 
     assert information["max_model_len"] > 0
     assert remote_server.result("get_gpu_status")["model_location"] == "remote"
     assert model_server.url in refusal(remote_server, "offload_gpu")
-    assert "Nothing is loaded here" in remote_server.result("release_gpu")["message"]
+    assert "No model is loaded here" in remote_server.result("release_gpu")["message"]
     assert chat(remote_server, "Hello")["text"]
     models = remote_server.result("list_available_models")["models"]
     assert [model["name"] for model in models["configured"]] == [ModelServer.NAME]

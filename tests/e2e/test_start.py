@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.server_process import LOAD_S, SERVER, ServerProcess, client_environment, parsed
+from tests.e2e.lines import parsed
+from tests.e2e.server_process import LOAD_S, SERVER, ServerProcess, client_environment
 
 INITIALIZE = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}\n'
 
@@ -79,7 +80,7 @@ def test_what_nobody_filled_in_or_misspelt_is_told_by_every_call(
 def test_name_that_may_be_a_slip_is_told_in_the_log_and_by_the_check(tmp_path: Path) -> None:
     with ServerProcess({"VLLM_MODEL": "some/model"}, cwd=tmp_path) as server:
         assert not server.call("model_info")["result"]["isError"]
-        assert "WARNING The variable VLLM_MODEL is no setting of this server" in server.stderr
+        assert "WARNING The variable VLLM_MODEL is not a setting of this server" in server.stderr
     done = subprocess.run(
         [sys.executable, SERVER, "--check"],
         env=client_environment(

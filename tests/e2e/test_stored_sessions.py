@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.pictures import asked, drawn, image_part
+from tests.e2e.images import asked, drawn, image_part
 from tests.e2e.server_process import ServerProcess
 
 Json = dict[str, Any]
@@ -45,7 +45,7 @@ class Conversations:
         self.server = self._started()
 
     def turn(self, number: int) -> None:
-        """One turn of one session; the first of some sessions has a picture."""
+        """One turn of one session; the first of some sessions has an image."""
         session_id = f"session {number % N_SESSIONS}"
         before = self.said.setdefault(session_id, [])
         text = f"Turn {number}: hello!"
@@ -110,7 +110,7 @@ def test_no_answered_turn_is_lost_by_kills_and_every_session_goes_on(conversatio
     conversations.check()
 
 
-def test_picture_and_fork_survive_a_kill(stored: dict[str, str], path: Path) -> None:
+def test_image_and_fork_survive_a_kill(stored: dict[str, str], path: Path) -> None:
     question = asked("What color is the background?")
     with ServerProcess(stored) as server:
         seen = asked("What is in this image?", image_part(drawn("green", "square", "white")))

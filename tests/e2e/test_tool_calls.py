@@ -152,7 +152,7 @@ def test_a_result_that_answers_no_call_is_refused_and_the_session_stays(server: 
     chat(server, user("weather"), tools=[WEATHER], session_id="refused")
     result = {"role": "tool", "tool_call_id": "nobody", "content": "22"}
     text = refusal(server, messages=[result], tools=[WEATHER], session_id="refused")
-    assert "'nobody' answers no tool call" in text
+    assert "no open tool call has the tool_call_id 'nobody'" in text
     assert server.result("get_session", {"session_id": "refused"})["total_messages"] == 2
 
 
@@ -214,7 +214,7 @@ def test_a_batch_shares_its_tools(server: ServerProcess) -> None:
     called, greeted, refused = server.result("chat_completion_batch", arguments)["results"]
     assert (called["finish_reason"], called["tool_calls"][0]["function"]["name"]) == ("tool_calls", "get_weather")
     assert (greeted["text"], greeted["reasoning"]) == ("Hello to you, too.", "A greeting.")
-    assert "'x' answers no tool call" in refused["error"]
+    assert "no open tool call has the tool_call_id 'x'" in refused["error"]
 
 
 @pytest.mark.parametrize("choice", ["required", NAMED])

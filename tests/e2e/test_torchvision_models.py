@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e import torchvision_wheel
-from tests.e2e.pictures import as_data_url, drawn
+from tests.e2e.images import as_data_url, drawn
 from tests.e2e.server_process import Json, ServerProcess
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here")
@@ -31,7 +31,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
 
 
 def urls() -> list[str]:
-    """A picture of each colour, and one that is three times as wide as high."""
+    """An image of each colour, and one that is three times as wide as high."""
     return [*(as_data_url(drawn("white", "circle", colour)) for colour in COLOURS), as_data_url(WIDE)]
 
 
@@ -42,7 +42,7 @@ def probability(result: Json) -> float:
     return value
 
 
-def test_one_picture_is_analysed(server: ServerProcess) -> None:
+def test_one_image_is_analysed(server: ServerProcess) -> None:
     red, blue = (
         server.result("analyze_single_image", {"image_path": url, "query": "What is it?"})
         for url in (urls()[0], urls()[2])
@@ -53,12 +53,12 @@ def test_one_picture_is_analysed(server: ServerProcess) -> None:
     assert again["text"] == red["text"]
 
 
-def test_relevance_depends_on_the_picture(server: ServerProcess) -> None:
+def test_relevance_depends_on_the_image(server: ServerProcess) -> None:
     checks = [server.result("check_image_relevance", {"image_path": url, "query": "red circle"}) for url in urls()]
     assert len({probability(check) for check in checks}) > 1
 
 
-def test_several_pictures_are_checked_analysed_and_answered_together(server: ServerProcess) -> None:
+def test_several_images_are_checked_analysed_and_answered_together(server: ServerProcess) -> None:
     arguments = {"image_paths": urls()[:4], "query": "What is it?", "threshold": 0}
     result = server.result("analyze_images_with_query", arguments)
     assert [item["error"] for item in result["results"]] == [None] * 4
@@ -73,7 +73,7 @@ def test_several_pictures_are_checked_analysed_and_answered_together(server: Ser
     assert [item["probability"] for item in result["results"]] == pytest.approx(alone, abs=0.05)
 
 
-def test_pictures_of_other_shapes_are_taken(server: ServerProcess) -> None:
+def test_images_of_other_shapes_are_taken(server: ServerProcess) -> None:
     arguments = {"image_paths": urls(), "query": "What is it?", "check_relevance": False}
     result = server.result("analyze_images_with_query", arguments)
     assert [item["error"] for item in result["results"]] == [None] * 5

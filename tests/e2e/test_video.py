@@ -18,19 +18,19 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.e2e.images import drawn, png
 from tests.e2e.media_answers import content, error, facts
 from tests.e2e.omni_server import OmniServer
-from tests.e2e.pictures import drawn, png
 from tests.e2e.server_process import ServerProcess
 from tests.scripted_omni import Request, ScriptedOmni
-from tests.unit.media.recordings import film, raw_wav, recording
+from tests.unit.media.sample_media import audio_file, raw_wav, video_file
 
 Json = dict[str, Any]
 SMALL: Json = {"width": 64, "height": 64, "num_inference_steps": 2}
 LONG: Json = {"width": 256, "height": 256, "num_inference_steps": 200}
 """Takes minutes on a CPU where nothing stops it."""
 SOON_S = 60.0
-PICTURE, CLIP = "process_image_to_video", "process_video_to_video"
+IMAGE, CLIP = "process_image_to_video", "process_video_to_video"
 
 
 @pytest.fixture
@@ -48,13 +48,13 @@ def studio(omni_video_server: OmniServer, out: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Paths of a picture, a clip and two voices."""
+    """Paths of an image, a clip and two voices."""
     folder = tmp_path_factory.mktemp("media")
     made = {
         "face": png(drawn("blue", "circle", "red")),
-        "clip": film(size=(96, 64), frames=24, sound="aac"),
-        "voice": recording("mp3", "libmp3lame", 44_100, "stereo", seconds=1),
-        "speech": recording("ogg", "libopus", 48_000, seconds=3),
+        "clip": video_file(size=(96, 64), frames=24, audio="aac"),
+        "voice": audio_file("mp3", "libmp3lame", 44_100, "stereo", seconds=1),
+        "speech": audio_file("ogg", "libopus", 48_000, seconds=3),
     }
     for name, data in made.items():
         (folder / name).write_bytes(data)
@@ -84,14 +84,14 @@ def wait_until_generating(server: ServerProcess, job_id: str) -> None:
 def begin_long(server: ServerProcess, media: dict[str, str]) -> str:
     """Starts a job that would take minutes; its id."""
     arguments = {"image_path": media["face"], "audio_path": media["speech"], "wait_s": 0, **LONG}
-    return str(facts(server, PICTURE, arguments)["job_id"])
+    return str(facts(server, IMAGE, arguments)["job_id"])
 
 
-def test_picture_and_voice_become_a_video_that_can_be_read(
+def test_image_and_voice_become_a_video_that_can_be_read(
     studio: ServerProcess, omni_video_server: OmniServer, media: dict[str, str], out: Path
 ) -> None:
     arguments = {"image_path": media["face"], "audio_path": media["voice"], "seed": 5, "filename": "talk", **SMALL}
-    text, image, link = content(studio, PICTURE, arguments)
+    text, image, link = content(studio, IMAGE, arguments)
     told = json.loads(text["text"])
     assert told["output_path"] == str(out / "talk.mp4")
     assert (told["status"], told["model_used"], told["method"]) == ("success", "single_original", "image + audio")
@@ -112,15 +112,15 @@ def test_picture_and_voice_become_a_video_that_can_be_read(
 def test_clip_and_voice(studio: ServerProcess, media: dict[str, str]) -> None:
     told = facts(studio, CLIP, {"video_path": media["clip"], "audio_path": media["voice"], **SMALL})
     assert told["method"] == "first frame of the video + audio"
-    assert "the clip's own motion was not kept" in told["message"]
+    assert "the clip's own motion is lost" in told["message"]
     assert len(pixels(told["output_path"])) == told["frames"]
 
 
 def test_longer_voice_makes_several_clips(studio: ServerProcess, media: dict[str, str]) -> None:
     arguments = {"image_path": media["face"], "audio_path": media["speech"], **SMALL}
-    told = facts(studio, PICTURE, {**arguments, "num_frames": 16})
+    told = facts(studio, IMAGE, {**arguments, "num_frames": 16})
     assert told["frames"] == 3 * 16 - 3
-    whole = facts(studio, PICTURE, arguments)
+    whole = facts(studio, IMAGE, arguments)
     assert whole["duration_seconds"] == pytest.approx(3, abs=0.4)
     assert whole["audio_duration_seconds"] == pytest.approx(3, abs=0.1)
 
@@ -129,7 +129,7 @@ def test_tiny_model_makes_a_video_in_seconds_where_nobody_says_how(
     studio: ServerProcess, media: dict[str, str]
 ) -> None:
     begun_s = time.monotonic()
-    made = facts(studio, PICTURE, {"image_path": media["face"], "audio_path": media["speech"]})
+    made = facts(studio, IMAGE, {"image_path": media["face"], "audio_path": media["speech"]})
     assert (made["resolution"], made["parameters_used"]["steps"]) == ("128x128", 4)
     assert made["duration_seconds"] == pytest.approx(3, abs=0.5)
     assert time.monotonic() - begun_s < SOON_S
@@ -137,16 +137,16 @@ def test_tiny_model_makes_a_video_in_seconds_where_nobody_says_how(
 
 def test_same_seed_makes_the_same_frames(studio: ServerProcess, media: dict[str, str]) -> None:
     arguments = {"image_path": media["face"], "audio_path": media["voice"], **SMALL}
-    first = facts(studio, PICTURE, arguments)
-    again = facts(studio, PICTURE, {**arguments, "seed": first["seed"]})
-    other = facts(studio, PICTURE, {**arguments, "seed": first["seed"] ^ 1})
+    first = facts(studio, IMAGE, arguments)
+    again = facts(studio, IMAGE, {**arguments, "seed": first["seed"]})
+    other = facts(studio, IMAGE, {**arguments, "seed": first["seed"] ^ 1})
     assert pixels(first["output_path"]) == pixels(again["output_path"])
     assert pixels(first["output_path"]) != pixels(other["output_path"])
 
 
 def test_two_jobs_wait_for_each_other(studio: ServerProcess, media: dict[str, str], out: Path) -> None:
     arguments = {"image_path": media["face"], "audio_path": media["voice"], "wait_s": 0, **SMALL}
-    ids = [facts(studio, PICTURE, arguments)["job_id"] for _ in range(2)]
+    ids = [facts(studio, IMAGE, arguments)["job_id"] for _ in range(2)]
     states = {job["job_id"]: job["status"] for job in studio.result("list_jobs")["jobs"]}
     assert states[ids[1]] == "queued"
     for job_id in ids:
@@ -156,7 +156,7 @@ def test_two_jobs_wait_for_each_other(studio: ServerProcess, media: dict[str, st
 
 def test_progress_tells_the_phase_and_the_time(studio: ServerProcess, media: dict[str, str]) -> None:
     arguments = {"image_path": media["face"], "audio_path": media["speech"], **SMALL, "num_inference_steps": 40}
-    request_id = studio.send_call(PICTURE, arguments, meta={"progressToken": "p"})
+    request_id = studio.send_call(IMAGE, arguments, meta={"progressToken": "p"})
     messages = []
     while (message := studio.read_message(SOON_S)).get("id") != request_id:
         messages.append(message["params"]["message"])
@@ -175,7 +175,7 @@ def test_cancelling_deletes_the_job_on_the_server_and_frees_it(
     assert jobs_on(omni_video_server) == []
     assert os.listdir(out) == []
     begun_s = time.monotonic()
-    facts(studio, PICTURE, {"image_path": media["face"], "audio_path": media["voice"], **SMALL})
+    facts(studio, IMAGE, {"image_path": media["face"], "audio_path": media["voice"], **SMALL})
     assert time.monotonic() - begun_s < 20
     assert facts(studio, "job_status", {"job_id": job_id})["status"] == "cancelled"
 
@@ -184,7 +184,7 @@ def test_cancelled_call_has_no_answer_and_frees_the_server(
     studio: ServerProcess, omni_video_server: OmniServer, media: dict[str, str]
 ) -> None:
     arguments = {"image_path": media["face"], "audio_path": media["speech"], **LONG}
-    request_id = studio.send_call(PICTURE, arguments, meta={"progressToken": "p"})
+    request_id = studio.send_call(IMAGE, arguments, meta={"progressToken": "p"})
     while "generating" not in studio.read_message(SOON_S)["params"]["message"]:
         pass
     studio.notify("notifications/cancelled", {"requestId": request_id})
@@ -219,12 +219,12 @@ def test_job_that_fails_on_the_server(
         Rewriting(omni_video_server.url, b"64x64", b"66x66") as proxy,
         ServerProcess({"OMNI_URL": proxy.url, "OMNI_OUTPUT_DIR": str(out)}) as server,
     ):
-        text = error(server, PICTURE, {"image_path": media["face"], "audio_path": media["voice"], **SMALL})
+        text = error(server, IMAGE, {"image_path": media["face"], "audio_path": media["voice"], **SMALL})
         assert "HTTP 500" in text
         assert "divisible by 16" in text
         assert [method for method, _, _ in proxy.seen].count("DELETE") == 1
         assert (os.listdir(out), jobs_on(omni_video_server)) == ([], [])
-        assert facts(server, PICTURE, {"image_path": media["face"], "audio_path": media["voice"], **SMALL, "width": 80})
+        assert facts(server, IMAGE, {"image_path": media["face"], "audio_path": media["voice"], **SMALL, "width": 80})
 
 
 def test_server_that_dies_in_the_middle_and_comes_back(media: dict[str, str], out: Path) -> None:
@@ -234,20 +234,20 @@ def test_server_that_dies_in_the_middle_and_comes_back(media: dict[str, str], ou
         job_id = begin_long(server, media)
         wait_until_generating(server, job_id)
         omni.kill()
-        assert "stopped answering while it made the video" in error(
+        assert "stopped responding during the generation" in error(
             server, "job_status", {"job_id": job_id, "wait_s": SOON_S}
         )
         assert os.listdir(out) == []
         arguments = {"image_path": media["face"], "audio_path": media["voice"], **SMALL}
-        assert "Cannot connect to vLLM server" in error(server, PICTURE, arguments)
+        assert "Cannot connect to vLLM server" in error(server, IMAGE, arguments)
         with OmniServer("wan-s2v", port=omni.port):
-            assert facts(server, PICTURE, arguments)["status"] == "success"
+            assert facts(server, IMAGE, arguments)["status"] == "success"
 
 
-def test_server_of_pictures_is_refused(omni_image_server: OmniServer, media: dict[str, str], out: Path) -> None:
+def test_server_of_images_is_refused(omni_image_server: OmniServer, media: dict[str, str], out: Path) -> None:
     with ServerProcess({"OMNI_URL": omni_image_server.url, "OMNI_OUTPUT_DIR": str(out)}) as server:
-        text = error(server, PICTURE, {"image_path": media["face"], "audio_path": media["voice"], **SMALL})
-        assert "does not make videos from a picture and a voice" in text
+        text = error(server, IMAGE, {"image_path": media["face"], "audio_path": media["voice"], **SMALL})
+        assert "does not make videos from an image and a voice" in text
         assert "Wan-AI/Wan2.2-S2V-14B" in text
         assert not out.exists()
 
@@ -265,8 +265,8 @@ def test_servers_are_listed_with_what_they_serve(
         assert listed[omni_video_server.url]["model_types"] == ["wan", "multi_original"]
         assert (listed[omni_video_server.url]["talks"], listed[omni_image_server.url]["talks"]) == (True, False)
         arguments = {"image_path": media["face"], "audio_path": media["voice"], **SMALL}
-        assert facts(server, PICTURE, {**arguments, "model_type": "wan"})["model_used"] == "wan"
-        assert "does not make videos" in error(server, PICTURE, arguments)
+        assert facts(server, IMAGE, {**arguments, "model_type": "wan"})["model_used"] == "wan"
+        assert "does not make videos" in error(server, IMAGE, arguments)
         assert facts(server, CLIP, {"video_path": media["clip"], "audio_path": media["voice"], **SMALL})
 
 
@@ -276,10 +276,10 @@ def test_servers_are_listed_with_what_they_serve(
         (None, "There is no file"),
         (b"", "is empty"),
         (raw_wav(bytes(32_000)), "The audio is silent"),
-        (raw_wav(b""), "The audio is empty"),
-        (recording("flac", "flac", seconds=2)[:9_000], "cut off"),
-        (b"#EXTM3U\n#EXTINF:9,\n/etc/passwd\n", "not audio in a readable format"),
-        (film(), "a video without sound"),
+        (raw_wav(b""), "The audio is too short"),
+        (audio_file("flac", "flac", seconds=2)[:9_000], "cut off"),
+        (b"#EXTM3U\n#EXTINF:9,\n/etc/passwd\n", "not audio in a supported format"),
+        (video_file(), "a video without an audio track"),
     ],
     ids=["missing", "empty", "silent", "0 s", "cut", "playlist", "video without sound"],
 )
@@ -288,7 +288,7 @@ def test_bad_audio_is_one_clear_error(
 ) -> None:
     if data is not None:
         (tmp_path / "bad.wav").write_bytes(data)
-    told = error(studio, PICTURE, {"image_path": media["face"], "audio_path": str(tmp_path / "bad.wav"), **SMALL})
+    told = error(studio, IMAGE, {"image_path": media["face"], "audio_path": str(tmp_path / "bad.wav"), **SMALL})
     assert text in told
     assert "passwd" not in told
     assert not out.exists()

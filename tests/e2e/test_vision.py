@@ -13,17 +13,17 @@ import pytest
 
 from tests.e2e import tiny_models
 from tests.e2e.conftest import DEMO_MODEL
-from tests.e2e.pictures import Scene, as_data_url, drawn, fresh_scene, png
+from tests.e2e.images import Scene, as_data_url, drawn, fresh_scene, png
 from tests.e2e.server_process import LOAD_S, Json, ServerProcess
 from tests.mcp_results import check_result
 
 QUERY = "red circle"
-N_PICTURES = 64
+N_IMAGES = 64
 N_ROUNDS = 4
 REQUIRED_SHARE = 0.95
 
 
-def least_share(task: str) -> float:
+def min_share(task: str) -> float:
     """What is demanded: 95 %, or the figure that the bundled model's table publishes for a task where that is lower."""
     table = (DEMO_MODEL / "README.md").read_text(encoding="utf-8")
     found = re.search(rf"^\| {re.escape(task)} \| (\d+) of (\d+) \|", table, re.MULTILINE)
@@ -32,9 +32,9 @@ def least_share(task: str) -> float:
 
 
 def saved(scenes: list[Scene], folder: Path) -> list[str]:
-    """The pictures as files; their paths."""
+    """The images as files; their paths."""
     for number, scene in enumerate(scenes):
-        (folder / f"{number}.png").write_bytes(png(scene.picture))
+        (folder / f"{number}.png").write_bytes(png(scene.image))
     return [str(folder / f"{number}.png") for number in range(len(scenes))]
 
 
@@ -46,13 +46,11 @@ def refusal(server: ServerProcess, tool: str, **arguments: Any) -> str:
 
 
 @pytest.mark.skipif(not (DEMO_MODEL / "model.safetensors").exists(), reason="the bundled model is not there")
-def test_fresh_pictures_are_judged_and_described_as_well_as_published(
-    demo_server: ServerProcess, tmp_path: Path
-) -> None:
+def test_fresh_images_are_judged_and_described_as_well_as_published(demo_server: ServerProcess, tmp_path: Path) -> None:
     rng = random.Random(20)
     n_right, described = 0, []
     for _ in range(N_ROUNDS):
-        scenes = [fresh_scene(rng, *(("red", "circle") if number % 2 == 0 else ())) for number in range(N_PICTURES)]
+        scenes = [fresh_scene(rng, *(("red", "circle") if number % 2 == 0 else ())) for number in range(N_IMAGES)]
         arguments = {"image_paths": saved(scenes, tmp_path), "query": QUERY}
         result = demo_server.result("analyze_images_with_query", arguments)
         for scene, item in zip(scenes, result["results"], strict=True):
@@ -64,9 +62,9 @@ def test_fresh_pictures_are_judged_and_described_as_well_as_published(
             else:
                 assert item["analysis"] is None
         assert result["relevant_count"] == sum(item["relevant"] for item in result["results"])
-    n_pictures = N_ROUNDS * N_PICTURES
-    assert n_right / n_pictures >= least_share("relevance to a query")
-    assert sum(described) / len(described) >= least_share("description of one shape")
+    n_images = N_ROUNDS * N_IMAGES
+    assert n_right / n_images >= min_share("relevance to a query")
+    assert sum(described) / len(described) >= min_share("description of one shape")
 
 
 def test_result_is_what_its_schema_says(demo_server: ServerProcess, tmp_path: Path) -> None:
@@ -83,7 +81,7 @@ def test_result_is_what_its_schema_says(demo_server: ServerProcess, tmp_path: Pa
         jsonschema.Draft202012Validator(tools[tool]["outputSchema"]).validate(result["structuredContent"])
 
 
-def test_single_picture_is_described_as_in_a_chat(demo_server: ServerProcess) -> None:
+def test_single_image_is_described_as_in_a_chat(demo_server: ServerProcess) -> None:
     url = as_data_url(drawn("blue", "circle", "red"))
     result = demo_server.call("analyze_single_image", {"image_path": url, "query": "What is in this image?"})["result"]
     (block,) = result["content"]
@@ -93,7 +91,7 @@ def test_single_picture_is_described_as_in_a_chat(demo_server: ServerProcess) ->
 
 
 def test_relevance_is_the_same_alone_and_among_others(demo_server: ServerProcess) -> None:
-    urls = [as_data_url(fresh_scene(random.Random(seed)).picture) for seed in range(6)]
+    urls = [as_data_url(fresh_scene(random.Random(seed)).image) for seed in range(6)]
     together = demo_server.result("analyze_images_with_query", {"image_paths": urls, "query": QUERY, "max_tokens": 1})[
         "results"
     ]
@@ -104,7 +102,7 @@ def test_relevance_is_the_same_alone_and_among_others(demo_server: ServerProcess
     assert all(0 <= item["probability"] <= 1 for item in alone)
 
 
-def test_several_pictures_get_one_answer(demo_server: ServerProcess) -> None:
+def test_several_images_get_one_answer(demo_server: ServerProcess) -> None:
     urls = [as_data_url(drawn("blue", "circle", "red")), as_data_url(drawn("green", "square", "white"))]
     arguments = {"image_paths": urls, "query": "What do these images show?", "check_relevance": False}
     result = demo_server.result("analyze_images_with_query", arguments)
@@ -129,7 +127,7 @@ def test_metadata_reaches_the_model(demo_server: ServerProcess) -> None:
 
 def test_analysis_after_the_check_comes_from_the_caches(demo_server: ServerProcess) -> None:
     """A block of the prefix cache holds 128 tokens on a CPU: the metadata makes the common beginning long enough."""
-    urls = [as_data_url(fresh_scene(random.Random(seed)).picture) for seed in (31, 32, 33)]
+    urls = [as_data_url(fresh_scene(random.Random(seed)).image) for seed in (31, 32, 33)]
     metadata = [f"number {number} " * 60 for number in range(3)]
     result = demo_server.result(
         "analyze_images_with_query",
@@ -137,27 +135,27 @@ def test_analysis_after_the_check_comes_from_the_caches(demo_server: ServerProce
     )
     assert result["relevant_count"] == 3
     assert result["usage"]["cached_tokens"] >= 3 * 128
-    first = {"image_path": as_data_url(fresh_scene(random.Random(34)).picture), "metadata": metadata[0]}
+    first = {"image_path": as_data_url(fresh_scene(random.Random(34)).image), "metadata": metadata[0]}
     checked = demo_server.result("check_image_relevance", {**first, "query": QUERY})
     analysed = demo_server.result("analyze_single_image", {**first, "query": "What is it?"})
     assert checked["usage"]["cached_tokens"] == 0
     assert analysed["usage"]["cached_tokens"] >= 128
 
 
-def test_bad_pictures_are_their_own_errors(demo_server: ServerProcess, tmp_path: Path) -> None:
+def test_bad_images_are_their_own_errors(demo_server: ServerProcess, tmp_path: Path) -> None:
     good = as_data_url(drawn())
     (tmp_path / "folder.png").mkdir()
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes(png(drawn())[:300])
     bad = {
         str(tmp_path / "missing.png"): "There is no file",
         str(tmp_path / "folder.png"): "is a folder",
-        str(tmp_path / "text.png"): "not a picture",
+        str(tmp_path / "text.png"): "not an image",
         str(tmp_path / "cut.png"): "damaged or cut off",
         "/proc/self/environ": "/proc, /sys or /dev",
         "/dev/zero": "is a device",
         "file://host/a.png": "another machine",
-        "data:image/png;base64,abcd": "not a picture",
+        "data:image/png;base64,abcd": "not an image",
         "data:image/png,abc": "percent-encoded",
         "http://169.254.169.254/latest": "not on the public internet",
         "http://2130706433/a.png": "unusual form",
@@ -177,8 +175,8 @@ def test_bad_pictures_are_their_own_errors(demo_server: ServerProcess, tmp_path:
 
 
 def test_deadline_reports_what_is_finished(demo_server: ServerProcess) -> None:
-    """Some pictures are done at once and some never: which, depends on the machine; none is lost."""
-    urls = [as_data_url(fresh_scene(random.Random(seed)).picture) for seed in range(100, 164)]
+    """Some images are done at once and some never: which, depends on the machine; none is lost."""
+    urls = [as_data_url(fresh_scene(random.Random(seed)).image) for seed in range(100, 164)]
     started_s = time.monotonic()
     result = demo_server.result(
         "analyze_images_with_query",
@@ -193,7 +191,7 @@ def test_deadline_reports_what_is_finished(demo_server: ServerProcess) -> None:
 
 
 def test_cancelled_call_gets_no_answer_and_frees_the_engine(demo_server: ServerProcess) -> None:
-    urls = [as_data_url(fresh_scene(random.Random(seed)).picture) for seed in range(200, 264)]
+    urls = [as_data_url(fresh_scene(random.Random(seed)).image) for seed in range(200, 264)]
     request_id = demo_server.send_call(
         "analyze_images_with_query",
         {"image_paths": urls, "query": "What is in this image?", "threshold": 0},
@@ -207,8 +205,8 @@ def test_cancelled_call_gets_no_answer_and_frees_the_engine(demo_server: ServerP
     assert message["id"] == next_id
 
 
-def test_progress_counts_pictures(demo_server: ServerProcess) -> None:
-    urls = [as_data_url(fresh_scene(random.Random(seed)).picture) for seed in range(5)]
+def test_progress_counts_images(demo_server: ServerProcess) -> None:
+    urls = [as_data_url(fresh_scene(random.Random(seed)).image) for seed in range(5)]
     demo_server.send_call(
         "analyze_images_with_query", {"image_paths": urls, "query": "Red?"}, request_id="p", meta={"progressToken": 1}
     )
@@ -230,7 +228,7 @@ def test_model_status_before_and_after_a_load(server: ServerProcess, demo_server
     assert after["memory_used_bytes"] == pytest.approx(demo_server.resident_bytes(), rel=0.2)
 
 
-def test_model_without_eyes_refuses_each_picture() -> None:
+def test_model_without_eyes_refuses_each_image() -> None:
     environment = {"VLLM_MODEL_NAME": str(tiny_models.text_model()), "VLLM_CPU_KVCACHE_SPACE": "0.125"}
     url = as_data_url(drawn())
     with ServerProcess(environment) as server:
@@ -239,7 +237,7 @@ def test_model_without_eyes_refuses_each_picture() -> None:
                 "analyze_images_with_query",
                 {"image_paths": [url, url], "query": "What?", "check_relevance": check_relevance},
             )
-            assert all("reads no pictures" in item["error"] for item in result["results"])
+            assert all("does not accept images" in item["error"] for item in result["results"])
             assert result["answer"] is None
         for tool in ("check_image_relevance", "analyze_single_image"):
-            assert "reads no pictures" in refusal(server, tool, image_path=url, query="What?")
+            assert "does not accept images" in refusal(server, tool, image_path=url, query="What?")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.pictures import drawn
-from tests.e2e.server_process import LOAD_S, SERVER, Json, ServerProcess, children_of
+from tests.e2e.images import drawn
+from tests.e2e.processes import children_of
+from tests.e2e.server_process import LOAD_S, SERVER, Json, ServerProcess
 from tests.mcp_results import text_of
 
 HELLO: Json = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}

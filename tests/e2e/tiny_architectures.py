@@ -1,7 +1,7 @@
 """More kinds of vision-language models, tiny and random.
 
-They differ where it matters here: how pictures stand in the prompt, whether there is a chat template, and how many
-pictures a prompt holds (BLIP-2: one).
+They differ where it matters here: how images stand in the prompt, whether there is a chat template, and how many
+images a prompt holds (BLIP-2: one).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def blip2() -> Path:
 
 
 def aria() -> Path:
-    """The folder of an Aria: pictures of 490 pixels, 16 tokens each, and a mixture of 4 experts."""
+    """The folder of an Aria: images of 490 pixels, 16 tokens each, and a mixture of 4 experts."""
     return tiny_models.built("aria", _save_aria)
 
 

@@ -1,7 +1,7 @@
-"""Tiny random models that vLLM loads like any other: an Idefics3 that sees pictures and a Llama that does not.
+"""Tiny random models that vLLM loads like any other: an Idefics3 that sees images and a Llama that does not.
 
 They are built once and kept in the folder of temporary files; random weights answer nonsense, but the same nonsense
-for the same prompt, and another one for another picture.
+for the same prompt, and another one for another image.
 """
 
 import os
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-BUILD = 1
+BUILD = 2
 CONTEXT_TOKENS = 1024
 SPECIAL_TOKENS = (
     "<pad>",

@@ -83,7 +83,9 @@ def _save_qwen2_vl(folder: Path) -> None:
         "vision_start": "<|vision_start|>",
         "vision_end": "<|vision_end|>",
     }
-    tokenizer, template = _tokenizer(named, "<|vision_start|><|image_pad|><|vision_end|>")
+    tokenizer, template = _tokenizer(
+        named, "<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>"
+    )
     text = tiny_models.text_config(len(tokenizer))
     config = Qwen2VLConfig(
         vision_config={
@@ -114,9 +116,9 @@ def _save_qwen2_vl(folder: Path) -> None:
     _save(Qwen2VLForConditionalGeneration, config, processor, folder)
 
 
-def _tokenizer(named: dict[str, str], picture: str) -> tuple[Any, str]:
-    """The tokenizer of bytes with a model's own tokens, each known under a name, and a template that shows pictures
-    so."""
+def _tokenizer(named: dict[str, str], image: str, video: str = "") -> tuple[Any, str]:
+    """The tokenizer of bytes with a model's own tokens, each known under a name, and a template that shows images and
+    videos so."""
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(
@@ -126,7 +128,8 @@ def _tokenizer(named: dict[str, str], picture: str) -> tuple[Any, str]:
         pad_token="<pad>",
         extra_special_tokens=named,
     )
-    return tokenizer, tiny_models.CHAT_TEMPLATE.replace("<image>", picture)
+    branch = "<image>{% elif part.type == 'video' %}" + video
+    return tokenizer, tiny_models.CHAT_TEMPLATE.replace("<image>", branch).replace("<image>", image)
 
 
 def _save(model_class: Any, config: Any, processor: Any, folder: Path) -> None:

@@ -9,10 +9,10 @@ from tests.fuzz.run import run
 
 
 def main() -> int:
-    """Plays the messages and shows what came of it; 1 when a promise was broken."""
+    """Sends the messages and prints the result; 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzzes the server over real pipes.")
     parser.add_argument("--messages", type=int, default=200_000, help="how many at least (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="where chance begins (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of the random numbers (default: %(default)s)")
     parser.add_argument("--at-once", type=int, default=1, help="calls that run at once (default: %(default)s)")
     options = parser.parse_args()
     report = run(options.messages, options.seed, options.at_once)

@@ -16,11 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.e2e.server_process import ANSWER_S, EXIT_S, NotAMessage, ServerProcess
+from tests.e2e.lines import NotAMessage
+from tests.e2e.server_process import ANSWER_S, EXIT_S, ServerProcess
 from tests.fuzz.json_values import A_JOB
 from tests.fuzz.junk import MAX_LINE_BYTES
 from tests.fuzz.ledger import Ledger, Violation
-from tests.fuzz.messages import CLIENT, FRESH, IDS_A_STREAM, Stream, encoded, with_ids
+from tests.fuzz.messages import APPS, CLIENT, FRESH, IDS_A_STREAM, Stream, encoded, envelope, with_ids
 from tests.fuzz.oracle import Due, Oracle
 from tests.fuzz.scripted_server import HELD
 from tests.scripted_omni import ScriptedOmni, png
@@ -170,8 +171,8 @@ class Campaign:
     def __enter__(self) -> Campaign:
         folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="fuzz-")))
         self._output_folder = folder / "generated"
-        self.pictures = [str(folder / "picture.png"), (folder / "a b.png").as_uri()]
-        (folder / "picture.png").write_bytes(png((40, 30), 7))
+        self.images = [str(folder / "image.png"), (folder / "a b.png").as_uri()]
+        (folder / "image.png").write_bytes(png((40, 30), 7))
         (folder / "a b.png").write_bytes(png((16, 16), 9))
         omni = self._resources.enter_context(ScriptedOmni())
         self._environment = {
@@ -181,14 +182,14 @@ class Campaign:
             "OMNI_OUTPUT_DIR": str(self._output_folder),
             "OMNI_JOB_TTL": "3",
             "OMNI_TIMEOUT": "5",
-            "VLLM_MAX_LINE_BYTES": str(MAX_LINE_BYTES),
+            "FUZZ_MAX_LINE_BYTES": str(MAX_LINE_BYTES),
             "VLLM_MAX_SESSIONS": "20",
             "VLLM_LOG_LEVEL": "WARNING",
             "VLLM_TOOL_PARSER": "hermes",
             **self._extra,
         }
         with ServerProcess(self._environment, program=PROGRAM) as server:
-            self.tools: list[Json] = server.request("tools/list")["result"]["tools"]
+            self.tools: list[Json] = server.request("tools/list", {"_meta": envelope(APPS)})["result"]["tools"]
         return self
 
     def __exit__(

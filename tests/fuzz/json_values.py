@@ -90,31 +90,29 @@ BY_NAME: dict[str, Sequence[Any]] = {
 """What arguments of these names are drawn from; times that a call may wait for are short."""
 
 
-def of_schema(
-    schema: Json, pictures: Sequence[str], root: Json | None = None, name: str = ""
-) -> st.SearchStrategy[Any]:
-    """Values that mostly fit a schema, as far as the schemas of the tools go; `pictures` are paths of real ones."""
+def of_schema(schema: Json, images: Sequence[str], root: Json | None = None, name: str = "") -> st.SearchStrategy[Any]:
+    """Values that mostly fit a schema, as far as the schemas of the tools go; `images` are paths of real ones."""
     root = schema if root is None else root
     if name == "messages" or (name == "conversations" and "items" not in schema.get("items", {})):
-        return st.one_of(chats(pictures), chats(pictures), _of_type(schema, pictures, root, "message"))
+        return st.one_of(chats(images), chats(images), _of_type(schema, images, root, "message"))
     if name in BY_NAME and "$ref" not in schema:
-        real = pictures if BY_NAME[name] is PATHS else ()
+        real = images if BY_NAME[name] is PATHS else ()
         return st.sampled_from((*BY_NAME[name], *real, *real))
     if "$ref" in schema:
         target = root["$defs"][schema["$ref"].rpartition("/")[2]]
-        return st.deferred(lambda: of_schema(target, pictures, root, name))
+        return st.deferred(lambda: of_schema(target, images, root, name))
     if "anyOf" in schema:
-        return st.one_of([of_schema(option, pictures, root, name) for option in schema["anyOf"]])
+        return st.one_of([of_schema(option, images, root, name) for option in schema["anyOf"]])
     if "enum" in schema or "const" in schema:
         return st.sampled_from(schema.get("enum") or [schema["const"]])
-    return _of_type(schema, pictures, root, name)
+    return _of_type(schema, images, root, name)
 
 
-def _of_type(schema: Json, pictures: Sequence[str], root: Json, name: str) -> st.SearchStrategy[Any]:
+def _of_type(schema: Json, images: Sequence[str], root: Json, name: str) -> st.SearchStrategy[Any]:
     kind = schema.get("type")
     if kind == "string":
-        if name == "image_paths":
-            return st.sampled_from((*PATHS, *pictures, *pictures))
+        if name in ("image_paths", "paths"):
+            return st.sampled_from((*PATHS, *images, *images))
         at_least, at_most = schema.get("minLength", 0), schema.get("maxLength", 40)
         return st.text(string.printable, min_size=min(at_least, 50), max_size=min(at_most, 40) or 1)
     if kind in ("integer", "number"):
@@ -126,21 +124,21 @@ def _of_type(schema: Json, pictures: Sequence[str], root: Json, name: str) -> st
     if kind == "boolean":
         return st.booleans()
     if kind == "array":
-        items = of_schema(schema.get("items", {}), pictures, root, name)
+        items = of_schema(schema.get("items", {}), images, root, name)
         return st.lists(items, min_size=schema.get("minItems", 0), max_size=max(schema.get("minItems", 0), 3))
     if kind == "object" and "properties" in schema:
-        return objects(schema, pictures, root)
+        return objects(schema, images, root)
     return st.none() if kind == "null" else odd
 
 
-def chats(pictures: Sequence[str]) -> st.SearchStrategy[list[Json]]:
-    """Conversations in order: a few turns, the last one the user's, some with a picture."""
+def chats(images: Sequence[str]) -> st.SearchStrategy[list[Json]]:
+    """Conversations in order: a few turns, the last one the user's, some with an image."""
     text = st.one_of(st.text(max_size=20), st.sampled_from(("hello", "<|im_end|>", "é\u2028\ud83d", "word " * 500)))
-    picture = st.one_of(
-        st.sampled_from(pictures).map(lambda url: {"type": "image_url", "image_url": {"url": url}}),
-        st.sampled_from(pictures[:1]).map(lambda path: {"type": "image", "path": path}),
+    image = st.one_of(
+        st.sampled_from(images).map(lambda url: {"type": "image_url", "image_url": {"url": url}}),
+        st.sampled_from(images[:1]).map(lambda path: {"type": "image", "path": path}),
     )
-    parts = st.tuples(picture, text.map(lambda words: {"type": "text", "text": words})).map(list)
+    parts = st.tuples(image, text.map(lambda words: {"type": "text", "text": words})).map(list)
     before = st.lists(st.tuples(text, text), max_size=2)
     return st.builds(_conversation, before, st.one_of(text, text, parts))
 
@@ -154,11 +152,11 @@ def _conversation(turns: Sequence[tuple[str, str]], last: Any) -> list[Json]:
     return [*said, {"role": "user", "content": last}]
 
 
-def objects(schema: Json, pictures: Sequence[str], root: Json | None = None) -> st.SearchStrategy[Json]:
+def objects(schema: Json, images: Sequence[str], root: Json | None = None) -> st.SearchStrategy[Json]:
     """Objects with what a schema requires and a few of the other properties; some are spoilt somewhere."""
     spoilt_of = 5 if root is None else 15
     root = schema if root is None else root
-    properties = {name: of_schema(value, pictures, root, name) for name, value in schema["properties"].items()}
+    properties = {name: of_schema(value, images, root, name) for name, value in schema["properties"].items()}
     required = list(schema.get("required", []))
     optional = [name for name in properties if name not in required]
 

@@ -23,17 +23,19 @@ from typing import Any, cast
 
 from PIL import Image
 
-from media import containers, decoding, video
 from media.call_limits import CallLimits
 from media.decoder import Decoder
+from media.decoding import containers, frames, video
+from media.decoding import images as decoding
 from media.errors import MediaCancelled, MediaError
 from sandbox.pool import Sandbox
 from tests.fuzz.media_mutations import mutated
 from tests.unit.media.hostile_files import huge_tile, mp4, tiff
-from tests.unit.media.recordings import film, recording
+from tests.unit.media.sample_media import audio_file, video_file
 
 MAX_PIXELS = 1_000_000
 MAX_AUDIO_S = 60.0
+N_FRAMES = 6
 CALL_S = 3.0
 """The deadline of each call, as a host would set it; the work ends with it."""
 LATE_S = 3.0
@@ -66,44 +68,44 @@ class Report:
 
 def corpus() -> dict[str, bytes]:
     """Small good files, by name."""
-    picture = Image.effect_mandelbrot((60, 40), (-3, -2.5, 2, 2.5), 50).convert("RGB")
+    image = Image.effect_mandelbrot((60, 40), (-3, -2.5, 2, 2.5), 50).convert("RGB")
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "described"
     files = {
-        "jpeg": _saved(picture, "JPEG", exif=exif),
-        "progressive jpeg": _saved(picture, "JPEG", progressive=True, icc_profile=b"p" * 500),
-        "grey jpeg": _saved(picture.convert("L"), "JPEG"),
-        "cmyk jpeg": _saved(picture.convert("CMYK"), "JPEG"),
-        "png": _saved(picture, "PNG", dpi=(72, 72)),
-        "palette png": _saved(picture.convert("P"), "PNG", transparency=3),
-        "apng": _saved(picture, "PNG", save_all=True, append_images=[picture.rotate(90)]),
-        "webp": _saved(picture, "WEBP", exif=exif),
-        "lossless webp": _saved(picture, "WEBP", lossless=True),
-        "animated webp": _saved(picture, "WEBP", save_all=True, append_images=[picture.rotate(90)]),
-        "gif": _saved(picture, "GIF", save_all=True, append_images=[picture.rotate(90)]),
-        "bmp": _saved(picture, "BMP"),
-        "palette bmp": _saved(picture.convert("P"), "BMP"),
+        "jpeg": _saved(image, "JPEG", exif=exif),
+        "progressive jpeg": _saved(image, "JPEG", progressive=True, icc_profile=b"p" * 500),
+        "grey jpeg": _saved(image.convert("L"), "JPEG"),
+        "cmyk jpeg": _saved(image.convert("CMYK"), "JPEG"),
+        "png": _saved(image, "PNG", dpi=(72, 72)),
+        "palette png": _saved(image.convert("P"), "PNG", transparency=3),
+        "apng": _saved(image, "PNG", save_all=True, append_images=[image.rotate(90)]),
+        "webp": _saved(image, "WEBP", exif=exif),
+        "lossless webp": _saved(image, "WEBP", lossless=True),
+        "animated webp": _saved(image, "WEBP", save_all=True, append_images=[image.rotate(90)]),
+        "gif": _saved(image, "GIF", save_all=True, append_images=[image.rotate(90)]),
+        "bmp": _saved(image, "BMP"),
+        "palette bmp": _saved(image.convert("P"), "BMP"),
         "tiled tiff": huge_tile(64, 64),
         "deep tiff": _saved(Image.new("I;16", (60, 40), 40_000), "TIFF"),
         "float tiff": _saved(Image.new("F", (60, 40), 0.5), "TIFF"),
         "tiny tiff": tiff({256: (4, 1, 4), 257: (4, 1, 4), 262: (3, 1, 1), 273: (4, 1, 8)}, bytes(16)),
         "plain mp4": mp4(),
-        "mp4": film(sound="aac"),
-        "mpeg4 mp4": film(codec="mpeg4"),
-        "fragmented mp4": _fragmented(film(sound="aac")),
-        "mov": film("mov", "mjpeg", sound="pcm_s16le"),
-        "webm": film("webm", "libvpx", sound="libopus"),
-        "matroska": film("matroska", "libx264", sound="flac"),
-        "wav": recording(seconds=0.3),
-        "aiff": recording("aiff", "pcm_s16be", seconds=0.3),
-        "flac": recording("flac", "flac", seconds=0.3, tags={"title": "a"}),
-        "mp3": recording("mp3", "libmp3lame", seconds=0.3, tags={"title": "a"}),
-        "ogg": recording("ogg", "libopus", rate=48_000, seconds=0.3, tags={"title": "a"}),
-        "m4a": recording("ipod", "aac", seconds=0.3, tags={"title": "a"}),
+        "mp4": video_file(audio="aac"),
+        "mpeg4 mp4": video_file(codec="mpeg4"),
+        "fragmented mp4": _fragmented(video_file(audio="aac")),
+        "mov": video_file("mov", "mjpeg", audio="pcm_s16le"),
+        "webm": video_file("webm", "libvpx", audio="libopus"),
+        "matroska": video_file("matroska", "libx264", audio="flac"),
+        "wav": audio_file(seconds=0.3),
+        "aiff": audio_file("aiff", "pcm_s16be", seconds=0.3),
+        "flac": audio_file("flac", "flac", seconds=0.3, tags={"title": "a"}),
+        "mp3": audio_file("mp3", "libmp3lame", seconds=0.3, tags={"title": "a"}),
+        "ogg": audio_file("ogg", "libopus", rate=48_000, seconds=0.3, tags={"title": "a"}),
+        "m4a": audio_file("ipod", "aac", seconds=0.3, tags={"title": "a"}),
     }
     for name in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"):
         mode = "1" if name == "group4" else "RGB"
-        files[f"{name} tiff"] = _saved(picture.convert(mode), "TIFF", compression=name)
+        files[f"{name} tiff"] = _saved(image.convert(mode), "TIFF", compression=name)
     return files
 
 
@@ -165,7 +167,7 @@ def _one(
 
 
 def _ways(decoder: Decoder) -> dict[str, Way]:
-    opening, made = containers.OPENING_BYTES, video.MADE_BYTES_PER_PIXEL * video.MAX_MADE_PIXELS
+    opening, made = containers.OPENING_BYTES, video.GENERATED_BYTES_PER_PIXEL * video.MAX_GENERATED_PIXELS
     return {
         "image": Way(
             lambda data, limits: decoder.image(data, MAX_PIXELS, limits=limits), decoding.memory_bytes(MAX_PIXELS)
@@ -175,7 +177,11 @@ def _ways(decoder: Decoder) -> dict[str, Way]:
             lambda data, limits: decoder.clip(data, MAX_PIXELS, limits),
             opening + video.CLIP_BYTES_PER_PIXEL * MAX_PIXELS,
         ),
-        "moves": Way(decoder.moves, opening),
+        "frames": Way(
+            lambda data, limits: decoder.frames(data, N_FRAMES, MAX_PIXELS, limits=limits),
+            frames.memory_bytes(MAX_PIXELS),
+        ),
+        "moves": Way(decoder.has_video, opening),
         "check": Way(lambda data, limits: decoder.check_video(data, CALL_S), opening + made),
         "poster": Way(decoder.poster, opening + made),
     }

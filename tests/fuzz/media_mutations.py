@@ -1,6 +1,6 @@
 """Media files changed by their structure: boxes, tags, segments, chunks and elements rather than bytes alone.
 
-A mutation keeps a file readable as far as its outer layout goes, so that it reaches the code behind the headers.
+A mutation keeps the outer layout of a file readable, so that the file reaches the code behind the headers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Piece = tuple[bytes, bytes]
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
-    """The file with a few changes; which kind of file it is, is seen from its first bytes."""
+    """The file with a few changes. Its type is detected from its first bytes."""
     changed = _by_structure(data)
     for _ in range(chance.randint(1, MAX_CHANGES)):
         change = changed if changed is not None and chance.random() < 0.9 else _bytes
@@ -68,7 +68,7 @@ def _by_structure(data: bytes) -> Callable[[bytes, random.Random], bytes] | None
 
 
 def _number(chance: random.Random, n_bytes: int) -> bytes:
-    """A number of so many bytes that somebody may have forgotten."""
+    """A number of that many bytes, often a value at a limit that code forgets."""
     value = chance.choice(NUMBERS) if chance.random() < 0.8 else chance.getrandbits(8 * n_bytes)
     return (value % (1 << 8 * n_bytes)).to_bytes(n_bytes, chance.choice(("big", "little")))
 
@@ -84,7 +84,7 @@ def _with_number(body: bytes, chance: random.Random) -> bytes:
 
 
 def _bytes(data: bytes, chance: random.Random) -> bytes:
-    """A change without any idea of what is where."""
+    """A change that knows nothing of the layout."""
     if not data:
         return _number(chance, 4)
     at = chance.randrange(len(data))
@@ -101,7 +101,7 @@ def _bytes(data: bytes, chance: random.Random) -> bytes:
 
 
 def _pieces_changed(pieces: list[Piece], chance: random.Random, names: tuple[bytes, ...]) -> list[Piece]:
-    """One piece changed, doubled, removed, moved, renamed or put in."""
+    """One piece changed, doubled, removed, moved, renamed or inserted."""
     if not pieces:
         return [(chance.choice(names), _number(chance, 4) * chance.randint(1, 50))]
     at = chance.randrange(len(pieces))
@@ -203,7 +203,7 @@ def _segments(data: bytes, chance: random.Random) -> bytes:
 
 
 def _chunks(data: bytes, chance: random.Random) -> bytes:
-    """A PNG: changes a chunk, and mostly corrects its sum."""
+    """A PNG: changes a chunk, and usually corrects its checksum."""
     pieces: list[Piece] = []
     at = 8
     while at + 12 <= len(data):

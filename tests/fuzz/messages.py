@@ -1,4 +1,4 @@
-"""Streams for the fuzzer, as Hypothesis draws and shrinks them.
+"""Streams of messages, which Hypothesis draws and shrinks.
 
 `"#7"` and `"s#7"` in a message stand for an id of its own: where a stream is played, each becomes a number, or a string
 with one, that was not used before.
@@ -33,11 +33,11 @@ from tests.fuzz.scripted_server import HELD
 Json = dict[str, Any]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
-MOST_ITEMS = 40
+MAX_ITEMS = 40
 FRESH = "a process of its own"
 NO_MEMBER = object()
 IDS_AN_ITEM = 16
-IDS_A_STREAM = IDS_AN_ITEM * MOST_ITEMS
+IDS_A_STREAM = IDS_AN_ITEM * MAX_ITEMS
 
 IDS: tuple[Any, ...] = (
     0,
@@ -64,6 +64,8 @@ URIS = (
     "vllm://sessions/%00",
     "vllm://sessions/" + "x" * 9_000,
     "vllm://models/..%2F..",
+    "ui://vllm/media-0.html",
+    "ui://vllm/../x",
     "file:///etc/passwd",
     "file:",
     "",
@@ -82,6 +84,8 @@ REFS = (
 )
 CURSORS = (None, "", "00", b"tools:100".hex(), b"resources:100".hex(), 5)
 CLIENT = {"name": "fuzz", "version": "1"}
+APPS: Json = {"extensions": {"io.modelcontextprotocol/ui": {}}}
+"""The capabilities of a client with MCP Apps."""
 NOTIFICATIONS = (
     "notifications/initialized",
     "notifications/cancelled",
@@ -121,9 +125,9 @@ class Stream:
     cuts: tuple[float, ...] | str
 
 
-def streams(tools: Sequence[Json], pictures: Sequence[str]) -> st.SearchStrategy[Stream]:
-    """Streams for a server with these tools (as `tools/list` shows them); `pictures` are paths of real ones."""
-    arguments = {tool["name"]: json_values.objects(tool["inputSchema"], pictures) for tool in tools}
+def streams(tools: Sequence[Json], images: Sequence[str]) -> st.SearchStrategy[Stream]:
+    """Streams for a server with these tools (as `tools/list` shows them); `images` are paths of real ones."""
+    arguments = {tool["name"]: json_values.objects(tool["inputSchema"], images) for tool in tools}
 
     @st.composite
     def draw_item(draw: Draw) -> list[bytes]:
@@ -132,7 +136,7 @@ def streams(tools: Sequence[Json], pictures: Sequence[str]) -> st.SearchStrategy
     @st.composite
     def draw_stream(draw: Draw) -> Stream:
         version = draw(st.sampled_from([*LEGACY * 12, FRESH]))
-        items = [draw(draw_item()) for _ in range(draw(st.integers(1, MOST_ITEMS)))]
+        items = [draw(draw_item()) for _ in range(draw(st.integers(1, MAX_ITEMS)))]
         lines = tuple(_renumbered(line, i * IDS_AN_ITEM) for i, item in enumerate(items) for line in item)
         cuts: tuple[float, ...] | str = ()
         how = draw(st.integers(0, 9))
@@ -146,7 +150,7 @@ def streams(tools: Sequence[Json], pictures: Sequence[str]) -> st.SearchStrategy
 
 
 class Author:
-    """Draws one thing that a client does: mostly one line, sometimes several that belong together."""
+    """Draws one action of a client: usually one line, sometimes several that belong together."""
 
     def __init__(self, draw: Draw, arguments: dict[str, st.SearchStrategy[Json]]) -> None:
         self._draw = draw
@@ -154,7 +158,7 @@ class Author:
         self._n_marks = 0
 
     def item(self) -> list[bytes]:
-        """Its lines."""
+        """The lines of one action."""
         kind = self._pick("request", "call", *KINDS)
         message: Any
         if kind == "junk":
@@ -295,9 +299,9 @@ class Author:
         return body.replace(b"\n", b"") + b"\n"
 
 
-def envelope() -> Json:
-    """The `_meta` of a modern request."""
-    return {VERSION: MODERN, CAPABILITIES: {}, "io.modelcontextprotocol/clientInfo": CLIENT}
+def envelope(capabilities: Json | None = None) -> Json:
+    """The `_meta` of a modern request, from a client with these capabilities."""
+    return {VERSION: MODERN, CAPABILITIES: capabilities or {}, "io.modelcontextprotocol/clientInfo": CLIENT}
 
 
 def encoded(message: Any, escape: bool = True) -> bytes:

@@ -1,7 +1,7 @@
-"""What is due for a stream: the protocol said once more, briefly, without a line of the server's own code.
+"""The responses that a stream must get: the rules of the protocol written again, without the server's own code.
 
-It reads lines as the server gets them and tells for each what must be answered: the id, and what the answer may be
-("result", or the code of an error). Where a message breaks several rules at once, any of their errors will do.
+It reads the lines that the server gets and says which response each needs: the id, and what the response may be
+("result", or an error code). Where a message breaks several rules at once, any of their errors is right.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Outcome = str | int
 
 @dataclass
 class Due:
-    """One answer that is due.
+    """One response that the server owes.
 
     `when` is "now", "queued" (a cancellation may take it away) or "stream" (answered when the server ends). A `held`
     call ends only by being cancelled. `excused` means that a cancellation has taken it away, or came too late;
@@ -86,7 +86,7 @@ class Oracle:
     """Notifications that some message has asked for so far."""
 
     def events(self, stream: bytes) -> Iterator[Due | Cancel]:
-        """What the lines of a stream, which ends with a newline, ask for in their order."""
+        """The responses and cancellations that the lines of a stream lead to, in order."""
         for line in stream.split(b"\n")[:-1]:
             if len(line) > self.max_line_bytes:
                 yield _error(NO_ID, line, REQUEST)
@@ -156,7 +156,7 @@ class Oracle:
         return due
 
     def _outcomes(self, method: str, params: Json) -> Iterable[Outcome]:
-        """What the answer to a request in order may be."""
+        """What the response to a valid request may be."""
         if method in ("initialize", "ping", "server/discover"):
             return [RESULT]
         if method == "logging/setLevel":
@@ -172,7 +172,7 @@ class Oracle:
         return [RESULT, PARAMS] if method != "subscriptions/listen" else [RESULT, PARAMS, REQUEST]
 
     def _follow(self, due: Due, params: Json, meta: Json) -> None:
-        """Notes what comes of a request besides its answer."""
+        """Records the effects of a request other than its response."""
         if due.method == "initialize":
             wanted = params.get("protocolVersion")
             self.settled = wanted if isinstance(wanted, str) and wanted in LEGACY else LEGACY[-1]
@@ -201,7 +201,7 @@ class Oracle:
 
 
 def _are_arguments(given: Any) -> bool:
-    """Whether a call may have these: an object, nothing, or either of them as text."""
+    """Whether a call may have these arguments: an object, nothing, or either of them as text."""
     if isinstance(given, str):
         try:
             given = json.loads(given) if given.strip() else None
@@ -216,7 +216,7 @@ def held_arguments(text: str) -> Json:
 
 
 def key_of(request_id: Any) -> Key | None:
-    """An id with its type, since 1, 1.0, true and "1" are four; None for what is no id."""
+    """An id with its type, since 1, 1.0, true and "1" differ; None for a value that is no id."""
     if isinstance(request_id, bool | list | dict):
         return None
     return (type(request_id).__name__, request_id)
@@ -247,7 +247,7 @@ def _finite(text: str) -> float:
 
 
 def _mended(value: Any) -> Any:
-    """Lone halves of surrogate pairs cannot be sent back; they are answered as U+FFFD."""
+    """The text with U+FFFD for lone surrogates, which cannot be sent."""
     if isinstance(value, str):
         return re.sub("[\ud800-\udfff]", "\ufffd", value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Random JSON Schemas for the fuzzer: plausible, hostile, and with properties that are called like keywords."""
+"""Random JSON Schemas for the fuzzer: plausible ones, hostile ones, and ones with properties named like keywords."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ RARE = (
 class SchemaSource:
     """Schemas from one seed.
 
-    Arguments: the seed; how many there are before this one. The same pair gives the same schema.
-    Attributes: `oddness`, the share of places where something stands that is no schema at all.
+    Arguments: the seed; the number of the schema. The same pair gives the same schema.
+    Attributes: `oddness`, the share of places that hold a value which is no schema.
     """
 
     def __init__(self, seed: int, number: int) -> None:

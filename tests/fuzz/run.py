@@ -16,7 +16,7 @@ from tests.fuzz.messages import Stream, streams
 STREAMS_A_ROUND = 50
 """Hypothesis remembers all it has drawn in a round."""
 SHRINK_S = 60.0
-"""How long a stream is made smaller: where an answer is lost, each try takes seconds."""
+"""How long a stream is shortened. Where a response is missing, each try takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Finding:
     violation: Violation
     stream: Stream | None
     alone: bool = False
-    """Whether the stream breaks it in a process of its own; else what came before matters too."""
+    """Whether the stream breaks the promise in a new server; otherwise the streams before it matter too."""
     n_at_once: int = 1
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run has come to."""
+    """The result of a run."""
 
     tally: Tally
     finding: Finding | None
@@ -55,14 +55,14 @@ class Report:
 
 
 def run(n_messages: int, seed: int, n_at_once: int = 1, environment: Mapping[str, str] | None = None) -> Report:
-    """Plays at least so many messages, or up to the first broken promise, with so many calls at once.
+    """Sends at least `n_messages`, or stops at the first broken promise; `n_at_once` calls run at once.
 
-    `environment` is what the process gets besides.
+    `environment` is added to the environment of the server.
     """
     began_s = time.monotonic()
     finding = None
     with Campaign({"VLLM_MAX_CONCURRENT": str(n_at_once), **(environment or {})}) as campaign:
-        drawn = streams(campaign.tools, campaign.pictures)
+        drawn = streams(campaign.tools, campaign.images)
         while finding is None and campaign.tally.n_messages < n_messages:
             finding = _round(campaign, drawn, seed)
             seed += 1
@@ -105,9 +105,9 @@ def _round(campaign: Campaign, drawn: hypothesis.strategies.SearchStrategy[Strea
 
 
 def _smallest(campaign: Campaign, stream: Stream, finding: Finding) -> Finding:
-    """The finding with a stream from which no line can be left out, or as near as time allows.
+    """The finding with the shortest stream that still shows it, within `SHRINK_S`.
 
-    Each try is a process of its own: Hypothesis, which tries far more, would take an hour.
+    Each try starts a new server. Hypothesis makes far more tries, which would take an hour.
     """
     until_s = time.monotonic() + SHRINK_S
     n_lines = len(stream.lines)

@@ -1,8 +1,8 @@
 """The long run over schemas: `python -m tests.fuzz.schemas --count 50000 --seed 1`.
 
-Each schema takes the way of a call's `response_format`, or of a tool's parameters, up to where vLLM compiles it. One
-that is taken is then followed here with the grammar backend, as the engine in this process would: it must neither panic
-nor take memory, and a complete answer must be one that the schema allows.
+Each schema is processed like a call's `response_format`, or a tool's parameters, up to the point where vLLM compiles
+it. An accepted schema is then followed with the grammar backend, as the engine does: the backend must neither panic nor
+take memory, and complete text must be valid for the schema.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import InvalidGeneration
-from engine.forced_calls import schema_of
 from engine.interface import Control
-from engine.parsers import check_parameters
-from engine.schema_bounds import bounded
-from engine.schema_trial import TOO_COMPLEX, problem_of
-from engine.schema_vetting import SchemaVetting
-from engine.schemas import usable_schema
+from engine.prompts.conversation_checks import check_parameters
+from engine.prompts.forced_calls import schema_of
+from engine.schemas.bounds import bounded
+from engine.schemas.checks import usable_schema
+from engine.schemas.trial import TOO_COMPLEX, problem_of
+from engine.schemas.vetting import SchemaVetting
 from sandbox.pool import Sandbox
 from tests.fuzz.random_schemas import CHAIN, Json, SchemaSource
 
@@ -40,7 +40,7 @@ ENDING = frozenset(b'"}],:0')
 
 @dataclass
 class SchemaReport:
-    """What became of the schemas so far, and what broke a promise."""
+    """How many schemas ended in which way, and the broken promises."""
 
     n_schemas: int = 0
     became: Counter[str] = field(default_factory=Counter)
@@ -51,7 +51,7 @@ class SchemaReport:
 
 
 def fuzz(count: int, seed: int, *, first: int = 0) -> SchemaReport:
-    """Plays so many schemas."""
+    """Tries `count` schemas."""
     report = SchemaReport()
     sandbox = Sandbox()
     vetting = SchemaVetting(sandbox)
@@ -100,7 +100,7 @@ def _play(source: SchemaSource, number: int, vetting: SchemaVetting, report: Sch
 
 
 def _checked(source: SchemaSource, number: int) -> tuple[Json, Json]:
-    """What is asked for, and what the engine is to follow."""
+    """The schema of the caller, and the one that the engine follows."""
     began_s = time.process_time()
     if number % 4:
         given = source.schema()
@@ -195,7 +195,7 @@ def _resident_bytes() -> int:
 
 
 def main() -> int:
-    """Plays the schemas and shows what came of it; 1 when a promise was broken."""
+    """Tries the schemas and prints the result; 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.schemas", description="Fuzzes the vetting of schemas.")
     parser.add_argument("--count", type=int, default=50_000, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="where chance begins (default: %(default)s)")

@@ -1,7 +1,8 @@
-"""The real server with an engine that answers at once, from what it is asked: `vllm_server.py` for the fuzzer."""
+"""The real server with an engine that generates at once, from the last message: `vllm_server.py` for the fuzzer."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import zlib
@@ -15,6 +16,7 @@ import handlers.services
 import vllm_server
 from engine import errors
 from engine.interface import Completion, Control, Conversation, TokenLogprob, ToolCall
+from mcp_protocol import stdio
 from settings import Settings
 from tests.unit.fake_engine import FakeEngine
 
@@ -40,10 +42,10 @@ ERRORS = (
 
 
 class ScriptedEngine(FakeEngine):
-    """Answers each conversation by what its last message says, always the same to the same, and remembers nothing."""
+    """Generates the text that the last message of a conversation names. Equal messages give equal text."""
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
-        """Gives the answers; several threads may ask at once."""
+        """Generates the texts; several threads may call it at once."""
         conversations = list(conversations)
         self.load(control.on_phase)
         speaker = FakeEngine(ready=True)
@@ -87,5 +89,9 @@ class ScriptedServices(handlers.services.Services):
 
 
 if __name__ == "__main__":
-    with patch.object(handlers.services, "Services", ScriptedServices):
+    max_line_bytes = int(os.environ.get("FUZZ_MAX_LINE_BYTES", stdio.MAX_LINE_BYTES))
+    with (
+        patch.object(handlers.services, "Services", ScriptedServices),
+        patch.object(stdio, "MAX_LINE_BYTES", max_line_bytes),
+    ):
         vllm_server.main()

@@ -1,4 +1,4 @@
-"""The engine's stand-in: answers from a queue, remembers what it was asked, and can be held in every phase."""
+"""An engine without a model for unit tests: it replies from a queue, records its requests, and can be paused."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,48 +20,41 @@ from engine.interface import (
     EngineState,
     EngineStatus,
     FinishReason,
+    Message,
     OnPhase,
+    SpeechWindow,
     TextPart,
-    TokenLogprob,
-    ToolCall,
 )
-from engine.schema_trial import problem_of
+from engine.prompts.conversation_checks import ConversationChecks
+from engine.schemas.trial import problem_of
+from settings import EngineSettings
 
-LOOK_S = 0.002
-"""How often a held generation asks whether it was cancelled; `Control` offers no event to wait for."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One queued answer; see `FakeEngine.enqueue`."""
-
-    tokens: tuple[str, ...]
-    delay_s: float
-    raises: EngineError | None
-    finish_reason: FinishReason
-    hold: threading.Event | None
-    logprobs: tuple[TokenLogprob, ...] | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
-    reasoning: str | None = None
-    probabilities: tuple[float, ...] | None = None
-
-
-_DEFAULT_REPLY = Reply(("reply",), 0.0, None, FinishReason.STOP, None)
+POLL_S = 0.002
 
 
 class FakeEngine:
-    """Implements `engine.interface.Engine` without a model.
+    """Implements `engine.interface.Engine`.
 
-    Arguments: `phases`, reported by every load; `load_gate`, an event that a load waits for after its last phase;
-    `load_error`, raised by every load while it is set;
-    `can_offload`, whether it pretends to run on a GPU.
+    Arguments:
+        settings: used by `check`.
+        phases: reported by every load.
+        load_gate: an event that a load waits for after its last phase.
+        load_error: raised by every load while it is set.
+        model_name: of the status.
+        ready: whether it begins loaded.
+        can_offload: whether it pretends to run on a GPU.
 
-    Attributes for tests: `batches` has the conversations of each `generate`; `loading` and `generating` are set when
-    a load or a generation has begun; `n_loads`, `released` and `closed` count and tell.
+    Attributes:
+        sees, hears, watches: whether the loaded model takes images, audio and videos; `None` for not known.
+        transcribes: whether it says that it transcribes speech.
+        batches, windows: the conversations of each `generate`, and the windows of each `transcribe`.
+        loading, generating: set once a load or a generation has begun.
+        n_loads, released, closed: what happened so far.
     """
 
     def __init__(
         self,
+        settings: EngineSettings | None = None,
         *,
         phases: Sequence[str] = ("importing vLLM", "loading weights"),
         load_gate: threading.Event | None = None,
@@ -70,49 +63,35 @@ class FakeEngine:
         ready: bool = False,
         can_offload: bool = False,
     ) -> None:
+        self._checks = ConversationChecks(settings or EngineSettings(), self._vet)
         self.phases = phases
         self.load_gate = load_gate
         self.load_error = load_error
         self.model_name = model_name
         self.batches: list[list[Conversation]] = []
+        self.windows: list[list[SpeechWindow]] = []
         self.loading = threading.Event()
         self.generating = threading.Event()
         self.n_loads = 0
         self.released = False
         self.closed = False
         self.can_offload = can_offload
+        self.sees: bool | None = True
+        self.transcribes: bool | None = None
+        self.hears: bool | None = None
+        self.watches: bool | None = None
         self.last_used_s: float | None = None
         self._state = EngineState.READY if ready else EngineState.UNLOADED
-        self._replies: deque[Reply] = deque()
+        self._replies: deque[dict[str, Any]] = deque()
 
-    def enqueue(
-        self,
-        text: str = "reply",
-        *,
-        delay_s: float = 0.0,
-        raises: EngineError | None = None,
-        tokens: Sequence[str] | None = None,
-        finish_reason: FinishReason = FinishReason.STOP,
-        hold: threading.Event | None = None,
-        logprobs: Sequence[TokenLogprob] | None = None,
-        tool_calls: Sequence[ToolCall] = (),
-        reasoning: str | None = None,
-        probabilities: tuple[float, ...] | None = None,
-    ) -> None:
-        """Adds the answer to one conversation.
+    def enqueue(self, text: str = "reply", **options: Any) -> None:
+        """Adds the reply to one conversation.
 
-        Arguments: `text`, or its `tokens` one by one; `delay_s`, spent before the first token unless cancelled;
-        `raises`, an error instead of an answer; `hold`, an event without which the last token does not come;
-        `logprobs`, told as they are;
-        `tool_calls` and `reasoning`, as the model's parsers would have read them; `probabilities`, of the words of a
-        choice.
+        Arguments:
+            text: the reply, as one token.
+            options: of `_reply`, and other fields of `Completion`.
         """
-        words = tuple(tokens) if tokens is not None else (text,)
-        if tool_calls:
-            finish_reason = FinishReason.TOOL_CALLS
-        told = tuple(logprobs) if logprobs is not None else None
-        calls = tuple(tool_calls)
-        self._replies.append(Reply(words, delay_s, raises, finish_reason, hold, told, calls, reasoning, probabilities))
+        self._replies.append({"tokens": (text,), **options})
 
     @property
     def conversations(self) -> list[Conversation]:
@@ -120,7 +99,7 @@ class FakeEngine:
         return [conversation for batch in self.batches for conversation in batch]
 
     def status(self) -> EngineStatus:
-        """What a status shows once the model was loaded, and before."""
+        """The status; most fields are known once the model is loaded."""
         status = EngineStatus(self._state, self.model_name)
         if self._state not in (EngineState.READY, EngineState.OFFLOADED):
             return status
@@ -128,7 +107,10 @@ class FakeEngine:
             status,
             dtype="float32",
             max_model_len=2048,
-            supports_images=True,
+            supports_images=self.sees,
+            supports_audio=self.hears,
+            supports_video=self.watches,
+            transcribes=self.transcribes,
             device="cuda" if self.can_offload else "cpu",
             load_s=0.5,
             can_offload=self.can_offload,
@@ -157,10 +139,14 @@ class FakeEngine:
         self.last_used_s = time.monotonic()
         return 0.5
 
-    def vet(self, schema: dict[str, Any], control: Control) -> None:
+    def _vet(self, schema: dict[str, Any], control: Control) -> None:
         """Tries the schema in this process."""
         if find_spec("llguidance") is not None and (problem := problem_of(json.dumps(schema))) is not None:
             raise InvalidGeneration(f"this schema cannot be used: {problem}.")
+
+    def check(self, conversation: Conversation, control: Control) -> Conversation:
+        """Checks the conversation like the real engines."""
+        return self._checks.check(conversation, control)
 
     def generate(self, conversations: Iterable[Conversation], control: Control) -> list[Completion]:
         """Gives each conversation the next queued reply, or "reply"."""
@@ -172,9 +158,9 @@ class FakeEngine:
         self.generating.set()
         completions = []
         for index, conversation in enumerate(conversations):
-            reply = self._replies.popleft() if self._replies else _DEFAULT_REPLY
+            options = self._replies.popleft() if self._replies else {"tokens": ("reply",)}
             try:
-                completions.append(_completion(index, conversation, reply, control))
+                completions.append(_reply(index, conversation.messages, control, **options))
             except EngineError as error:
                 if len(conversations) == 1 or isinstance(error, GenerationCancelled):
                     raise
@@ -184,8 +170,25 @@ class FakeEngine:
         self.last_used_s = time.monotonic()
         return completions
 
+    def transcribe(self, windows: Iterable[SpeechWindow], control: Control) -> list[Completion]:
+        """Gives each window the next queued reply, or one without a text."""
+        windows = list(windows)
+        if not windows:
+            return []
+        self.load(control.on_phase)
+        self.windows.append(windows)
+        self.generating.set()
+        completions = []
+        for index in range(len(windows)):
+            options = self._replies.popleft() if self._replies else {"tokens": ()}
+            completions.append(_reply(index, (), control, **options))
+            if control.on_finished is not None:
+                control.on_finished(index)
+        self.last_used_s = time.monotonic()
+        return completions
+
     def offload(self) -> None:
-        """Moves a ready model, if this engine can."""
+        """Offloads a ready model, if this engine can."""
         if self._state is not EngineState.READY:
             return
         if not self.can_offload:
@@ -197,65 +200,75 @@ class FakeEngine:
         return [os.getpid()]
 
     def release(self) -> None:
-        """Forgets that the model was loaded."""
+        """Unloads the model."""
         self.released = True
         self._state = EngineState.UNLOADED
 
     def close(self) -> None:
-        """Notes the end."""
+        """Records the end."""
         self.closed = True
 
 
-def _completion(index: int, conversation: Conversation, reply: Reply, control: Control) -> Completion:
-    prompt_tokens = sum(len(message.text.split()) for message in conversation.messages)
+def _reply(
+    index: int,
+    messages: Sequence[Message],
+    control: Control,
+    *,
+    tokens: Sequence[str],
+    delay_s: float = 0.0,
+    raises: EngineError | None = None,
+    hold: threading.Event | None = None,
+    probabilities: tuple[float, ...] | None = None,
+    **fields: Any,
+) -> Completion:
+    """The next reply.
+
+    Arguments:
+        tokens: of the reply.
+        delay_s: seconds before the first token.
+        raises: an error instead of a reply.
+        hold: an event that the last token waits for.
+        probabilities: of the words of a choice.
+        fields: other fields of the completion.
+    """
     begin_s = time.monotonic()
-    said: list[str] = []
-    held = [lambda: time.monotonic() - begin_s < reply.delay_s]
-    finish_reason = reply.finish_reason
-    for number, token in enumerate(reply.tokens, start=1):
-        if reply.hold is not None and number == len(reply.tokens):
-            held.append(_closed(reply.hold))
-        if not _goes_on(held, control):
-            finish_reason = FinishReason.TIMEOUT
+    text: list[str] = []
+    for number, token in enumerate(tokens, start=1):
+        gate = hold if number == len(tokens) else None
+        while time.monotonic() - begin_s < delay_s or (gate is not None and not gate.is_set()):
+            control.stop_if_cancelled()
+            if control.is_late:
+                break
+            time.sleep(POLL_S)
+        control.stop_if_cancelled()
+        if control.is_late:
+            fields["finish_reason"], probabilities = FinishReason.TIMEOUT, None
             break
-        if reply.raises is not None:
-            raise reply.raises
-        said.append(token)
+        if raises is not None:
+            raise raises
+        text.append(token)
         if control.on_text is not None:
             control.on_text(index, token, number)
+    if fields.get("tool_calls"):
+        fields = {"finish_reason": FinishReason.TOOL_CALLS, **fields}
+    more: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    kinds = [part.kind for message in messages for part in message.media]
     return Completion(
-        text="".join(said),
-        finish_reason=finish_reason,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=len(said),
+        text="".join(text),
+        prompt_tokens=sum(len(message.text.split()) for message in messages),
+        completion_tokens=len(text),
         cached_tokens=0,
-        image_tokens=sum(len(message.images) for message in conversation.messages) * 16,
+        image_tokens=16 * kinds.count("image"),
+        audio_tokens=25 * kinds.count("audio"),
+        video_tokens=64 * kinds.count("video"),
         first_token_ms=1.0,
-        logprobs=reply.logprobs,
-        tool_calls=reply.tool_calls,
-        reasoning=reply.reasoning,
-        choice_probabilities=None if finish_reason is FinishReason.TIMEOUT else reply.probabilities,
+        choice_probabilities=probabilities,
+        **more,
     )
 
 
-def _goes_on(held: Sequence[Callable[[], bool]], control: Control) -> bool:
-    """Waits until nothing holds the generation; False when its time was up first."""
-    while True:
-        if control.cancelled():
-            raise GenerationCancelled
-        if control.deadline_s is not None and time.monotonic() >= control.deadline_s:
-            return False
-        if not any(holds() for holds in held):
-            return True
-        time.sleep(LOOK_S)
-
-
-def _closed(gate: threading.Event) -> Callable[[], bool]:
-    return lambda: not gate.is_set()
-
-
 def texts_of(conversation: Conversation) -> list[tuple[str, str]]:
-    """A conversation as pairs of role and text, with `<image>` for each picture."""
+    """A conversation as pairs of role and text, with `<image>` for each image."""
     return [
         (message.role, " ".join(part.text if isinstance(part, TextPart) else "<image>" for part in message.content))
         for message in conversation.messages

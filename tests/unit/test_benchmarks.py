@@ -1,4 +1,4 @@
-"""The report of the benchmarks: what it is made of, and that its pictures can be drawn from that alone."""
+"""The report of the benchmarks: what it is made of, and that its images can be drawn from that alone."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def section(columns: list[str], rows: list[list[Cell]]) -> Section:
         Plot(Kind.LINES, "others", ("ms",), "milliseconds"),
     ],
 )
-def test_table_becomes_a_small_picture(plot: Plot, tmp_path: Path) -> None:
+def test_table_becomes_a_small_image(plot: Plot, tmp_path: Path) -> None:
     rows: list[list[Cell]] = [["vllm_server.py", 10.5, 3, "1.00×"], ["… more", 2_000, 5, None], ["none", None, 1, "–"]]
     made = section(["way", "ms", "others", "against a"], rows)
     (name,) = plots.draw_all(made, [plot], tmp_path)
-    with Image.open(tmp_path / name) as picture:
-        assert picture.width == plots.WIDTH
-        assert len(picture.getcolors() or []) > 2
+    with Image.open(tmp_path / name) as image:
+        assert image.width == plots.WIDTH
+        assert len(image.getcolors() or []) > 2
     assert (tmp_path / name).stat().st_size < LARGEST_BYTES
     assert f"(plots/{name})" in report.render([made], {"some": [f"plots/{name}"]})
 
@@ -51,7 +51,7 @@ def test_nothing_is_drawn_of_what_was_not_measured(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pictures_of_the_report_are_there_and_small() -> None:
+def test_images_of_the_report_are_there_and_small() -> None:
     shown = re.findall(r"\]\((plots/[\w-]+\.png)\)", (FOLDER / "RESULTS.md").read_text(encoding="utf-8"))
     assert shown
     for name in shown:

@@ -3,16 +3,17 @@ they promise."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from settings import rows
+from settings import COMMAND, rows
 from tests.containers import ROOT, Context, Unset, built_from, compose, interpolated, stages
+from tests.nginx import nginx_program
 
 VARIABLES = {row.variable for row in rows()}
 OF_OTHERS = {"HF_HOME"}
@@ -50,6 +51,19 @@ def test_image_starts_the_server_over_http_and_looks_at_its_health() -> None:
     assert "curl" not in (ROOT / "Dockerfile").read_text()
 
 
+def test_light_image_runs_the_installed_package_without_root_over_stdin() -> None:
+    stage, wheel = stages()["light"], stages()["wheel"]
+    assert (stage.base, stage.last("ENTRYPOINT").words, stage.all("CMD")) == (wheel.base, [COMMAND], [])
+    assert stage.last("USER").text == stages()["server"].last("USER").text
+    made, installed = stage.all("RUN")
+    assert "useradd --uid 10001 " in made.text
+    assert all(f"chown vllm: {volume}" in made.text for volume in stage.last("VOLUME").words)
+    assert installed.flags["mount"] == "type=bind,from=wheel,source=/wheels,target=/wheels"
+    (extra,) = re.findall(r"^pip wheel .* \"\.\[(\w+)\]\"$", wheel.last("RUN").text)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert extra in project["optional-dependencies"]
+
+
 def test_image_for_cpus_is_the_default_and_one_argument_makes_it_for_gpus() -> None:
     arguments = [instruction.text for stage in stages().values() for instruction in stage.all("ARG")]
     assert set(arguments) == {"KIND=cpu"}
@@ -83,7 +97,11 @@ def test_variables_of_the_image_are_settings() -> None:
     [
         ("vllm_server.py", True),
         ("requirements-cpu.txt", True),
+        ("pyproject.toml", True),
+        ("server.json", False),
+        ("release/bundle.py", False),
         ("README.md", True),
+        ("docs/tools.md", True),
         ("examples/demo.png", True),
         ("mcp_protocol/server.py", True),
         ("scripts/start.sh", True),
@@ -108,7 +126,7 @@ def test_context_has_what_runs_and_nothing_secret(path: str, is_in: bool) -> Non
 
 
 def test_context_has_every_room_of_the_server() -> None:
-    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks", "release"}
     context = Context()
     assert [room for room in sorted(rooms) if not context.has(f"{room}/__init__.py")] == []
 
@@ -179,13 +197,12 @@ def test_nginx_passes_events_on_at_once_and_waits_for_long_answers() -> None:
 
 
 def test_nginx_takes_its_configuration(tmp_path: Path) -> None:
-    nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if nginx is None:
-        pytest.skip("this machine has no nginx")
     text = (ROOT / "deploy" / "nginx.conf").read_text().replace("/tmp/", f"{tmp_path}/")
     (tmp_path / "nginx.conf").write_text(text)
     tried = subprocess.run(
-        [nginx, "-t", "-p", tmp_path, "-e", "stderr", "-c", tmp_path / "nginx.conf"], capture_output=True, text=True
+        [nginx_program(), "-t", "-p", tmp_path, "-e", "stderr", "-c", tmp_path / "nginx.conf"],
+        capture_output=True,
+        text=True,
     )
     assert tried.returncode == 0, tried.stderr
 

@@ -51,9 +51,9 @@ def test_it_means_what_python_dotenv_takes_it_for(text: str, variables: dict[str
         (f"A=1\n{SECRET}", 2, "must be NAME=value"),
         (f"1A={SECRET}", 1, "must be NAME=value"),
         (f"A-B={SECRET}", 1, "must be NAME=value"),
-        (f"\nA='{SECRET}", 2, "has a ' without a second one"),
-        (f'A="{SECRET}\nB=2', 1, 'has a " without a second one'),
-        (f"A='{SECRET}' {SECRET}", 1, "goes on after the closing '"),
+        (f"\nA='{SECRET}", 2, "has an unclosed '"),
+        (f'A="{SECRET}\nB=2', 1, 'has an unclosed "'),
+        (f"A='{SECRET}' {SECRET}", 1, "has text after the closing '"),
         (f"A=1\nB={SECRET}\0", 2, "holds a NUL"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from tests.fuzz.schemas import fuzz
 
 
+@pytest.mark.slow
 def test_no_schema_breaks_a_promise() -> None:
     pytest.importorskip("llguidance")
     report = fuzz(800, seed=7)

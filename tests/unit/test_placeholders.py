@@ -8,7 +8,7 @@ import pytest
 
 from settings import read, rows
 
-VARIABLES = [row.variable for row in rows()]
+VARIABLES = [*(row.variable for row in rows()), "HF_HUB_CACHE", "SSL_CERT_FILE", "SSL_CERT_DIR"]
 PATHS = [
     ("server", "VLLM_LOG_FILE", "log_file"),
     ("engine", "VLLM_MODEL_NAME", "model_name"),
@@ -27,7 +27,7 @@ def test_unfilled_placeholder_is_a_problem_that_names_it(variable: str, form: st
     text = form % "NOT_FILLED_IN"
     found = read({variable: text})
     (problem,) = found.problems
-    assert problem.startswith(f"The setting {variable} holds {text!r}. Nobody has filled that in: ")
+    assert problem.startswith(f"The setting {variable} holds {text!r}. Your client did not fill in this placeholder: ")
 
 
 @pytest.mark.parametrize(

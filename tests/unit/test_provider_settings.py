@@ -90,9 +90,9 @@ def test_file_may_have_its_own_entry_for_openai(tmp_path: Path) -> None:
         ([{"name": "a"}], "providers[0]: object missing required field base_url."),
         ([LAB, {**LAB, "name": "b", "key": SECRET}], "providers[1]: object contains unknown field key."),
         ([{**LAB, "name": "a b"}], "providers[0].name: expected str matching regex"),
-        ([{**LAB, "name": "local"}], "local is a provider's name that is taken."),
-        ([{**LAB, "name": "vllm"}], "vllm is a provider's name that is taken."),
-        ([LAB, LAB], "there are two providers of the name lab."),
+        ([{**LAB, "name": "local"}], "the provider name local is reserved."),
+        ([{**LAB, "name": "vllm"}], "the provider name vllm is reserved."),
+        ([LAB, LAB], "two providers have the name lab."),
         ([{**LAB, "base_url": f"http://me:{SECRET}@h"}], "providers[0].base_url must be an http or https URL without"),
         ([{**LAB, "base_url": "gpu:8000"}], "providers[0].base_url must be an http or https URL"),
         ([{**LAB, "api_key": SECRET, "api_key_env": "K"}], "providers[0] has both api_key and api_key_env"),
@@ -100,14 +100,14 @@ def test_file_may_have_its_own_entry_for_openai(tmp_path: Path) -> None:
         ([{**LAB, "api_key": 5}], "providers[0].api_key: expected str | null, got int."),
         ([{**LAB, "models": ["a", "a"]}], "providers[0].models has a model twice."),
         ([{**LAB, "models": [{"id": "a", "modalities": ["smell"]}]}], "invalid enum value 'smell'"),
-        ([{**LAB, "models": ["a"], "default_model": "b"}], "providers[0].default_model is none of its models."),
+        ([{**LAB, "models": ["a"], "default_model": "b"}], "providers[0].default_model is not among its models."),
         ([{**LAB, "ask_timeout_s": 0}], "providers[0].ask_timeout_s: expected float > 0.0."),
     ],
 )
 def test_wrong_entry_is_a_problem_without_a_key_in_it(entries: list[Any], what: str, tmp_path: Path) -> None:
     found = with_file(tmp_path, *entries)
     (problem,) = found.problems
-    assert problem.startswith("The file that VLLM_CONFIG_FILE names is not as it must be: ")
+    assert problem.startswith("The file that VLLM_CONFIG_FILE names is invalid: ")
     assert what in problem
     assert SECRET not in problem
     assert found.more_providers == ()
@@ -117,9 +117,9 @@ def test_wrong_entry_is_a_problem_without_a_key_in_it(entries: list[Any], what: 
     ("text", "what"),
     [
         ('{"providers": [' + SECRET, "names is not JSON at byte"),
-        ("[]", "is not as it must be: expected object, got array."),
+        ("[]", "is invalid: expected object, got array."),
         ('{"providers": [], "more": 1}', "object contains unknown field more."),
-        ("[" * 100_000, "is not"),
+        ("[" * 100_000, "is invalid"),
         ("", "is not JSON"),
     ],
 )
@@ -138,8 +138,8 @@ def test_file_that_is_not_there_is_a_problem() -> None:
 
 def test_examples_can_be_used(tmp_path: Path) -> None:
     example = json.loads((ROOT / "examples" / "providers.json").read_text())
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    (line,) = [json.loads(line) for line in readme if line.startswith('{"providers"')]
+    page = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8").splitlines()
+    (line,) = [json.loads(line) for line in page if line.startswith('{"providers"')]
     for content in (example, line):
         assert {"openai", "dashscope", "lab"} <= set(providers_of(with_file(tmp_path, *content["providers"])))
 
@@ -160,4 +160,4 @@ def test_placeholder_that_nobody_filled_in_is_named(
     (problem,) = read({"VLLM_CONFIG_FILE": str(file), **environment}).problems
     assert place in problem
     assert "LAB_" in problem
-    assert "nobody has filled in" in problem
+    assert "holds the placeholder" in problem

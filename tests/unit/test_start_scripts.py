@@ -124,7 +124,9 @@ def test_help_of_development_is_shown_once_and_starts_nothing(clone: Path, optio
     assert json.loads(last)["arguments"] == [str(clone / "vllm_server.py"), "--help"]
 
 
-@pytest.mark.parametrize("options", [("--version",), ("--check",), ("--print-config", "cursor")])
+@pytest.mark.parametrize(
+    "options", [("--version",), ("--check",), ("--print-config", "cursor"), ("--install", "cursor")]
+)
 def test_what_only_prints_is_not_watched(clone: Path, options: tuple[str, ...]) -> None:
     assert told(run(clone, "start-dev.sh", *options))["arguments"] == [str(clone / "vllm_server.py"), *options]
 
@@ -132,7 +134,7 @@ def test_what_only_prints_is_not_watched(clone: Path, options: tuple[str, ...]) 
 def test_help_without_an_environment_tells_what_the_script_is(clone: Path) -> None:
     shutil.rmtree(clone / ".venv")
     done = run(clone, "start.sh", "--help")
-    assert "scripts/start.sh [OPTION...]: the server" in done.stdout
+    assert "scripts/start.sh [OPTION...]: starts the server" in done.stdout
     assert "scripts/setup once" in done.stderr
 
 

@@ -11,8 +11,8 @@ import pytest
 
 import settings
 from media.errors import MediaNotFound
-from media.paths import read_file
-from omni.files import FOLDER, OutputFolder
+from media.files.paths import read_file
+from omni.files.output_folder import FOLDER, OutputFolder
 from settings import working_folder
 
 
@@ -37,7 +37,7 @@ def gone(start: Path) -> Path:
 
 def settled(**environment: str) -> settings.Settings:
     """The settings of a server that has left its folder."""
-    return settings.settle(environment, {})
+    return settings.initialize(environment, {})
 
 
 def test_the_folder_is_left_and_relative_paths_still_count_from_it(start: Path) -> None:
@@ -85,7 +85,7 @@ def test_name_of_a_model_that_is_no_folder_here_stays_a_name(name: str, start: P
 
 def test_libraries_find_their_relative_paths(start: Path) -> None:
     environment = {"HF_HOME": "cache/hf", "TMPDIR": "/tmp", "PYTHONPATH": f"lib{os.pathsep}/abs", "OTHER": "x/y"}
-    found = settings.settle(environment, {})
+    found = settings.initialize(environment, {})
     assert environment == {
         "HF_HOME": str(start / "cache/hf"),
         "TMPDIR": "/tmp",

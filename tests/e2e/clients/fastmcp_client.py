@@ -46,7 +46,7 @@ async def not_followed(uri: str) -> AsyncIterator[None]:
     yield
 
 
-async def main(mode: str, command: list[str], picture: str) -> dict[str, Any]:
+async def main(mode: str, command: list[str], image: str) -> dict[str, Any]:
     """Connects and does the steps."""
     transport = StdioTransport(command[0], command[1:], env=json.load(sys.stdin), keep_alive=False)
     client: Any
@@ -55,7 +55,7 @@ async def main(mode: str, command: list[str], picture: str) -> dict[str, Any]:
             under_the_names_of_the_sdk(client),
             version=client.protocol_version,
             capabilities=client.server_capabilities,
-            picture=picture,
+            image=image,
             subscribe=not_followed,
         )
 

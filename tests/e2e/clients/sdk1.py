@@ -31,7 +31,7 @@ from mcp.types import (
 from tests.e2e.clients import steps
 
 
-async def main(command: list[str], picture: str) -> dict[str, Any]:
+async def main(command: list[str], image: str) -> dict[str, Any]:
     """Connects and does the steps."""
     tokens: list[Any] = []
 
@@ -60,7 +60,7 @@ async def main(command: list[str], picture: str) -> dict[str, Any]:
             session,
             version=str(settled.protocolVersion),
             capabilities=settled.capabilities,
-            picture=picture,
+            image=image,
             subscribe=subscribe,
             tell_given_up=tell_given_up,
         )

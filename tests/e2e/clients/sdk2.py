@@ -24,7 +24,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.e2e.clients import steps
 
 
-async def main(mode: str, command: list[str], picture: str) -> dict[str, Any]:
+async def main(mode: str, command: list[str], image: str) -> dict[str, Any]:
     """Connects and does the steps."""
     logs: list[str] = []
 
@@ -38,7 +38,7 @@ async def main(mode: str, command: list[str], picture: str) -> dict[str, Any]:
             client,
             version=client.protocol_version,
             capabilities=client.server_capabilities,
-            picture=picture,
+            image=image,
             subscribe=lambda uri: following(client, uri),
         )
     return {**seen, "logs": logs}

@@ -25,13 +25,13 @@ async def use(
     *,
     version: str,
     capabilities: Any,
-    picture: str,
+    image: str,
     subscribe: Callable[[str], AbstractAsyncContextManager[Any]],
     tell_given_up: Callable[[], Awaitable[None]] = nothing_more,
 ) -> Json:
     """Uses every part of the server that it declares.
 
-    Arguments: a connected client; the revision it settled on; what the server declared; a picture's absolute path;
+    Arguments: a connected client; the revision it settled on; what the server declared; an image's absolute path;
     how this client follows a resource; what it has to do itself to cancel a call that it no longer waits for.
     """
     pieces: list[str] = []
@@ -41,7 +41,7 @@ async def use(
             pieces.append(message or "")
 
     tools = wire(await client.list_tools())["tools"]
-    what = asked({"type": "text", "text": "What is in this image?"}, {"type": "image", "path": picture})
+    what = asked({"type": "text", "text": "What is in this image?"}, {"type": "image", "path": image})
     described = wire(await client.call_tool("chat_completion", what, progress_callback=on_progress))
     await client.call_tool("chat_completion", said("My name is Marlowe.", session_id="client"))
     recalled = wire(await client.call_tool("chat_completion", said("What is my name?", session_id="client")))
@@ -64,7 +64,7 @@ async def use(
         "after_cancel": afterwards["structuredContent"],
         "state": info["structuredContent"]["server_state"],
         "resources": await follow_resources(client, declared, subscribe) if "resources" in declared else None,
-        "prompts": await ask_for_prompts(client, declared, picture) if "prompts" in declared else None,
+        "prompts": await ask_for_prompts(client, declared, image) if "prompts" in declared else None,
     }
 
 
@@ -102,16 +102,16 @@ async def follow_resources(
     }
 
 
-async def ask_for_prompts(client: Any, declared: Json, picture: str) -> Json:
-    """Lists the prompts and fills in the first with a picture; completes its first argument where that is offered."""
+async def ask_for_prompts(client: Any, declared: Json, image: str) -> Json:
+    """Lists the prompts and fills in the first with an image; completes its first argument where that is offered."""
     prompts = wire(await client.list_prompts())["prompts"]
     name, arguments = prompts[0]["name"], prompts[0]["arguments"]
-    given = {argument["name"]: picture for argument in arguments if argument.get("required")}
+    given = {argument["name"]: image for argument in arguments if argument.get("required")}
     messages = wire(await client.get_prompt(name, given))["messages"]
     seen = {"names": [prompt["name"] for prompt in prompts], "text": messages[0]["content"]["text"]}
     if "completions" in declared:
         reference = PromptReference(type="ref/prompt", name=name)
-        typed = {"name": arguments[0]["name"], "value": picture[:-1]}
+        typed = {"name": arguments[0]["name"], "value": image[:-1]}
         seen["completed"] = wire(await client.complete(reference, typed))["completion"]["values"]
     return seen
 

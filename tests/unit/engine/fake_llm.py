@@ -1,4 +1,4 @@
-"""A stand-in for a loaded `SteppedLLM`: each request answers one letter a step, as vLLM's outputs look."""
+"""A fake of a loaded `SteppedLLM`: each request generates one letter a step, as vLLM's outputs look."""
 
 import enum
 import string
@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from engine.stepped_llm import Accepted
+from engine.interface import Control, Conversation, Message, Sampling, TextPart
+from engine.local.adapter import AddedRequest, EngineAdapter
+from engine.local.inputs.input_processor import InputProcessor
+from engine.local.lora import LoraAdapters
+from engine.local.output_parsers import OutputParsers
+from engine.local.scheduler import Scheduler
+from engine.prompts.rendering import Renderer, TokenBreaker
+from sandbox.cancellation import Cancellation
 
 
 class OutputKind(enum.Enum):
@@ -16,7 +23,7 @@ class OutputKind(enum.Enum):
 
 @dataclass
 class Request:
-    """What vLLM keeps of a running request, as far as the step loop reads it."""
+    """What vLLM keeps of a running request, as far as the adapter reads it."""
 
     request_id: str
     params: Any
@@ -94,7 +101,9 @@ class FakeLLM:
             self.give_up.remove(text)
             self.failing.add(request_id)
         self.running[f"{request_id}-internal"] = Request(request_id, params)
-        self.accepted = Accepted(request_id, f"{request_id}-internal", range(len(text)), 0)
+        self.added_request = AddedRequest(
+            request_id, f"{request_id}-internal", range(len(text)), {"image": 0, "audio": 0, "video": 0}
+        )
 
     def get_tokenizer(self) -> Any:
         letters = {letter: number for number, letter in enumerate(string.ascii_letters)}
@@ -141,3 +150,36 @@ class FakeLLM:
                     )
                 )
         return outputs
+
+
+def make_scheduler(
+    llm: FakeLLM,
+    plain_template: str | None = None,
+    plain_stop: tuple[str, ...] = (),
+    *,
+    has_thread: bool = False,
+    parsers: Any = None,
+) -> Scheduler:
+    """A scheduler over the fake, for a model without images."""
+    inputs = make_inputs(llm, plain_template, plain_stop, parsers=parsers)
+    return Scheduler(EngineAdapter(llm), inputs, has_thread=has_thread)
+
+
+def make_inputs(
+    llm: FakeLLM, plain_template: str | None = None, plain_stop: tuple[str, ...] = (), *, parsers: Any = None
+) -> InputProcessor:
+    """What makes the inputs of that scheduler."""
+    renderer = Renderer("model", accepts=(), max_images=0, break_tokens=TokenBreaker(()))
+    return InputProcessor(llm, renderer, LoraAdapters({}), parsers or OutputParsers(llm), plain_template, plain_stop)
+
+
+def ask(text: str, max_tokens: int = 3, stop: tuple[str, ...] = ()) -> Conversation:
+    """A conversation of one message."""
+    return Conversation((Message("user", (TextPart(text),)),), Sampling(0.0, max_tokens, stop=stop))
+
+
+def cancelled_after(n_steps: int, llm: FakeLLM) -> Control:
+    """A control that is cancelled during a step."""
+    cancellation = Cancellation()
+    llm.on_step = lambda step: cancellation.set() if step == n_steps else None
+    return Control(cancellation=cancellation)

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-import settings as configuration
-from engine.arguments import check_arguments, llm_arguments, prepare_environment, shown_name
 from engine.errors import EngineUnavailable
+from engine.local.engine_args import check_arguments, kv_cache_bytes, llm_arguments, prepare_environment
+from engine.parts import MAX_FRAME_SIDE
 from settings import EngineSettings
+from settings.kinds import ModelOptions
 
 GIB = 1 << 30
 
@@ -31,7 +33,7 @@ def test_on_a_cpu_the_cache_is_a_quarter_of_the_free_memory() -> None:
 
 def test_the_bundled_model_needs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr(configuration, "DEMO_MODEL", str(tmp_path))
+    monkeypatch.setattr("settings.engine.DEMO_MODEL", str(tmp_path))
     assert on_cpu(model_name=str(tmp_path))["kv_cache_memory_bytes"] == 256 << 20
 
 
@@ -49,20 +51,27 @@ def test_cpu_and_gpu_have_their_own_defaults() -> None:
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_sleep_mode_is_asked_for_only_where_it_exists(wanted: bool) -> None:
-    settings = EngineSettings(model_name="org/model", enable_sleep_mode=wanted)
+    extra = {} if wanted else {"enable_sleep_mode": False}
+    settings = EngineSettings(model_name="org/model", extra_engine_args=extra)
     arguments = llm_arguments(settings, on_cpu=False, free_bytes=0, for_adapters={}, can_sleep=True)
     assert arguments["enable_sleep_mode"] is wanted
-    assert "enable_sleep_mode" not in on_cpu(enable_sleep_mode=wanted)
+    assert "enable_sleep_mode" not in on_cpu()
 
 
-def test_settings_win_over_defaults_and_extra_arguments_over_settings() -> None:
-    assert on_cpu(enforce_eager=False, max_num_seqs=2)["max_num_seqs"] == 2
-    assert on_cpu(enforce_eager=False)["enforce_eager"] is False
-    assert on_cpu(max_num_seqs=2, extra_engine_args={"max_num_seqs": 3})["max_num_seqs"] == 3
+def test_extra_arguments_win_over_settings_and_defaults() -> None:
+    extra = {"dtype": "float16", "enforce_eager": False, "max_num_seqs": 3, "trust_remote_code": True}
+    arguments = on_cpu(dtype="bfloat16", extra_engine_args=extra)
+    assert {name: arguments[name] for name in extra} == extra
 
 
-def test_only_pictures_are_allowed_for() -> None:
-    assert on_cpu(max_images_per_prompt=2)["limit_mm_per_prompt"] == {"image": 2, "video": 0, "audio": 0}
+def test_as_many_images_as_audio_parts_and_videos_are_allowed_for() -> None:
+    limits = on_cpu(max_images_per_prompt=2, video_frames=8)["limit_mm_per_prompt"]
+    assert limits == {
+        "image": 2,
+        "audio": 2,
+        "video": {"count": 2, "num_frames": 8, "width": MAX_FRAME_SIDE, "height": MAX_FRAME_SIDE},
+    }
+    assert on_cpu(max_images_per_prompt=0)["limit_mm_per_prompt"] == {"image": 0, "audio": 0, "video": 0}
 
 
 def test_what_is_not_set_is_left_to_vllm() -> None:
@@ -76,7 +85,7 @@ def test_an_unknown_extra_argument_is_named_with_the_nearest_one() -> None:
 
 def test_an_unknown_quantization_lists_the_known_ones() -> None:
     with pytest.raises(EngineUnavailable, match=r"'gguf'.*awq, fp8"):
-        check_arguments(EngineSettings(quantization="gguf"), (), ("fp8", "awq"))
+        check_arguments(EngineSettings(extra_engine_args={"quantization": "gguf"}), {"quantization"}, ("fp8", "awq"))
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -87,8 +96,8 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path, exists: bool) -> None
 
 
 def test_the_bundled_model_is_shown_without_its_folder() -> None:
-    assert shown_name(EngineSettings()) == "demo-vlm"
-    assert shown_name(EngineSettings(model_name="org/model")) == "org/model"
+    assert EngineSettings().shown_name == "demo-vlm"
+    assert EngineSettings(model_name="org/model").shown_name == "org/model"
 
 
 def test_the_environment_keeps_vllm_off_stdout_and_the_network(tmp_path: Path) -> None:
@@ -99,6 +108,33 @@ def test_the_environment_keeps_vllm_off_stdout_and_the_network(tmp_path: Path) -
     assert environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == environment["HF_HUB_OFFLINE"] == "1"
     assert environment["HF_TOKEN"] == "t"
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in environment
+
+
+@pytest.mark.parametrize(("other", "is_offline"), [("", True), ("org/model", False)])
+def test_the_network_is_allowed_where_one_of_the_models_needs_it(tmp_path: Path, other: str, is_offline: bool) -> None:
+    of_other = ModelOptions(other or str(tmp_path))
+    for each in EngineSettings(model_name=str(tmp_path), models={"other": of_other}).by_name().values():
+        environment: dict[str, str] = {}
+        prepare_environment(each, "WARNING", environment)
+        assert ("HF_HUB_OFFLINE" in environment) is is_offline
+
+
+def test_models_in_memory_together_share_a_quarter_of_what_is_free() -> None:
+    settings = EngineSettings(model_name="a", models={"b": ModelOptions("org/b")}, asr_model="org/asr")
+    assert [kv_cache_bytes(each, 24 << 30) for each in settings.by_name().values()] == [2 << 30] * 3
+    alone = msgspec.structs.replace(settings, max_loaded_models=1)
+    assert [kv_cache_bytes(each, 24 << 30) for each in alone.by_name().values()] == [6 << 30] * 3
+
+
+def test_models_in_memory_together_share_a_gpu() -> None:
+    models = {"b": ModelOptions("org/b"), "c": ModelOptions("org/c", gpu_memory_utilization=0.7)}
+    settings = EngineSettings(model_name="a", models=models)
+    shares = [each.gpu_memory_utilization for each in settings.by_name().values()]
+    assert shares == pytest.approx([0.1, 0.1, 0.7])
+    without = EngineSettings(model_name="a", models={"b": ModelOptions("org/b")}, asr_model="org/asr")
+    assert [each.gpu_memory_utilization for each in without.by_name().values()] == pytest.approx([0.3] * 3)
+    alone = msgspec.structs.replace(settings, max_loaded_models=1)
+    assert [each.gpu_memory_utilization for each in alone.by_name().values()] == [0.9, 0.9, 0.7]
 
 
 @pytest.mark.parametrize("given", [None, "", "/opt/tools", ":/opt/tools:/bin"])
@@ -122,9 +158,8 @@ def test_few_kernels_are_kept_unless_the_environment_says_how_many() -> None:
 
 
 def test_values_that_crash_vllm_do_not_reach_it() -> None:
-    environment = {"VLLM_USE_V2": " ", "VLLM_CPU_KVCACHE_SPACE": "0.5", "VLLM_ENABLE_V1_MULTIPROCESSING": "yes"}
-    prepare_environment(EngineSettings(model_name="org/model", multiprocessing=True), "INFO", environment)
+    environment = {"VLLM_USE_V2": " ", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    prepare_environment(EngineSettings(model_name="org/model"), "INFO", environment)
     assert "VLLM_USE_V2" not in environment
-    assert "VLLM_CPU_KVCACHE_SPACE" not in environment
     assert environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1"
     assert "HF_HUB_OFFLINE" not in environment

@@ -1,13 +1,10 @@
 """Which tokens stand for a word, what their log-probabilities say, and how vLLM is asked for them."""
 
 import math
-import sys
 from types import SimpleNamespace
 
 import pytest
 
-from engine.adapters import Adapters
-from engine.choice import Choices, beginnings, probabilities, probabilities_of_texts
 from engine.errors import InvalidGeneration
 from engine.interface import (
     Completion,
@@ -19,10 +16,8 @@ from engine.interface import (
     TextPart,
     TokenLogprob,
 )
-from engine.parsers import OutputParsers
-from engine.rendering import Renderer, TokenBreaker
-from engine.step_loop import StepLoop
-from tests.unit.engine.fake_llm import FakeLLM, OutputKind
+from engine.prompts.choice import Choices, beginnings, probabilities, probabilities_of_texts
+from tests.unit.engine.fake_llm import FakeLLM, make_scheduler
 
 YES_NO = ("yes", "no")
 LETTERS = "yesnoYESNO"
@@ -85,12 +80,12 @@ def test_a_token_that_begins_both_words_counts_for_neither() -> None:
 
 
 def test_the_unknown_token_stands_for_no_word() -> None:
-    with pytest.raises(InvalidGeneration, match="do not tell yes and no apart"):
+    with pytest.raises(InvalidGeneration, match="do not distinguish yes and no"):
         beginnings(FakeTokenizer("<unk>", "no", "No", "NO", unknown="<unk>"), YES_NO)
 
 
 def test_words_that_begin_alike_are_refused() -> None:
-    with pytest.raises(InvalidGeneration, match="do not tell red and rose apart"):
+    with pytest.raises(InvalidGeneration, match="do not distinguish red and rose"):
         beginnings(FakeTokenizer(*"redosREDOSĠ"), ("red", "rose"))
 
 
@@ -156,24 +151,15 @@ def test_what_vllm_gave_no_figures_for_stays_undecided() -> None:
     assert choices().decide(completion, YES_NO, [{7: SimpleNamespace(logprob=-1.0)}]).choice_probabilities is None
 
 
-@pytest.fixture
-def _vllm_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(SamplingParams=SimpleNamespace))
-    monkeypatch.setitem(sys.modules, "vllm.sampling_params", SimpleNamespace(RequestOutputKind=OutputKind))
-
-
-@pytest.mark.usefixtures("_vllm_names")
+@pytest.mark.usefixtures("stand_in_for_vllm")
 def test_choices_and_free_text_go_in_one_batch_and_each_end_is_told() -> None:
     llm = FakeLLM(opinions={0: -1.0, 1: -2.0}, refusals={"bad": [ValueError("no")]})
-    renderer = Renderer("model", supports_images=False, max_images=0, break_tokens=TokenBreaker(()))
     finished: list[int] = []
     batch = [
         Conversation((Message("user", (TextPart(text),)),), Sampling(0.0, 3), choice=choice)
         for text, choice in (("a", ("a", "b")), ("bad", ("a", "b")), ("free", ()))
     ]
-    chosen, refused, free = StepLoop(llm, renderer, Adapters({}), OutputParsers(llm)).run(
-        batch, Control(on_finished=finished.append)
-    )
+    chosen, refused, free = make_scheduler(llm).generate(batch, Control(on_finished=finished.append))
     assert chosen.text == "a"
     assert chosen.choice_probabilities == pytest.approx((1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))))
     assert refused.choice_probabilities is None

@@ -30,8 +30,10 @@ def test_tokens_of_all_answers_add_up() -> None:
 
 def test_generation_that_was_cancelled_counts_nothing() -> None:
     counted = CountedEngine(FakeEngine())
+    control = Control()
+    control.cancellation.set()
     with pytest.raises(GenerationCancelled):
-        counted.generate([conversation("one")], Control(cancelled=lambda: True))
+        counted.generate([conversation("one")], control)
     assert (counted.prompt_tokens, counted.completion_tokens) == (0, 0)
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from engine import failures
-from engine.errors import EngineDied, EngineUnavailable, GenerationFailed, InvalidGeneration, OutOfMemory
+from engine.errors import EngineDied, GenerationFailed, InvalidGeneration, OutOfMemory
+from engine.local import failures
 from settings import EngineSettings
+from settings.kinds import ModelOptions
 
 SETTINGS = EngineSettings(model_name="org/model")
 
@@ -34,11 +35,11 @@ class MultiModalCacheMissError(Exception):
 
 @pytest.mark.parametrize("error", [VLLMValidationError("no"), ValueError("no"), TypeError("no")])
 def test_both_families_of_refusals_are_the_callers(error: Exception) -> None:
-    assert type(failures.refusal(error)) is InvalidGeneration
+    assert type(failures.rejection(error)) is InvalidGeneration
 
 
 def test_other_errors_of_a_request_are_not_the_callers() -> None:
-    assert type(failures.refusal(RuntimeError("odd"))) is GenerationFailed
+    assert type(failures.rejection(RuntimeError("odd"))) is GenerationFailed
 
 
 @pytest.mark.parametrize(
@@ -51,11 +52,11 @@ def test_other_errors_of_a_request_are_not_the_callers() -> None:
     ],
 )
 def test_texts_hold_no_echo_no_address_and_no_token(raised: str, shown: str) -> None:
-    assert str(failures.refusal(ValueError(raised))) == shown
+    assert str(failures.rejection(ValueError(raised))) == shown
 
 
 def test_long_texts_are_cut() -> None:
-    assert len(str(failures.refusal(ValueError("x" * 100_000)))) < 600
+    assert len(str(failures.rejection(ValueError("x" * 100_000)))) < 600
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,7 @@ def test_a_broken_step_is_a_dead_engine() -> None:
         (OSError("org/model is not a local folder and is not a valid model identifier"), "VLLM_MODEL_NAME"),
         (OSError("We couldn't connect to 'https://huggingface.co'"), "cannot be reached"),
         (RuntimeError("Cannot find any model weights with `x`"), "safetensors"),
+        (ValueError("Please pass `trust_remote_code=True`"), '{"trust_remote_code": true}'),
         (RuntimeError("Engine core initialization failed. See root cause above."), "log"),
         (ValueError("something else"), "something else."),
     ],
@@ -112,17 +114,32 @@ def test_a_failed_load_says_what_and_what_to_do(error: Exception, hint: str) -> 
     assert hint in text
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError("Cannot allocate memory"),
+        ValueError("Free memory on device cuda:0 (3.2/80 GiB) on startup is less than desired GPU memory utilization"),
+        ValueError("Available memory on node 0 (1/24 GiB) on kv cache allocation is less than requested memory for kv"),
+        ValueError("To serve at least one request, 3.5 GiB KV cache is needed, which is larger than the available"),
+    ],
+)
+def test_a_load_that_lacks_memory_is_told_apart(error: Exception) -> None:
+    assert failures.load_failure(error, SETTINGS).lacks_memory
+    assert not failures.load_failure(ValueError("something else"), SETTINGS).lacks_memory
+
+
+def test_the_setting_that_names_the_model_is_told() -> None:
+    settings = EngineSettings(models={"small": ModelOptions("org/model")}).by_name()["small"]
+    text = str(failures.load_failure(OSError("org/model is not a valid model identifier"), settings))
+    assert "there is no public model small" in text
+    assert "Check VLLM_MODELS;" in text
+
+
 def test_the_hint_is_found_through_causes() -> None:
     error = ValueError("could not load")
     error.__cause__ = OSError("Name or service not known")
     assert "cannot be reached" in str(failures.load_failure(error, SETTINGS))
-
-
-def test_missing_vllm_names_the_interpreter_and_the_remedy() -> None:
-    failure = failures.import_failure(ModuleNotFoundError("No module named 'vllm'", name="vllm"))
-    assert isinstance(failure, EngineUnavailable)
-    assert "scripts/demo" in str(failure)
-    assert "python" in str(failure)
 
 
 def test_a_torchvision_that_does_not_fit_is_told_apart() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from engine.forced_calls import MOST_NESTED, calls_in, is_arguments, nesting, schema_of
+from engine.prompts.forced_calls import MAX_NESTED, calls_in, is_arguments, nesting, schema_of
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TREE = {
@@ -95,8 +95,8 @@ def test_arguments_are_the_text_of_an_object(text: str) -> None:
 
 def test_arguments_are_nested_only_so_deep() -> None:
     deep = "{}"
-    for _ in range(MOST_NESTED - 1):
+    for _ in range(MAX_NESTED - 1):
         deep = f'{{"a":{deep}}}'
     assert is_arguments(deep)
     assert not is_arguments(f'{{"a":{deep}}}')
-    assert nesting(json.loads(deep)) == MOST_NESTED
+    assert nesting(json.loads(deep)) == MAX_NESTED

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from engine import gpu
-from engine.gpu import Device
+from engine.hardware import gpu
+from engine.hardware.gpu import Device
 from tests.unit.engine.fake_nvml import GB, Card, FakeNvml
 
 

@@ -79,7 +79,7 @@ def test_next_one_loads_again() -> None:
     assert isinstance(loads.ends[1], float)
 
 
-def test_load_that_is_broken_off_is_an_error_for_those_who_waited() -> None:
+def test_load_that_is_interrupted_is_an_error_for_those_who_waited() -> None:
     shared, loading, gate, ends = SharedLoad(), threading.Event(), threading.Event(), list[BaseException]()
 
     def breaks_off(on_phase: OnPhase) -> None:
@@ -92,7 +92,7 @@ def test_load_that_is_broken_off_is_an_error_for_those_who_waited() -> None:
             shared.run(breaks_off, lambda phase: loading.set())
 
     def second() -> None:
-        with pytest.raises(EngineUnavailable, match="broken off"):
+        with pytest.raises(EngineUnavailable, match="interrupted"):
             shared.run(breaks_off, lambda phase: gate.set())
         ends.append(EngineUnavailable())
 

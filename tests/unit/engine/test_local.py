@@ -8,15 +8,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from engine import sleep
 from engine.errors import EngineDied, EngineUnavailable, OffloadUnsupported, OutOfMemory
 from engine.interface import Completion, Control, Conversation, EngineState, Sampling
-from engine.local import LocalEngine
-from engine.shared_steps import EngineBroken
+from engine.local.adapter import EngineAdapter, EngineBroken
+from engine.local.engine import LocalEngine
+from engine.local.loader import LoadedModel
+from engine.local.scheduler import Scheduler
 from settings import EngineSettings
 
 ROOT = Path(__file__).parents[3]
@@ -44,23 +45,27 @@ class SleepyLLM:
             raise error
 
 
-class Loop:
-    """Answers every conversation alike."""
+class FakeScheduler:
+    """Gives every conversation the same completion."""
 
     broken: BaseException | None = None
-    steps = SimpleNamespace(end=lambda: None)
 
-    def run(self, conversations: Any, control: Control) -> list[Completion]:
+    def close(self) -> None: ...
+
+    def generate(self, conversations: Any, control: Control) -> list[Completion]:
         return [Completion("reply") for _ in conversations]
+
+
+def model(llm: Any, scheduler: Any = None, **facts: Any) -> LoadedModel:
+    return LoadedModel(llm, EngineAdapter(llm), cast(Scheduler, scheduler or FakeScheduler()), facts)
 
 
 def loaded(monkeypatch: pytest.MonkeyPatch, device: str = "cuda", can_offload: bool = True) -> tuple[LocalEngine, Any]:
     """An engine whose loads succeed at once, and the model of the first."""
     llm = SleepyLLM()
 
-    def load(engine: LocalEngine, on_phase: Any, started: float) -> None:
-        engine._llm, engine._loop = llm, Loop()  # type: ignore[assignment]
-        engine._lifecycle.move(EngineState.READY, device=device, can_offload=can_offload)
+    def load(engine: LocalEngine, on_phase: Any) -> None:
+        engine._model = model(llm, device=device, can_offload=can_offload)
 
     monkeypatch.setattr(LocalEngine, "_load", load)
     engine = LocalEngine(EngineSettings())
@@ -75,7 +80,7 @@ def ask(engine: LocalEngine) -> str:
 
 def test_importing_and_asking_for_the_status_costs_nothing_heavy() -> None:
     program = (
-        "import sys; from engine.local import LocalEngine; from settings import EngineSettings; "
+        "import sys; from engine.local.engine import LocalEngine; from settings import EngineSettings; "
         f"LocalEngine(EngineSettings()).status(); print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -144,7 +149,8 @@ def test_without_a_model_there_is_nothing_to_offload() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "told"), [("cpu", r"not supported on this backend \(cpu\)"), ("cuda", "VLLM_ENABLE_SLEEP_MODE=1")]
+    ("device", "told"),
+    [("cpu", r"not supported on this backend \(cpu\)"), ("cuda", "enable_sleep_mode from VLLM_EXTRA_ENGINE_ARGS")],
 )
 def test_backend_without_sleep_refuses_and_stays_ready(monkeypatch: pytest.MonkeyPatch, device: str, told: str) -> None:
     engine, llm = loaded(monkeypatch, device, can_offload=False)
@@ -192,10 +198,10 @@ def test_a_library_that_exits_during_a_load_is_told_and_the_next_call_loads_agai
     engine.release()
     load, exits = LocalEngine._load, [SystemExit(2)]
 
-    def exits_once(engine: LocalEngine, on_phase: Any, started: float) -> None:
+    def exits_once(engine: LocalEngine, on_phase: Any) -> None:
         if exits:
             raise exits.pop()
-        load(engine, on_phase, started)
+        load(engine, on_phase)
 
     monkeypatch.setattr(LocalEngine, "_load", exits_once)
     with pytest.raises(EngineUnavailable, match=r"^Failed to initialize vLLM: "):
@@ -217,15 +223,11 @@ def test_engine_in_this_process_runs_in_this_process() -> None:
     assert LocalEngine(EngineSettings()).process_ids() == [os.getpid()]
 
 
-# Several callers at a time
-
 WAIT_S = 30.0
 
 
-class Held:
+class HeldScheduler:
     """Generations that wait until they are let go, to answer, or to find the engine broken by `error`."""
-
-    steps = SimpleNamespace(end=lambda: None)
 
     def __init__(self) -> None:
         self.broken: BaseException | None = None
@@ -233,7 +235,9 @@ class Held:
         self.gate = threading.Event()
         self.inside = threading.Semaphore(0)
 
-    def run(self, conversations: Any, control: Control) -> list[Completion]:
+    def close(self) -> None: ...
+
+    def generate(self, conversations: Any, control: Control) -> list[Completion]:
         self.inside.release()
         assert self.gate.wait(WAIT_S)
         if self.error is not None:
@@ -242,22 +246,22 @@ class Held:
         return [Completion("reply") for _ in conversations]
 
 
-def held(monkeypatch: pytest.MonkeyPatch) -> tuple[LocalEngine, Any, Held]:
+def held(monkeypatch: pytest.MonkeyPatch) -> tuple[LocalEngine, Any, HeldScheduler]:
     """A loaded engine whose generations are held."""
     engine, llm = loaded(monkeypatch)
-    loop = Held()
-    engine._loop = loop  # type: ignore[assignment]
-    return engine, llm, loop
+    scheduler = HeldScheduler()
+    engine._model = model(llm, scheduler)
+    return engine, llm, scheduler
 
 
 def test_broken_engine_is_told_to_all_and_dropped_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, llm, loop = held(monkeypatch)
+    engine, llm, scheduler = held(monkeypatch)
     with ThreadPoolExecutor() as pool:
         asked = [pool.submit(ask, engine) for _ in range(4)]
         for _ in asked:
-            assert loop.inside.acquire(timeout=WAIT_S)
-        loop.error = RuntimeError("inside the model")
-        loop.gate.set()
+            assert scheduler.inside.acquire(timeout=WAIT_S)
+        scheduler.error = RuntimeError("inside the model")
+        scheduler.gate.set()
         for future in asked:
             with pytest.raises(EngineDied, match="next call loads it again"):
                 future.result(WAIT_S)
@@ -268,23 +272,23 @@ def test_broken_engine_is_told_to_all_and_dropped_once(monkeypatch: pytest.Monke
 
 
 def test_call_that_comes_after_the_break_loads_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, llm, loop = held(monkeypatch)
-    loop.broken = RuntimeError("inside the model")  # found out by a generation that has not left yet
+    engine, llm, scheduler = held(monkeypatch)
+    scheduler.broken = RuntimeError("inside the model")  # found out by a generation that has not left yet
     assert ask(engine) == "reply"
     assert llm.done == ["shutdown"]
 
 
 def test_release_waits_for_those_in_flight_and_later_ones_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, llm, loop = held(monkeypatch)
+    engine, llm, scheduler = held(monkeypatch)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(ask, engine)
-        assert loop.inside.acquire(timeout=WAIT_S)
+        assert scheduler.inside.acquire(timeout=WAIT_S)
         released = pool.submit(engine.release)
         while not engine._use._n_waiting:
             time.sleep(0.001)
         later = pool.submit(ask, engine)
         assert not llm.done
-        loop.gate.set()
+        scheduler.gate.set()
         assert (first.result(WAIT_S), later.result(WAIT_S)) == ("reply", "reply")
         released.result(WAIT_S)
     assert llm.done == ["shutdown"]
@@ -294,12 +298,11 @@ def test_release_waits_for_those_in_flight_and_later_ones_for_it(monkeypatch: py
 def test_those_who_need_the_model_at_the_same_time_load_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, n_loads, told = threading.Event(), list[int](), list[str]()
 
-    def load(engine: LocalEngine, on_phase: Any, started: float) -> None:
+    def load(engine: LocalEngine, on_phase: Any) -> None:
         n_loads.append(1)
         on_phase("loading weights")
         assert gate.wait(WAIT_S)
-        engine._llm, engine._loop = SleepyLLM(), Loop()  # type: ignore[assignment]
-        engine._lifecycle.move(EngineState.READY)
+        engine._model = model(SleepyLLM())
 
     monkeypatch.setattr(LocalEngine, "_load", load)
     engine = LocalEngine(EngineSettings())
@@ -319,7 +322,7 @@ def test_those_who_need_the_model_at_the_same_time_load_it_once(monkeypatch: pyt
 def test_whatever_a_library_throws_in_a_load_the_load_has_failed_and_may_be_tried_again(
     kind: type[BaseException], n_callers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(engine: LocalEngine, on_phase: Any, started: float) -> None:
+    def load(engine: LocalEngine, on_phase: Any) -> None:
         raise kind("/a/path")
 
     monkeypatch.setattr(LocalEngine, "_load", load)
@@ -338,10 +341,10 @@ def test_whatever_a_library_throws_when_the_model_is_moved_the_engine_is_dropped
 ) -> None:
     engine, _ = loaded(monkeypatch)
 
-    def throw(llm: Any) -> None:
+    def throw(adapter: EngineAdapter) -> None:
         raise kind
 
-    monkeypatch.setattr(sleep, "fall_asleep", throw)
+    monkeypatch.setattr(EngineAdapter, "sleep", throw)
     with pytest.raises(EngineDied):
         engine.offload()
     assert engine.status().state is EngineState.FAILED

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from engine.gpu import Device
-from engine.memory import MemoryUse
+from engine.hardware.gpu import Device
+from engine.hardware.memory import MemoryUse
 from engine.model_catalog import SUGGESTED, Catalog, CatalogModel, catalog, needed_bytes
 from settings import EngineSettings
 
@@ -125,7 +125,7 @@ def test_need_is_weights_and_a_fifth_and_a_gib(tmp_path: Path) -> None:
         (on_gpus(10, 10), {}, False),
         (on_gpus(10, 10), {"tensor_parallel_size": 2}, True),
         (on_gpus(5, 20, 10), {"tensor_parallel_size": 2}, True),
-        (on_gpus(5, 20), {"pipeline_parallel_size": 2}, False),
+        (on_gpus(5, 20), {"extra_engine_args": {"pipeline_parallel_size": 2}}, False),
         (on_gpus(2, held_gib=18), {}, True),
         (on_gpus(80), {"tensor_parallel_size": 2}, None),
         (on_gpus(None), {}, None),

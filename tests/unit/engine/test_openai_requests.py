@@ -13,8 +13,8 @@ from PIL import Image
 
 from engine.errors import InvalidGeneration
 from engine.interface import Conversation, ImagePart, Message, ResponseFormat, Sampling, TextPart, ToolCall
-from engine.openai_messages import DataUrls, break_special_tokens
-from engine.openai_requests import Endpoint, OpenAIRequests
+from engine.remote.messages import DataUrls, break_special_tokens
+from engine.remote.requests import Endpoint, OpenAIRequests
 from tests.unit.engine.remote.samples import TOOL, asked
 
 VLLM = Endpoint("http://vllm:8000", "m", is_vllm=True, max_model_len=100)
@@ -29,13 +29,13 @@ def body(endpoint: Endpoint = VLLM, conversation: Conversation | None = None, **
     return OpenAIRequests(endpoint, max_images=2).body(conversation or asked(**rest))
 
 
-def picture(width: int = 40, height: int = 40) -> ImagePart:
+def make_image(width: int = 40, height: int = 40) -> ImagePart:
     pixels = random.Random(width).randbytes(width * height * 3)
     return ImagePart(Image.frombytes("RGB", (width, height), pixels), f"{width}x{height}")
 
 
 def shown(content: Any) -> Image.Image:
-    """The picture in a message's second part."""
+    """The image in a message's second part."""
     url: str = content[1]["image_url"]["url"]
     return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
 
@@ -82,7 +82,7 @@ def test_others_are_told_only_what_is_not_the_default() -> None:
 def test_what_only_vllm_knows_is_refused_by_name_elsewhere(name: str, value: Any) -> None:
     sampling = Sampling(0.0, 16, **{name: value})
     assert body(sampling=sampling)[name] == value
-    with pytest.raises(InvalidGeneration, match=f"^{name}: only a vLLM server knows this"):
+    with pytest.raises(InvalidGeneration, match=f"^{name}: only a vLLM server accepts this"):
         body(OTHER, sampling=sampling)
 
 
@@ -141,8 +141,8 @@ def test_messages_of_every_kind() -> None:
     assert made[3]["tool_call_id"] == "call_1"
 
 
-def test_picture_goes_as_it_is_and_only_a_large_one_as_jpeg() -> None:
-    for part, kind in ((picture(), "PNG"), (picture(2100, 2000), "JPEG")):
+def test_image_goes_as_it_is_and_only_a_large_one_as_jpeg() -> None:
+    for part, kind in ((make_image(), "PNG"), (make_image(2100, 2000), "JPEG")):
         message = Message("user", (TextPart("What?"), part))
         (made,) = body(conversation=Conversation((message,), Sampling(0.0, 1)))["messages"]
         image = shown(made["content"])
@@ -151,23 +151,23 @@ def test_picture_goes_as_it_is_and_only_a_large_one_as_jpeg() -> None:
             assert image.tobytes() == part.image.tobytes()
 
 
-def test_too_many_pictures_and_unknown_roles_are_refused() -> None:
-    with pytest.raises(InvalidGeneration, match="holds 3 pictures and may hold 2"):
-        body(conversation=Conversation((Message("user", (picture(),) * 3),), Sampling(0.0, 1)))
-    with pytest.raises(InvalidGeneration, match="no role 'root'"):
+def test_too_many_images_and_unknown_roles_are_refused() -> None:
+    with pytest.raises(InvalidGeneration, match="has 3 images; the maximum is 2"):
+        body(conversation=Conversation((Message("user", (make_image(),) * 3),), Sampling(0.0, 1)))
+    with pytest.raises(InvalidGeneration, match="Unknown role 'root'"):
         body(conversation=Conversation((Message("root", (TextPart("a"),)),), Sampling(0.0, 1)))
 
 
-def test_picture_is_encoded_once_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_is_encoded_once_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[Image.Image] = []
 
     def encode(image: Image.Image) -> str:
         encoded.append(image)
         return "x" * 10
 
-    monkeypatch.setattr("engine.openai_messages.data_url", encode)
-    urls = DataUrls(most_kept_bytes=20)
-    for part in (picture(40), picture(40), picture(41), picture(42), picture(40)):
+    monkeypatch.setattr("engine.remote.messages.data_url", encode)
+    urls = DataUrls(max_cached_bytes=20)
+    for part in (make_image(40), make_image(40), make_image(41), make_image(42), make_image(40)):
         assert urls.of(part) == "x" * 10
     assert [image.width for image in encoded] == [40, 41, 42, 40]
 

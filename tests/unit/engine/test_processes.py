@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from engine import guard
-from engine.processes import ChildProcesses
+from engine.local import reaper
+from engine.local.child_processes import ChildProcesses
 
 ROOT = Path(__file__).parents[3]
 # One child by exec, which has the mark in its environment, and one by fork, which has it as a descriptor.
 PARENT = """
 import os, subprocess, sys, time
 sys.path.insert(0, {root!r})
-from engine.processes import ChildProcesses
+from engine.local.child_processes import ChildProcesses
 children = ChildProcesses()
 children.watch()
 by_exec = subprocess.Popen(["sleep", "600"], start_new_session=True)
@@ -58,7 +58,7 @@ def test_children_and_guard_end_with_the_server(ending: signal.Signals) -> None:
         assert all(map(is_running, children))
         parent.send_signal(ending)
     assert wait_until_gone(children) == []
-    assert guard.marked_processes(mark) == []
+    assert reaper.marked_processes(mark) == []
     assert not Path(folder).exists()
 
 
@@ -116,7 +116,7 @@ def test_unmarked_processes_are_left_alone() -> None:
 HELD = """
 import ctypes, os, sys
 sys.path.insert(0, {root!r})
-from engine.processes import ChildProcesses
+from engine.local.child_processes import ChildProcesses
 ending_fd, write_fd = os.pipe()
 children = ChildProcesses(ending_fd)
 children.watch()
@@ -131,6 +131,7 @@ os.read(ending_fd, 1) if {is_to_end} else None
 
 
 @pytest.mark.parametrize(("is_to_end", "status"), [(True, -signal.SIGKILL), (False, 0)])
+@pytest.mark.slow
 def test_guard_ends_a_server_whose_lock_is_held_when_it_is_to_end(is_to_end: bool, status: int) -> None:
     program = HELD.format(root=str(ROOT), is_to_end=is_to_end)
     with subprocess.Popen(
@@ -144,6 +145,6 @@ def test_guard_ends_a_server_whose_lock_is_held_when_it_is_to_end(is_to_end: boo
         server.stdin.close()
         assert server.wait(30) == status
         if is_to_end:
-            assert guard.KILL_S - 0.1 < time.monotonic() - begin_s < 2.9
+            assert reaper.KILL_S - 0.1 < time.monotonic() - begin_s < 2.9
         assert server.stdout.read() == ("" if is_to_end else "alive\n")
     assert wait_until_gone([guard_pid]) == []

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineUnavailable, InvalidGeneration
-from engine.offers import MediaPart
-from engine.providers import MOST_MEDIA_BYTES, Providers, with_media
-from engine.remote_failures import NoListing, server_of
+from engine.remote.failures import NoListing, server_of
+from engine.remote.media_parts import MAX_MEDIA_BYTES, MediaPart, with_media
+from engine.remote.providers import Providers
+from sandbox.cancellation import Cancellation
 from settings.providers import RemoteProvider
 from tests.scripted_openai import MODELS, Request, ScriptedOpenAI, answers, drips
 
@@ -53,8 +54,8 @@ def test_sound_and_film_go_behind_the_last_message() -> None:
         {"type": "input_audio", "input_audio": {"data": encoded, "format": "wav"}},
         {"type": "video_url", "video_url": {"url": "data:video/webm;base64,ZmlsbQ=="}},
     ]
-    picture = {"type": "image_url", "image_url": {"url": "data:,"}}
-    assert with_media(body([picture]), (FILM,))["messages"][1]["content"][0] == picture
+    image = {"type": "image_url", "image_url": {"url": "data:,"}}
+    assert with_media(body([image]), (FILM,))["messages"][1]["content"][0] == image
     assert with_media(body("look"), ()) == body("look")
 
 
@@ -64,7 +65,7 @@ def test_dashscope_takes_sound_as_an_address() -> None:
 
 
 def test_too_much_for_one_request_is_refused() -> None:
-    half = MediaPart("video", bytes(MOST_MEDIA_BYTES // 2 + 1), "video/mp4")
+    half = MediaPart("video", bytes(MAX_MEDIA_BYTES // 2 + 1), "video/mp4")
     with pytest.raises(InvalidGeneration, match="Send shorter ones"):
         with_media(body("x"), (half, half))
 
@@ -98,7 +99,7 @@ def test_key_that_cannot_be_sent_is_named_by_its_setting(key: str) -> None:
     providers = Providers(
         [RemoteProvider(name="lab", base_url="http://127.0.0.1:1", api_key=key, key_setting="LAB_KEY")]
     )
-    with pytest.raises(EngineUnavailable, match=r"^LAB_KEY holds characters that no key has") as caught:
+    with pytest.raises(EngineUnavailable, match=r"^LAB_KEY contains characters that a key cannot have") as caught:
         providers.all[0].ask().result(10)
     assert key not in str(caught.value)
     providers.close()
@@ -109,7 +110,7 @@ def test_end_breaks_off_what_is_being_asked() -> None:
         server.script(drips, path=MODELS)
         providers = Providers([RemoteProvider(name="lab", base_url=server.url, ask_timeout_s=60)])
         found: dict[str, Any] = {}
-        asking = threading.Thread(target=lambda: found.update(providers.ask(providers.all, lambda: False)))
+        asking = threading.Thread(target=lambda: found.update(providers.ask(providers.all, Cancellation())))
         asking.start()
         while not server.seen:
             time.sleep(0.005)
@@ -132,7 +133,7 @@ def test_slow_list_is_not_waited_for_and_is_remembered_when_it_comes() -> None:
         providers = Providers([RemoteProvider(name="lab", base_url=server.url)])
         (lab,) = providers.all
         for _ in range(2):  # the second joins the first
-            told = providers.ask(providers.all, lambda: False, patience_s=0.1)["lab"]
+            told = providers.ask(providers.all, Cancellation(), patience_s=0.1)["lab"]
             assert isinstance(told, NoListing)
             assert told.is_late
         assert lab.known() is None
@@ -147,6 +148,6 @@ def test_slow_list_is_not_waited_for_and_is_remembered_when_it_comes() -> None:
 
 def test_importing_costs_nothing_heavy() -> None:
     heavy = ("httpx", "vllm", "torch", "numpy", "PIL", "av")
-    program = f"import sys, engine.providers; print([name for name in {heavy!r} if name in sys.modules])"
+    program = f"import sys, engine.remote.providers; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

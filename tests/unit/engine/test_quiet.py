@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine import quiet
+from engine.local import vllm_logging
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def test_warnings_that_nobody_can_act_on_are_of_the_level_debug(caplog: pytest.L
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(warnings, "filterwarnings", lambda *arguments, **more: None)
         environment: dict[str, str] = {}
-        quiet.expect_warnings(environment)
+        vllm_logging.lower_warnings(environment)
     assert environment == {"TORCH_CPP_LOG_LEVEL": "ERROR"}
     log = logging.getLogger("vllm.of.a.test")
     log.setLevel(logging.INFO)
@@ -38,5 +38,5 @@ def test_warnings_that_nobody_can_act_on_are_of_the_level_debug(caplog: pytest.L
 
 def test_debug_shows_all_that_libraries_say() -> None:
     environment = {"VLLM_LOGGING_LEVEL": "DEBUG"}
-    quiet.expect_warnings(environment)
+    vllm_logging.lower_warnings(environment)
     assert environment == {"VLLM_LOGGING_LEVEL": "DEBUG"}

@@ -8,19 +8,18 @@ from PIL import Image
 
 from engine.errors import InvalidGeneration
 from engine.interface import ImagePart, Message, TextPart, ToolCall
-from engine.rendering import LEAST_SIDE, MOST_ELONGATED, Renderer, TokenBreaker, digestible, merged
+from engine.prompts.media_parts import MAX_ELONGATED, MIN_SIDE, processable
+from engine.prompts.rendering import Renderer, TokenBreaker, merged
 
 SPECIAL = ("<image>", "<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|image_1|>", "\n")
 JOINER = "\u2060"
 
 
-def renderer(supports_images: bool = True, max_images: int = 2) -> Renderer:
-    return Renderer(
-        "org/model", supports_images=supports_images, max_images=max_images, break_tokens=TokenBreaker(SPECIAL)
-    )
+def renderer(accepts: tuple[str, ...] = ("image",), max_images: int = 2) -> Renderer:
+    return Renderer("org/model", accepts=accepts, max_images=max_images, break_tokens=TokenBreaker(SPECIAL))
 
 
-def picture() -> ImagePart:
+def make_image() -> ImagePart:
     return ImagePart(Image.new("RGB", (64, 64)), "digest")
 
 
@@ -50,8 +49,8 @@ def test_halves_of_a_token_in_neighbouring_parts_do_not_meet() -> None:
     assert rendered == {"role": "user", "content": "<ima\nge>"}
 
 
-def test_pictures_keep_their_place_and_their_name() -> None:
-    part = picture()
+def test_images_keep_their_place_and_their_name() -> None:
+    part = make_image()
     (rendered,) = renderer().chat_messages([user("before", part, "after", "<image>")])
     assert rendered["content"] == [
         {"type": "text", "text": "before"},
@@ -101,14 +100,14 @@ def test_special_tokens_in_tools_are_broken_up_and_parameters_are_never_missing(
     assert parameters["properties"] == {"<image>": {"enum": ["<image>", 1, None]}}
 
 
-def test_a_text_model_refuses_pictures() -> None:
-    with pytest.raises(InvalidGeneration, match="org/model reads no pictures"):
-        renderer(supports_images=False).chat_messages([user(picture())])
+def test_a_text_model_refuses_images() -> None:
+    with pytest.raises(InvalidGeneration, match="org/model does not accept images"):
+        renderer(accepts=()).chat_messages([user(make_image())])
 
 
-def test_too_many_pictures_are_counted_over_all_messages() -> None:
-    with pytest.raises(InvalidGeneration, match="holds 3 pictures and may hold 2"):
-        renderer().chat_messages([user(picture(), picture()), user(picture())])
+def test_too_many_images_are_counted_over_all_messages() -> None:
+    with pytest.raises(InvalidGeneration, match="has 3 images; the maximum is 2"):
+        renderer().chat_messages([user(make_image(), make_image()), user(make_image())])
 
 
 @pytest.mark.parametrize("messages", [[], [Message("<|im_start|>", ())]])
@@ -117,16 +116,16 @@ def test_no_messages_and_unknown_roles_are_refused(messages: list[Message]) -> N
         renderer().chat_messages(messages)
 
 
-def test_an_ordinary_picture_is_not_touched() -> None:
-    image = Image.new("RGB", (1000, LEAST_SIDE))
-    assert digestible(image) is image
+def test_an_ordinary_image_is_not_touched() -> None:
+    image = Image.new("RGB", (1000, MIN_SIDE))
+    assert processable(image) is image
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (30_000, 1), (31, 32), (1, 51), (40, 8000), (2, 100)])
-def test_tiny_and_long_pictures_become_fit(size: tuple[int, int]) -> None:
-    short, long = sorted(digestible(Image.new("RGB", size)).size)
-    assert short >= LEAST_SIDE
-    assert long <= MOST_ELONGATED * short
+def test_tiny_and_long_images_become_fit(size: tuple[int, int]) -> None:
+    short, long = sorted(processable(Image.new("RGB", size)).size)
+    assert short >= MIN_SIDE
+    assert long <= MAX_ELONGATED * short
     assert short * long <= 40 * 8000
 
 
@@ -143,7 +142,7 @@ def test_many_texts_of_a_message_are_joined_in_time_that_grows_with_their_number
 
 
 def test_texts_are_joined_between_images_and_stay_in_order() -> None:
-    image_part = picture()
+    image_part = make_image()
     content: list[TextPart | ImagePart] = [
         TextPart("a"),
         TextPart("b"),

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine import schema_vetting
 from engine.errors import GenerationCancelled, GenerationFailed, InvalidGeneration
 from engine.interface import Control
-from engine.schema_vetting import SchemaVetting
+from engine.schemas.vetting import SchemaVetting
+from sandbox.cancellation import Cancellation
 from sandbox.errors import SandboxCrashed, SandboxError, SandboxMemory, SandboxTimeout, SandboxUnavailable
 from sandbox.pool import Sandbox
 from sandbox.result import Result
@@ -88,7 +88,7 @@ def test_each_schema_is_tried_once() -> None:
 
 
 def test_no_more_verdicts_are_kept_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema_vetting, "MAX_VERDICTS", 2)
+    monkeypatch.setattr("engine.schemas.vetting.MAX_VERDICTS", 2)
     vetting, sandbox = scripted(*[None] * 4)
     for title in ("a", "b", "a", "c", "a", "b"):
         vetting.check({**FINE, "title": title}, Control())
@@ -116,13 +116,13 @@ def test_the_deadline_of_a_call_bounds_the_trial() -> None:
 def test_cancelling_a_call_ends_its_trial(sandbox: Sandbox) -> None:
     alone = Sandbox(n_children=1)
     vetting = SchemaVetting(alone)
-    stop = threading.Event()
+    stop = Cancellation()
     threading.Timer(0.05, stop.set).start()
     began_s = time.monotonic()
 
     def try_many() -> None:
         while time.monotonic() < began_s + 20:
-            vetting.check({"title": str(time.monotonic())}, Control(cancelled=stop.is_set))
+            vetting.check({"title": str(time.monotonic())}, Control(cancellation=stop))
 
     with pytest.raises(GenerationCancelled):
         try_many()

@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from engine.interface import ImagePart
-from engine.sessions import SessionStore
-from tests.unit.engine.session_samples import picture, say, stored
+from engine.sessions.store import SessionStore
+from tests.unit.engine.session_samples import make_image, say, stored
 
 N_KILLS = 300
 N_SESSIONS = 5
@@ -27,9 +29,9 @@ def number_of_last_turn(store: SessionStore, session_id: str) -> int:
     return int(store.get(session_id).messages[-2].text) if session_id in plan_ids else 0
 
 
-def picture_of(number: int) -> ImagePart:
-    """The picture of a turn; large enough for several of SQLite's pages, and shared by some turns."""
-    return picture(number % 9, side=150)
+def image_of(number: int) -> ImagePart:
+    """The image of a turn; large enough for several of SQLite's pages, and shared by some turns."""
+    return make_image(number % 9, side=150)
 
 
 def live(path: str, report: int, seed: int) -> None:
@@ -39,7 +41,7 @@ def live(path: str, report: int, seed: int) -> None:
     while True:
         name = f"s{chance.randrange(N_SESSIONS)}"
         number = number_of_last_turn(store, name) + 1
-        say(store, name, str(number), *([picture_of(number)] if number % 3 == 0 else []), max_images=64)
+        say(store, name, str(number), *([image_of(number)] if number % 3 == 0 else []), max_images=64)
         if store.problem() is not None:
             os.write(report, f"problem {store.problem()}\n".encode())
         os.write(report, f"{name} {number}\n".encode())
@@ -65,6 +67,7 @@ def reports_of_one_life(path: str, seed: int, n_reports: int, then_s: float) -> 
     return lines
 
 
+@pytest.mark.slow
 def test_no_reported_turn_is_lost_by_hundreds_of_kills(tmp_path: Path) -> None:
     path = str(tmp_path / "sessions.db")
     chance = random.Random(7)
@@ -94,7 +97,7 @@ def check(path: str, reported: dict[str, int]) -> None:
         reported[name] = numbers[-1]
         for number, turn in zip(numbers, session.turns, strict=True):
             assert [image.image.tobytes() for image in turn.images] == (
-                [picture_of(number).image.tobytes()] if number % 3 == 0 else []
+                [image_of(number).image.tobytes()] if number % 3 == 0 else []
             )
     assert store.problem() is None
     store.close()

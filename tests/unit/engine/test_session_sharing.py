@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import session_file
-from tests.unit.engine.session_samples import message, picture, say, stored, texts
+from engine.sessions import db_file
+from tests.unit.engine.session_samples import make_image, message, say, stored, texts
 
 ROOT = Path(__file__).parents[3]
 
@@ -24,7 +24,7 @@ def test_two_servers_each_add_to_a_session_and_see_the_other_s(path: str) -> Non
     first, second = stored(path), stored(path)
     say(first, "s", "one")
     say(second, "s", "two")
-    say(first, "s", "three", picture(1))
+    say(first, "s", "three", make_image(1))
     for store in (first, second, stored(path)):
         assert texts(store.get("s").messages) == ["one", "ok", "two", "ok", "three", "ok"]
     assert first.get("s").images[0].digest == second.get("s").images[0].digest
@@ -43,7 +43,7 @@ def test_two_turns_at_once_are_both_kept(path: str) -> None:
 def test_turn_that_one_server_drops_stays_dropped(path: str) -> None:
     first, second = stored(path, max_messages=4), stored(path, max_messages=4)
     for text in ("one", "two"):
-        say(first, "s", text, picture(1))
+        say(first, "s", text, make_image(1))
     plan = second.plan("s", [message("user", "b")], 4)
     say(first, "s", "a")
     second.commit(plan, message("assistant", "ok"))
@@ -54,7 +54,7 @@ def test_turn_that_one_server_drops_stays_dropped(path: str) -> None:
 
 def test_session_that_was_deleted_during_a_turn_begins_with_that_turn(path: str) -> None:
     first, second = stored(path), stored(path)
-    say(first, "s", "secret", picture(1))
+    say(first, "s", "secret", make_image(1))
     plan = second.plan("s", [message("user", "b")], 4)
     assert first.delete("s")
     second.commit(plan, message("assistant", "ok"))
@@ -74,13 +74,13 @@ def test_session_made_anew_by_another_server_is_not_taken_for_the_old_one(path: 
 
 
 def test_open_file_waits_its_turn(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_file, "BUSY_S", 30.0)
+    monkeypatch.setattr(db_file, "BUSY_S", 30.0)
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from tests.unit.engine.session_samples import picture, say, stored\n"
+        "from tests.unit.engine.session_samples import make_image, say, stored\n"
         "store = stored(sys.argv[2], max_messages=1000)\n"
-        "for number in range(100):\n"
-        "    say(store, 'shared', f'{sys.argv[3]} {number}', *[picture(7)][number:])\n"
+        "for number in range(40):\n"
+        "    say(store, 'shared', f'{sys.argv[3]} {number}', *[make_image(7)][number:])\n"
         "    assert store.problem() is None, store.problem()\n"
     )
     command = [sys.executable, "-c", program, str(ROOT), path]
@@ -91,6 +91,6 @@ def test_open_file_waits_its_turn(path: str, monkeypatch: pytest.MonkeyPatch) ->
         assert server.returncode == 0, errors.decode()
     assert time.monotonic() - began_s < 120
     said = texts(stored(path, max_messages=1000).get("shared").messages)[::2]
-    assert len(said) == 300
+    assert len(said) == 120
     for number in range(3):
-        assert [text for text in said if text.startswith(f"{number} ")] == [f"{number} {turn}" for turn in range(100)]
+        assert [text for text in said if text.startswith(f"{number} ")] == [f"{number} {turn}" for turn in range(40)]

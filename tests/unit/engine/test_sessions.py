@@ -8,9 +8,10 @@ import pytest
 
 from engine.errors import SessionError, UnknownSession
 from engine.interface import ImagePart, Message, TextPart, ToolCall
-from engine.sessions import MAX_ID_CHARACTERS, SessionStore
+from engine.sessions.left_out import NOTES
+from engine.sessions.store import MAX_ID_CHARACTERS, SessionStore
 from settings import SessionSettings
-from tests.unit.engine.session_samples import MAX_IMAGES, message, picture, say, stored, texts
+from tests.unit.engine.session_samples import MAX_IMAGES, make_image, message, say, stored, texts
 
 
 @pytest.fixture
@@ -64,30 +65,30 @@ def test_the_system_message_counts_and_never_drops(store: SessionStore) -> None:
     assert texts(store.get("s").messages) == ["S", "3", "ok", "4", "ok"]
 
 
-def test_only_turns_with_pictures_drop_for_too_many_pictures(store: SessionStore) -> None:
+def test_only_turns_with_images_drop_for_too_many_images(store: SessionStore) -> None:
     say(store, "s", "text")
-    say(store, "s", "old", picture(1))
-    plan = store.plan("s", [message("user", "new", picture(2), picture(3))], 2)
+    say(store, "s", "old", make_image(1))
+    plan = store.plan("s", [message("user", "new", make_image(2), make_image(3))], 2)
     assert texts(plan.messages) == ["text", "ok", "new"]
     assert plan.dropped_messages == 2
 
 
 def test_no_more_turns_drop_than_needed(store: SessionStore) -> None:
-    say(store, "s", "a", picture(1))
-    say(store, "s", "b", picture(2))
-    plan = store.plan("s", [message("user", "c", picture(3))], 2)
+    say(store, "s", "a", make_image(1))
+    say(store, "s", "b", make_image(2))
+    plan = store.plan("s", [message("user", "c", make_image(3))], 2)
     assert texts(plan.messages) == ["b", "ok", "c"]
 
 
-def test_turns_drop_when_pictures_take_too_many_bytes(store: SessionStore) -> None:
-    say(store, "s", "a", picture(1, side=500))
-    assert say(store, "s", "b", picture(2, side=500)) == 2
+def test_turns_drop_when_images_take_too_many_bytes(store: SessionStore) -> None:
+    say(store, "s", "a", make_image(1, side=500))
+    assert say(store, "s", "b", make_image(2, side=500)) == 2
     assert texts(store.get("s").messages) == ["b", "ok"]
 
 
-def test_a_picture_that_appears_twice_is_held_once(store: SessionStore) -> None:
-    say(store, "s", "a", picture(1, side=500))
-    assert say(store, "s", "b", picture(1, side=500)) == 0
+def test_an_image_that_appears_twice_is_held_once(store: SessionStore) -> None:
+    say(store, "s", "a", make_image(1, side=500))
+    assert say(store, "s", "b", make_image(1, side=500)) == 0
     first, second = (part for message in store.get("s").messages for part in message.images)
     assert first is second
 
@@ -96,8 +97,8 @@ def test_a_picture_that_appears_twice_is_held_once(store: SessionStore) -> None:
     ("new", "setting"),
     [
         ([message("user", str(number)) for number in range(6)], "VLLM_MAX_SESSION_MESSAGES"),
-        ([message("user", *(picture(number) for number in range(5)))], "VLLM_MAX_IMAGES_PER_PROMPT"),
-        ([message("user", picture(1, side=700))], "VLLM_MAX_SESSION_BYTES"),
+        ([message("user", *(make_image(number) for number in range(5)))], "VLLM_MAX_IMAGES_PER_PROMPT"),
+        ([message("user", make_image(1, side=700))], "maximum in a session is .* Send smaller images"),
     ],
 )
 def test_new_messages_that_are_too_much_alone_name_the_limit(
@@ -179,10 +180,10 @@ def test_calls_after_calls_stay_one_turn(store: SessionStore) -> None:
         store.plan("s", results("3", "4"), MAX_IMAGES)
 
 
-def test_pictures_of_a_turn_that_goes_on_are_not_dropped(store: SessionStore) -> None:
-    say(store, "s", "old", picture(1))
-    store.commit(store.plan("s", [message("user", "ask", picture(2))], MAX_IMAGES), CALLS)
-    plan = store.plan("s", results("1", picture(3)), 2)
+def test_images_of_a_turn_that_goes_on_are_not_dropped(store: SessionStore) -> None:
+    say(store, "s", "old", make_image(1))
+    store.commit(store.plan("s", [message("user", "ask", make_image(2))], MAX_IMAGES), CALLS)
+    plan = store.plan("s", results("1", make_image(3)), 2)
     assert (texts(plan.messages), plan.dropped_messages) == (["ask", "", "1", ""], 2)
 
 
@@ -234,9 +235,9 @@ def test_a_fork_goes_on_as_a_copy_and_its_source_stays(store: SessionStore) -> N
     assert texts(store.get(plan.session_id).messages) == ["S", "one", "ok", "two", "forked"]
 
 
-def test_a_fork_shares_its_pictures(store: SessionStore) -> None:
-    say(store, "s", "look", picture(1))
-    plan = store.plan("s", [message("user", "again", picture(1))], MAX_IMAGES, fork=True, fork_id="copy")
+def test_a_fork_shares_its_images(store: SessionStore) -> None:
+    say(store, "s", "look", make_image(1))
+    plan = store.plan("s", [message("user", "again", make_image(1))], MAX_IMAGES, fork=True, fork_id="copy")
     store.commit(plan, message("assistant", "ok"))
     (original,) = store.get("s").images
     assert all(image is original for image in store.get("copy").images)
@@ -279,10 +280,28 @@ def test_many_threads_may_use_one_store(tmp_path: Path, in_file: bool) -> None:
 
     def converse(name: str) -> None:
         for number in range(10):
-            say(sessions, name, str(number), picture(number))
+            say(sessions, name, str(number), make_image(number))
             assert name in [row.id for row in sessions.list()]
             assert sessions.get(name).n_messages == 2 * number + 2 - (2 * max(0, number - 3))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(converse, "abcdefgh"))
     assert sorted(row.id for row in sessions.list()) == list("abcdefgh")
+
+
+def test_media_that_are_not_accepted_are_kept_but_not_sent() -> None:
+    store = SessionStore(SessionSettings())
+    say(store, "s", "look", make_image(1))
+    plan = store.plan("s", [message("user", "and?")], MAX_IMAGES, accepts=("audio", "video"))
+    assert texts(plan.messages)[0] == f"look\n{NOTES['image']}"
+    assert not any(each.media for each in plan.messages)
+    store.commit(plan, message("assistant", "ok"))
+    assert len(store.get("s").media) == 1
+
+
+def test_images_that_are_not_sent_do_not_count_for_the_prompt() -> None:
+    store = SessionStore(SessionSettings())
+    for shade in range(3):
+        say(store, "s", "look", make_image(shade))
+    assert store.plan("s", [message("user", "and?")], 1, accepts=()).dropped_messages == 0
+    assert store.plan("s", [message("user", "and?")], 1).dropped_messages == 4

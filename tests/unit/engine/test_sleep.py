@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine import sleep
+from engine.local.adapter import CoreGone, EngineAdapter
 
 
 class FakeCore:
@@ -31,7 +31,7 @@ def llm(core: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize("act", [sleep.fall_asleep, sleep.wake_up])
+@pytest.mark.parametrize("act", [EngineAdapter.sleep, EngineAdapter.wake_up])
 def test_death_of_the_core_ends_the_wait_for_its_answer(act: Any) -> None:
     core = FakeCore()
 
@@ -40,8 +40,8 @@ def test_death_of_the_core_ends_the_wait_for_its_answer(act: Any) -> None:
         core.resources.engine_dead = True
 
     threading.Thread(target=dies).start()
-    with pytest.raises(sleep.CoreGone):
-        act(llm(core))
+    with pytest.raises(CoreGone):
+        act(EngineAdapter(llm(core)))
 
 
 def test_answer_ends_the_watch() -> None:
@@ -52,7 +52,7 @@ def test_answer_ends_the_watch() -> None:
         core.utility_results[0].set_result(None)
 
     threading.Thread(target=answers).start()
-    sleep.fall_asleep(llm(core))
+    EngineAdapter(llm(core)).sleep()
     for thread in threading.enumerate():
         if thread.name == "engine-core-watch":
             thread.join(30)
@@ -62,7 +62,7 @@ def test_answer_ends_the_watch() -> None:
 def test_engine_in_this_process_needs_no_watch() -> None:
     levels: list[int] = []
     core = SimpleNamespace()
-    sleep.fall_asleep(
+    EngineAdapter(
         SimpleNamespace(llm_engine=SimpleNamespace(engine_core=core), sleep=lambda level: levels.append(level))
-    )
+    ).sleep()
     assert levels == [1]

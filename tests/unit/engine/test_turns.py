@@ -1,118 +1,97 @@
-"""Who uses the engine when."""
+"""Engines that work in turns: what is cancelled or late ends while another one has its turn."""
+
+from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
-from engine.turns import FairLock, SharedUse
+import pytest
 
-WAIT_S = 30.0
+from engine.errors import GenerationCancelled
+from engine.interface import Completion, Control, FinishReason
+from engine.local.adapter import EngineAdapter
+from engine.local.locks import FairLock
+from engine.local.scheduler import Scheduler
+from sandbox.cancellation import Cancellation
+from tests.unit.engine.fake_llm import FakeLLM, ask, make_inputs
+from tests.waiting import wait_until
+
+HAS_THREAD = pytest.mark.parametrize("has_thread", [False, True])
 
 
-def started(run: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
+def scheduler(turns: FairLock, has_thread: bool, llm: FakeLLM | None = None) -> Scheduler:
+    llm = llm or FakeLLM()
+    return Scheduler(EngineAdapter(llm), make_inputs(llm), turns, has_thread=has_thread)
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < until_s
+def begin(each: Scheduler, control: Control, max_tokens: int = 3) -> Future[list[Completion]]:
+    return ThreadPoolExecutor().submit(each.generate, [ask("hello", max_tokens)], control)
+
+
+@HAS_THREAD
+def test_two_engines_never_work_at_the_same_time(has_thread: bool) -> None:
+    turns, inside, most = FairLock(), 0, 0
+
+    def on_step(step: int) -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
         time.sleep(0.001)
+        inside -= 1
+
+    schedulers = [scheduler(turns, has_thread, FakeLLM(on_step=on_step)) for _ in range(2)]
+    for future in [begin(each, Control(), 20) for each in schedulers for _ in range(2 if has_thread else 1)]:
+        assert future.result(60)[0].completion_tokens == 20
+    assert most == 1
+    for each in schedulers:
+        each.close()
 
 
-def test_threads_get_the_lock_in_the_order_they_asked() -> None:
-    lock, order, threads = FairLock(), list[int](), []
-
-    def take(number: int) -> None:
-        with lock:
-            order.append(number)
-
-    with lock:
-        for number in range(5):
-            threads.append(started(lambda number=number: take(number)))  # type: ignore[misc]
-            wait_until(lambda: len(lock._waiting) == len(threads))
-    for thread in threads:
-        thread.join(WAIT_S)
-    assert order == [0, 1, 2, 3, 4]
+@HAS_THREAD
+def test_a_request_is_cancelled_while_another_engine_has_its_turn(has_thread: bool) -> None:
+    turns, cancellation = FairLock(), Cancellation()
+    each = scheduler(turns, has_thread)
+    with turns:
+        future = begin(each, Control(cancellation=cancellation))
+        wait_until(lambda: each._waiting)
+        cancellation.set()
+        with pytest.raises(GenerationCancelled):
+            future.result(60)
+    each.close()
 
 
-def test_who_takes_the_lock_again_at_once_lets_others_in_between() -> None:
-    lock, stop, turns = FairLock(), threading.Event(), list[int]()
-
-    def steps() -> None:
-        while not stop.is_set():
-            with lock:
-                pass
-
-    thread = started(steps)
-    for number in range(200):
-        with lock:
-            turns.append(number)
-    stop.set()
-    thread.join(WAIT_S)
-    assert len(turns) == 200
+@HAS_THREAD
+def test_a_request_is_late_while_another_engine_has_its_turn(has_thread: bool) -> None:
+    turns = FairLock()
+    each = scheduler(turns, has_thread)
+    with turns:
+        (completion,) = begin(each, Control(deadline_s=time.monotonic() + 0.05)).result(60)
+    assert completion.finish_reason is FinishReason.TIMEOUT
+    assert not completion.text
+    each.close()
 
 
-def test_lock_is_free_after_an_error() -> None:
-    lock = FairLock()
-    for _ in range(2):
-        try:
-            with lock:
-                raise ValueError
-        except ValueError:
-            pass
+@HAS_THREAD
+def test_a_running_request_ends_while_another_engine_has_its_turn(has_thread: bool) -> None:
+    turns, cancellation, held, release = FairLock(), Cancellation(), threading.Event(), threading.Event()
+    llm = FakeLLM()
+    each = scheduler(turns, has_thread, llm)
 
+    def other() -> None:
+        with turns:
+            held.set()
+            assert release.wait(60)
 
-def test_many_use_it_at_a_time() -> None:
-    use, inside = SharedUse(), threading.Barrier(3)
-
-    def work() -> None:
-        with use.shared():
-            inside.wait(WAIT_S)
-
-    threads = [started(work) for _ in range(3)]
-    for thread in threads:
-        thread.join(WAIT_S)
-    assert not inside.broken
-
-
-def test_one_alone_waits_for_the_others_and_goes_before_later_ones() -> None:
-    use, go_on, order = SharedUse(), threading.Event(), list[str]()
-
-    def first() -> None:
-        with use.shared():
-            assert go_on.wait(WAIT_S)
-            order.append("first")
-
-    def alone() -> None:
-        with use.alone():
-            order.append("alone")
-
-    def later() -> None:
-        with use.shared():
-            order.append("later")
-
-    threads = [started(first)]
-    wait_until(lambda: use._n_users == 1)
-    threads.append(started(alone))
-    wait_until(lambda: use._n_waiting == 1)
-    threads.append(started(later))
-    go_on.set()
-    for thread in threads:
-        thread.join(WAIT_S)
-    assert order == ["first", "alone", "later"]
-
-
-def test_waiting_alone_ends_when_its_time_is_up_and_others_go_on() -> None:
-    use = SharedUse()
-    with use.shared():
-        assert not use.acquire(0.01)
-        with use.shared():
-            pass
-    assert use.acquire(0.01)
-    assert not use.acquire(0.01)
-    use.release()
-    with use.shared():
-        pass
+    thread = threading.Thread(target=other, daemon=True)
+    llm.on_step = lambda step: thread.start() if step == 1 else None
+    future = begin(each, Control(cancellation=cancellation), 20)
+    assert held.wait(60)
+    cancellation.set()
+    with pytest.raises(GenerationCancelled):
+        future.result(60)
+    assert not llm.running
+    release.set()
+    (completion,) = begin(each, Control()).result(60)
+    assert completion.text == "abc"
+    each.close()

@@ -1,114 +1,101 @@
-"""Tools over a fake engine, with real sessions and a real reader of pictures."""
+"""Fixtures for the tests of handlers."""
 
 from __future__ import annotations
 
-import base64
-import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image
 
-import settings
-from handlers.catalog import toolbox
-from handlers.services import Services
-from mcp_protocol.call import Call
-from mcp_protocol.versions import Revision
-from tests.unit.fake_engine import FakeEngine
-
-Json = dict[str, Any]
-NOWHERE = "/nowhere/generated"
-"""Where nothing was generated before, as it may have been in the working folder."""
-
-
-class Desk:
-    """Calls tools as the server's worker would, and keeps what they sent on the way."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.engine = FakeEngine()
-        self.services = Services(settings.read({"OMNI_OUTPUT_DIR": NOWHERE, **environment}))
-        self.services.engine = self.engine
-        self.toolbox = toolbox(self.services)
-        self.sent: list[Json] = []
-
-    def make_call(self, tool: str, arguments: Json, **options: Any) -> Call:
-        """A call that has not run yet."""
-        call = Call(1, tool, arguments, Revision("2025-11-25"), send=self.sent.append, **options)
-        if (limit_s := self.toolbox.timeout_s(tool, arguments)) is not None:
-            call.limit(limit_s)
-        return call
-
-    def run(self, tool: str, arguments: Json | None = None, **options: Any) -> Json:
-        """Runs one call; its content, `structuredContent` (a Struct) and `isError`."""
-        return self.toolbox.run(self.make_call(tool, arguments or {}, **options))
-
-    def result(self, tool: str, arguments: Json | None = None, **options: Any) -> Any:
-        """The result Struct of a call that succeeds."""
-        result = self.run(tool, arguments, **options)
-        assert not result["isError"], result
-        return result["structuredContent"]
-
-    def error(self, tool: str, arguments: Json | None = None, **options: Any) -> str:
-        """The sentence of a call that fails."""
-        result = self.run(tool, arguments, **options)
-        assert result["isError"], result
-        assert "structuredContent" not in result
-        (block,) = result["content"]
-        return str(block["text"])
-
-    def chat(self, text: str = "Hi", **arguments: Any) -> Any:
-        """The result of a chat with one user message."""
-        return self.result("chat_completion", {"messages": [user(text)], **arguments})
-
-
-def user(content: Any) -> Json:
-    """A user's message."""
-    return {"role": "user", "content": content}
+from handlers.resources.resources import resource_registry
+from mcp_protocol.resources.registry import ResourceRegistry
+from tests.scripted_omni import ScriptedOmni
+from tests.scripted_openai import (
+    MODEL,
+    ScriptedOpenAI,
+)
+from tests.unit.handlers.provider_calls import KEY
+from tests.unit.handlers.tool_client import Client, make_image
+from tests.unit.handlers.vision_calls import COLOURS
 
 
 @pytest.fixture
-def make_desk() -> Iterator[Callable[..., Desk]]:
-    """Desks with settings of their own: `make_desk(VLLM_MAX_SESSIONS="1")`."""
-    made: list[Desk] = []
+def make_client() -> Iterator[Callable[..., Client]]:
+    """Creates clients with their own settings: `make_client(VLLM_MAX_SESSIONS="1")`."""
+    made: list[Client] = []
 
-    def make(**environment: str) -> Desk:
-        made.append(Desk(environment))
+    def make(**environment: str) -> Client:
+        made.append(Client(environment))
         return made[-1]
 
     yield make
-    for desk in made:
-        desk.services.close()
+    for client in made:
+        client.services.close()
 
 
 @pytest.fixture
-def desk() -> Desk:
-    """A desk with the default settings."""
-    return Desk({})
+def client() -> Client:
+    """A client with the default settings."""
+    return Client({})
 
 
 @pytest.fixture
 def png() -> bytes:
-    """A small red picture."""
-    return picture("red")
+    """A small red image."""
+    return make_image("red")
 
 
-def picture(color: str) -> bytes:
-    """A small picture of one colour as PNG."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 6), color).save(buffer, "PNG")
-    return buffer.getvalue()
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    """Six images of different colours."""
+    for colour in COLOURS:
+        (tmp_path / f"{colour}.png").write_bytes(make_image(colour))
+    return [str(tmp_path / f"{colour}.png") for colour in COLOURS]
 
 
-def image_parts(folder: Path, png: bytes) -> dict[str, Json]:
-    """A picture in all the forms that a message takes it, but those that need a network."""
-    path = folder / "picture.png"
-    path.write_bytes(png)
-    data = base64.b64encode(png).decode()
-    return {
-        "path": {"type": "image", "path": str(path)},
-        "base64": {"type": "image", "data": data, "mimeType": "image/png"},
-        "data URL": {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}},
-        "file URL": {"type": "image_url", "image_url": {"url": path.as_uri(), "detail": "high"}},
-    }
+@pytest.fixture
+def server() -> Iterator[ScriptedOpenAI]:
+    """OpenAI."""
+    with ScriptedOpenAI(["gpt-x", "both"], owned_by="openai") as running:
+        yield running
+
+
+@pytest.fixture
+def lab() -> Iterator[ScriptedOpenAI]:
+    """Another provider: vLLM's server."""
+    with ScriptedOpenAI([MODEL, "both"]) as running:
+        yield running
+
+
+@pytest.fixture
+def provider_client(
+    server: ScriptedOpenAI, lab: ScriptedOpenAI, tmp_path: Path, make_client: Callable[..., Client]
+) -> Client:
+    """Tools with these two, the engine here, and DashScope without a key."""
+    entry = {"name": "lab", "base_url": lab.url, "api_key_env": "LAB_KEY"}
+    (tmp_path / "config.json").write_text(json.dumps({"providers": [entry]}))
+    return make_client(
+        VLLM_CONFIG_FILE=str(tmp_path / "config.json"),
+        OPENAI_BASE_URL=f"{server.url}/v1",
+        OPENAI_API_KEY=KEY,
+        LAB_KEY="sk-lab-0123456789",
+    )
+
+
+@pytest.fixture
+def omni() -> Iterator[ScriptedOmni]:
+    with ScriptedOmni() as server:
+        yield server
+
+
+@pytest.fixture
+def omni_client(make_client: Callable[..., Client], omni: ScriptedOmni, tmp_path: Path) -> Client:
+    """A client whose images come from the scripted server and go into `out`."""
+    return make_client(OMNI_URL=omni.url, OMNI_OUTPUT_DIR=str(tmp_path / "out"))
+
+
+@pytest.fixture
+def shown(client: Client) -> ResourceRegistry:
+    """The catalogues over the client's services."""
+    return resource_registry(client.services)

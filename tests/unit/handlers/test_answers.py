@@ -11,9 +11,9 @@ import jsonschema
 import pytest
 
 from engine.interface import ResponseFormat, TokenLogprob
-from handlers.catalog import TOOLS
+from handlers.tool_table import TOOLS
 from mcp_protocol.jsonrpc import encode
-from tests.unit.handlers.conftest import Desk, Json, user
+from tests.unit.handlers.tool_client import Client, Json, user
 
 OUTPUT_SCHEMAS: dict[str, Json] = {tool.name: tool.listing().get("outputSchema", {}) for tool in TOOLS}
 PAIR: Json = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -23,13 +23,13 @@ def json_schema(schema: Any, **more: Any) -> Json:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, **more}}
 
 
-def both_refuse(desk: Desk, arguments: Json, words: str) -> None:
+def both_refuse(client: Client, arguments: Json, words: str) -> None:
     """Both chat tools answer with these words, and nothing was loaded or run."""
     for tool, what in (("chat_completion", {"messages": [user("Hi")]}), ("chat_completion_batch", BATCH)):
-        text = desk.error(tool, {**what, **arguments})
+        text = client.error(tool, {**what, **arguments})
         assert text.startswith(words), text
-    assert desk.engine.n_loads == 0
-    assert desk.engine.batches == []
+    assert client.engine.n_loads == 0
+    assert client.engine.batches == []
 
 
 BATCH: Json = {"conversations": [[user("a")], [user("b")]]}
@@ -49,15 +49,15 @@ BATCH: Json = {"conversations": [[user("a")], [user("b")]]}
         (json_schema({}, strict=None), ResponseFormat({})),
     ],
 )
-def test_response_format_reaches_the_engine(desk: Desk, asked: Json | None, seen: ResponseFormat | None) -> None:
-    desk.chat(response_format=asked)
-    desk.result("chat_completion_batch", {**BATCH, "response_format": asked})
-    assert [conversation.response_format for conversation in desk.engine.conversations] == [seen] * 3
+def test_response_format_reaches_the_engine(client: Client, asked: Json | None, seen: ResponseFormat | None) -> None:
+    client.chat(response_format=asked)
+    client.result("chat_completion_batch", {**BATCH, "response_format": asked})
+    assert [conversation.response_format for conversation in client.engine.conversations] == [seen] * 3
 
 
-def test_objects_get_no_properties_but_those_listed(desk: Desk) -> None:
-    desk.chat(response_format=json_schema(PAIR))
-    (conversation,) = desk.engine.conversations
+def test_objects_get_no_properties_but_those_listed(client: Client) -> None:
+    client.chat(response_format=json_schema(PAIR))
+    (conversation,) = client.engine.conversations
     assert conversation.response_format == ResponseFormat({**PAIR, "additionalProperties": False})
 
 
@@ -83,19 +83,23 @@ def test_objects_get_no_properties_but_those_listed(desk: Desk) -> None:
         (json_schema({"$ref": "http://127.0.0.1/"}), "arguments.response_format.json_schema.schema: the schema refers"),
     ],
 )
-def test_wrong_response_format_is_refused_by_its_path(desk: Desk, asked: Any, words: str) -> None:
-    both_refuse(desk, {"response_format": asked}, words)
+def test_wrong_response_format_is_refused_by_its_path(client: Client, asked: Any, words: str) -> None:
+    both_refuse(client, {"response_format": asked}, words)
 
 
 @pytest.mark.parametrize("asked", [{"type": "json_object"}, json_schema(PAIR)])
 @pytest.mark.parametrize("other", [{"ignore_eos": True}, {"min_tokens": 1}, {"stop": "}"}, {"stop": ["x"]}])
-def test_sampling_that_would_break_the_json_is_refused(desk: Desk, asked: Json, other: Json) -> None:
+def test_sampling_that_would_break_the_json_is_refused(client: Client, asked: Json, other: Json) -> None:
     (name,) = other
-    both_refuse(desk, {"response_format": asked, **other}, f"arguments.{name}: does not go with response_format")
+    both_refuse(client, {"response_format": asked, **other}, f"arguments.{name}: does not go with response_format")
 
 
-def test_free_text_goes_with_all_sampling(desk: Desk) -> None:
-    desk.chat(response_format={"type": "text"}, ignore_eos=True, min_tokens=2, stop="x")
+def test_free_text_goes_with_all_sampling(client: Client) -> None:
+    client.chat(response_format={"type": "text"}, ignore_eos=True, min_tokens=2, stop="x")
+    (conversation,) = client.engine.conversations
+    assert conversation.response_format is None
+    sampling = conversation.sampling
+    assert (sampling.ignore_eos, sampling.min_tokens, sampling.stop) == (True, 2, ("x",))
 
 
 # Log-probabilities
@@ -112,10 +116,10 @@ def test_free_text_goes_with_all_sampling(desk: Desk) -> None:
         ({"logprobs": True, "top_logprobs": 20}, 20),
     ],
 )
-def test_logprobs_are_asked_of_the_engine(desk: Desk, arguments: Json, seen: int | None) -> None:
-    desk.chat(**arguments)
-    desk.result("chat_completion_batch", {**BATCH, **arguments})
-    assert [conversation.sampling.logprobs for conversation in desk.engine.conversations] == [seen] * 3
+def test_logprobs_are_asked_of_the_engine(client: Client, arguments: Json, seen: int | None) -> None:
+    client.chat(**arguments)
+    client.result("chat_completion_batch", {**BATCH, **arguments})
+    assert [conversation.sampling.logprobs for conversation in client.engine.conversations] == [seen] * 3
 
 
 @pytest.mark.parametrize(
@@ -129,17 +133,17 @@ def test_logprobs_are_asked_of_the_engine(desk: Desk, arguments: Json, seen: int
         ({"prompt_logprobs": 1}, "arguments.prompt_logprobs: there is no such argument."),
     ],
 )
-def test_wrong_logprobs_are_refused(desk: Desk, arguments: Json, words: str) -> None:
-    both_refuse(desk, arguments, words)
+def test_wrong_logprobs_are_refused(client: Client, arguments: Json, words: str) -> None:
+    both_refuse(client, arguments, words)
 
 
-def test_logprobs_come_in_openais_shape_as_strict_json(desk: Desk) -> None:
+def test_logprobs_come_in_openais_shape_as_strict_json(client: Client) -> None:
     entries = [
         TokenLogprob("é", -0.123456789, (TokenLogprob("é", -0.123456789), TokenLogprob("b", -math.inf))),
         TokenLogprob("", -math.inf, (TokenLogprob("c", 0.0),)),
     ]
     for _ in range(3):
-        desk.engine.enqueue("é", logprobs=entries)
+        client.engine.enqueue("é", logprobs=entries)
     expected = {
         "content": [
             {
@@ -156,8 +160,8 @@ def test_logprobs_come_in_openais_shape_as_strict_json(desk: Desk) -> None:
             },
         ]
     }
-    chat = json.loads(encode(desk.run("chat_completion", {"messages": [user("Hi")]})["structuredContent"]))
-    batch = json.loads(encode(desk.run("chat_completion_batch", BATCH)["structuredContent"]))
+    chat = json.loads(encode(client.run("chat_completion", {"messages": [user("Hi")]})["structuredContent"]))
+    batch = json.loads(encode(client.run("chat_completion_batch", BATCH)["structuredContent"]))
     assert [chat["logprobs"], *(item["logprobs"] for item in batch["results"])] == [expected] * 3
     jsonschema.Draft202012Validator(OUTPUT_SCHEMAS["chat_completion"]).validate(chat)
     jsonschema.Draft202012Validator(OUTPUT_SCHEMAS["chat_completion_batch"]).validate(batch)
@@ -166,33 +170,33 @@ def test_logprobs_come_in_openais_shape_as_strict_json(desk: Desk) -> None:
 # Adapters
 
 
-def test_adapter_of_the_settings_reaches_the_engine(make_desk: Callable[..., Desk]) -> None:
-    desk = make_desk(VLLM_LORA_MODULES="sql=/adapters/sql,tone=/adapters/tone")
-    desk.chat(lora="tone")
-    desk.chat()
-    desk.result("chat_completion_batch", {**BATCH, "lora": "sql"})
-    assert [conversation.lora for conversation in desk.engine.conversations] == ["tone", None, "sql", "sql"]
-    assert desk.result("model_info").lora_modules == ["sql", "tone"]
+def test_adapter_of_the_settings_reaches_the_engine(make_client: Callable[..., Client]) -> None:
+    client = make_client(VLLM_LORA_MODULES="sql=/adapters/sql,tone=/adapters/tone")
+    client.chat(lora="tone")
+    client.chat()
+    client.result("chat_completion_batch", {**BATCH, "lora": "sql"})
+    assert [conversation.lora for conversation in client.engine.conversations] == ["tone", None, "sql", "sql"]
+    assert client.result("model_info").lora_modules == ["sql", "tone"]
 
 
-def test_unknown_adapter_is_refused_with_those_there_are(make_desk: Callable[..., Desk]) -> None:
-    desk = make_desk(VLLM_LORA_MODULES="sql=/adapters/sql,tone=/adapters/tone")
+def test_unknown_adapter_is_refused_with_those_there_are(make_client: Callable[..., Client]) -> None:
+    client = make_client(VLLM_LORA_MODULES="sql=/adapters/sql,tone=/adapters/tone")
     for name in ("SQL", "", "/adapters/sql"):
-        both_refuse(desk, {"lora": name}, f"arguments.lora: there is no adapter {name!r}; there are sql, tone")
+        both_refuse(client, {"lora": name}, f"arguments.lora: there is no adapter {name!r}; there are sql, tone")
 
 
-def test_without_adapters_the_setting_is_named(desk: Desk) -> None:
+def test_without_adapters_the_setting_is_named(client: Client) -> None:
     both_refuse(
-        desk, {"lora": "x"}, "arguments.lora: there is no adapter 'x'; the setting VLLM_LORA_MODULES lists none"
+        client, {"lora": "x"}, "arguments.lora: there is no adapter 'x'; the setting VLLM_LORA_MODULES lists none"
     )
-    assert desk.result("model_info").lora_modules == []
+    assert client.result("model_info").lora_modules == []
 
 
-def test_turn_of_a_session_keeps_the_form_of_its_call_alone(make_desk: Callable[..., Desk]) -> None:
-    desk = make_desk(VLLM_LORA_MODULES="sql=/adapters/sql")
-    desk.chat(session_id="s", lora="sql", response_format={"type": "json_object"}, logprobs=True)
-    desk.chat(session_id="s")
-    first, second = desk.engine.conversations
+def test_turn_of_a_session_keeps_the_form_of_its_call_alone(make_client: Callable[..., Client]) -> None:
+    client = make_client(VLLM_LORA_MODULES="sql=/adapters/sql")
+    client.chat(session_id="s", lora="sql", response_format={"type": "json_object"}, logprobs=True)
+    client.chat(session_id="s")
+    first, second = client.engine.conversations
     assert (first.lora, first.response_format, first.sampling.logprobs) == ("sql", ResponseFormat(), 0)
     assert (second.lora, second.response_format, second.sampling.logprobs) == (None, None, None)
     assert len(second.messages) == 3

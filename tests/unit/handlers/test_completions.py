@@ -8,27 +8,27 @@ from typing import Any
 
 import pytest
 
-from handlers.resources import catalogues
-from tests.unit.handlers.conftest import Desk
+from handlers.resources.resources import resource_registry
+from tests.unit.handlers.tool_client import Client
 
-PICTURE = ({"type": "ref/prompt", "name": "describe_picture"}, "picture")
+IMAGE = ({"type": "ref/prompt", "name": "describe_picture"}, "picture")
 SESSION = ({"type": "ref/resource", "uri": "vllm://sessions/{session_id}"}, "session_id")
 MODEL = ({"type": "ref/resource", "uri": "vllm://models/{model}"}, "model")
 
 Json = dict[str, Any]
 
 
-def complete(desk: Desk, what: tuple[Json, str], value: str) -> Json:
+def complete(client: Client, what: tuple[Json, str], value: str) -> Json:
     """A whole completion."""
     ref, name = what
     params = {"ref": ref, "argument": {"name": name, "value": value}}
-    found: Json = catalogues(desk.services).completion(params)["completion"]
+    found: Json = resource_registry(client.services).completion(params)["completion"]
     return found
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An allowed folder with pictures and more, and a sibling that is not allowed."""
+    """An allowed folder with images and more, and a sibling that is not allowed."""
     root = tmp_path / "pictures"
     (root / "cats").mkdir(parents=True)
     for name in ("a.png", "b.JPG", "c.webp", "notes.txt", ".hidden.png", "cats/tom.gif"):
@@ -40,9 +40,9 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def confined(make_desk: Callable[..., Desk], root: Path) -> Desk:
-    """A desk that reads pictures in that folder alone."""
-    return make_desk(VLLM_ALLOWED_MEDIA_DIRS=str(root))
+def confined(make_client: Callable[..., Client], root: Path) -> Client:
+    """A client that reads images in that folder alone."""
+    return make_client(VLLM_ALLOWED_MEDIA_DIRS=str(root))
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,15 @@ def confined(make_desk: Callable[..., Desk], root: Path) -> Desk:
         ("{root}/cats", ["cats/"]),
     ],
 )
-def test_pictures_and_folders_are_completed(confined: Desk, root: Path, typed: str, found: list[str]) -> None:
-    values = complete(confined, PICTURE, typed.replace("{root}", str(root)))["values"]
+def test_images_and_folders_are_completed(confined: Client, root: Path, typed: str, found: list[str]) -> None:
+    values = complete(confined, IMAGE, typed.replace("{root}", str(root)))["values"]
     assert [value for value in values if value != f"{root}/"] == [f"{root}/{name}" for name in found]
 
 
 @pytest.mark.parametrize("typed", ["", "/", "{parent}", "{parent}/", "{parent}/pic", "{root}"])
-def test_way_to_the_allowed_folder_is_shown(confined: Desk, root: Path, typed: str) -> None:
+def test_way_to_the_allowed_folder_is_shown(confined: Client, root: Path, typed: str) -> None:
     typed = typed.replace("{parent}", str(root.parent)).replace("{root}", str(root))
-    assert complete(confined, PICTURE, typed)["values"] == [f"{root}/"]
+    assert complete(confined, IMAGE, typed)["values"] == [f"{root}/"]
 
 
 @pytest.mark.parametrize(
@@ -89,45 +89,45 @@ def test_way_to_the_allowed_folder_is_shown(confined: Desk, root: Path, typed: s
         "\ud800/",
     ],
 )
-def test_nothing_is_shown_outside_of_the_folders(confined: Desk, root: Path, typed: str) -> None:
-    assert complete(confined, PICTURE, typed.replace("{root}", str(root)))["values"] == []
+def test_nothing_is_shown_outside_of_the_folders(confined: Client, root: Path, typed: str) -> None:
+    assert complete(confined, IMAGE, typed.replace("{root}", str(root)))["values"] == []
 
 
-def test_no_file_is_looked_for_where_no_folder_is_named(desk: Desk, root: Path) -> None:
-    assert complete(desk, PICTURE, f"{root}/") == {"values": [], "total": 0, "hasMore": False}
+def test_no_file_is_looked_for_where_no_folder_is_named(client: Client, root: Path) -> None:
+    assert complete(client, IMAGE, f"{root}/") == {"values": [], "total": 0, "hasMore": False}
 
 
-def test_many_pictures_are_counted(confined: Desk, root: Path) -> None:
+def test_many_images_are_counted(confined: Client, root: Path) -> None:
     for number in range(150):
         (root / "cats" / f"{number}.png").touch()
-    found = complete(confined, PICTURE, f"{root}/cats/")
+    found = complete(confined, IMAGE, f"{root}/cats/")
     assert (len(found["values"]), found["total"], found["hasMore"]) == (100, 151, True)
-    found = complete(confined, PICTURE, f"{root}/cats/14")
+    found = complete(confined, IMAGE, f"{root}/cats/14")
     assert (len(found["values"]), found["total"], found["hasMore"]) == (11, 11, False)
 
 
-def test_each_picture_argument_is_completed(confined: Desk, root: Path) -> None:
+def test_each_image_argument_is_completed(confined: Client, root: Path) -> None:
     for prompt, name in (("compare_pictures", "first"), ("compare_pictures", "second"), ("extract_json", "picture")):
         found = complete(confined, ({"type": "ref/prompt", "name": prompt}, name), f"{root}/a")
         assert found["values"] == [f"{root}/a.png"]
 
 
-def test_sessions_are_completed_by_their_beginning(desk: Desk) -> None:
+def test_sessions_are_completed_by_their_beginning(client: Client) -> None:
     for session_id in ("user-1", "user-2", "other"):
-        desk.chat(session_id=session_id)
-    assert complete(desk, SESSION, "user")["values"] == ["user-1", "user-2"]
-    assert complete(desk, SESSION, "")["total"] == 3
-    assert complete(desk, SESSION, "User")["values"] == []
+        client.chat(session_id=session_id)
+    assert complete(client, SESSION, "user")["values"] == ["user-1", "user-2"]
+    assert complete(client, SESSION, "")["total"] == 3
+    assert complete(client, SESSION, "User")["values"] == []
 
 
-def test_models_with_a_card_are_completed(make_desk: Callable[..., Desk], tmp_path: Path) -> None:
+def test_models_with_a_card_are_completed(make_client: Callable[..., Client], tmp_path: Path) -> None:
     (tmp_path / "README.md").touch()
-    desk = make_desk(VLLM_MODEL_NAME=str(tmp_path))
-    assert complete(desk, MODEL, "")["values"] == [str(tmp_path), "demo-vlm"]
-    assert complete(desk, MODEL, "demo")["values"] == ["demo-vlm"]
+    client = make_client(VLLM_MODEL_NAME=str(tmp_path))
+    assert complete(client, MODEL, "")["values"] == [str(tmp_path), "demo-vlm"]
+    assert complete(client, MODEL, "demo")["values"] == ["demo-vlm"]
 
 
 @pytest.mark.parametrize(("typed", "found"), [("ger", ["German"]), ("GER", ["German"]), ("x", [])])
-def test_languages_are_completed_in_any_case(desk: Desk, typed: str, found: list[str]) -> None:
+def test_languages_are_completed_in_any_case(client: Client, typed: str, found: list[str]) -> None:
     what = ({"type": "ref/prompt", "name": "describe_picture"}, "language")
-    assert complete(desk, what, typed)["values"] == found
+    assert complete(client, what, typed)["values"] == found

@@ -6,7 +6,7 @@ import pytest
 
 import settings
 from engine.idle import IdleTimeout
-from handlers.errors import explain
+from handlers.errors import error_text
 from handlers.services import Services
 
 
@@ -20,7 +20,7 @@ from handlers.services import Services
     ],
 )
 def test_system_that_gives_no_more_is_told_with_its_limits(error: Exception) -> None:
-    text = explain(error)
+    text = error_text(error)
     assert "ran out of memory, threads or open files" in text
     assert "ulimit" in text
     assert "/secret" not in text
@@ -28,7 +28,7 @@ def test_system_that_gives_no_more_is_told_with_its_limits(error: Exception) -> 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOENT, "No such file", "/secret"), KeyError("x"), RuntimeError("x")])
 def test_defect_is_told_by_a_number_alone(error: Exception) -> None:
-    assert explain(error).startswith("Internal error ")
+    assert error_text(error).startswith("Internal error ")
 
 
 def test_idle_timeout_that_cannot_be_asked_ends_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +37,6 @@ def test_idle_timeout_that_cannot_be_asked_ends_no_worker(monkeypatch: pytest.Mo
 
     services = Services(settings.read({}))
     assert services.idle_due_s() is None, "nothing was ever loaded"
-    assert services.engine.status()
+    assert services.models.engine().status()
     monkeypatch.setattr(IdleTimeout, "due_s", due_s)
     assert services.idle_due_s() is None

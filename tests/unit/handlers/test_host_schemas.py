@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from handlers.catalog import TOOLS
-from mcp_protocol.tools import Tool
+from handlers.apps.tools import APP_TOOLS
+from handlers.tool_table import TOOLS
+from mcp_protocol.tools.toolbox import Tool
 
 Json = dict[str, Any]
-INPUTS = {tool.name: tool.listing()["inputSchema"] for tool in TOOLS}
+INPUTS = {tool.name: tool.listing()["inputSchema"] for tool in TOOLS + APP_TOOLS}
 OUTPUTS = {tool.name: tool.listing()["outputSchema"] for tool in TOOLS if tool.result is not None}
 ALL = {**{f"{name} in": schema for name, schema in INPUTS.items()}, **{f"{k} out": v for k, v in OUTPUTS.items()}}
 MAX_REPETITIONS = 2_000
@@ -70,7 +71,7 @@ def test_vertex_ai_finds_nothing_beside_alternatives(name: str) -> None:
 
 def test_alternatives_are_described_in_the_first_of_them() -> None:
     known = INPUTS["analyze_single_image"]["properties"]["metadata"]
-    assert known["anyOf"][0]["description"].startswith("What is known")
+    assert known["anyOf"][0]["description"].startswith("Context, ")
 
 
 @pytest.mark.parametrize("name", INPUTS)

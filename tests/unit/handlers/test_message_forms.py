@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from handlers.message_forms import canonical_message, canonical_part
+from handlers.chat.message_forms import canonical_message, canonical_part
 from media.image import DecodedImage, ImageReader
 from tests.unit.fake_engine import texts_of
-from tests.unit.handlers.conftest import Desk, Json, user
+from tests.unit.handlers.tool_client import Client, Json, user
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bern"}'}}
 RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
 
 
-def heard(desk: Desk, *messages: Json, **arguments: Any) -> list[tuple[str, str]]:
+def heard(client: Client, *messages: Json, **arguments: Any) -> list[tuple[str, str]]:
     """What the engine was told when these messages were sent: role and text of each."""
-    desk.result("chat_completion", {"messages": list(messages), **arguments})
-    return texts_of(desk.engine.conversations[-1])
+    client.result("chat_completion", {"messages": list(messages), **arguments})
+    return texts_of(client.engine.conversations[-1])
 
 
 # Messages
@@ -55,8 +55,8 @@ def heard(desk: Desk, *messages: Json, **arguments: Any) -> list[tuple[str, str]
         {"content": None, "audio": {"id": "audio_1", "expires_at": 1, "data": "AA==", "transcript": "Hi!"}},
     ],
 )
-def test_assistants_message_is_taken_as_it_came(desk: Desk, echoed: Json) -> None:
-    said = heard(desk, user("Hello"), {"role": "assistant", **echoed}, user("again"))
+def test_assistants_message_is_taken_as_it_came(client: Client, echoed: Json) -> None:
+    said = heard(client, user("Hello"), {"role": "assistant", **echoed}, user("again"))
     assert said == [("user", "Hello"), ("assistant", "Hi!"), ("user", "again")]
 
 
@@ -68,31 +68,31 @@ def test_assistants_message_is_taken_as_it_came(desk: Desk, echoed: Json) -> Non
         {"audio": {"id": "audio_1"}},
     ],
 )
-def test_answer_without_a_word_can_be_echoed(desk: Desk, extra: Json) -> None:
-    said = heard(desk, user("Hello"), {"role": "assistant", **extra}, user("again"))
+def test_answer_without_a_word_can_be_echoed(client: Client, extra: Json) -> None:
+    said = heard(client, user("Hello"), {"role": "assistant", **extra}, user("again"))
     assert said == [("user", "Hello"), ("assistant", ""), ("user", "again")]
 
 
-def test_our_own_result_can_be_echoed(desk: Desk) -> None:
-    desk.engine.enqueue("Hi!", reasoning="They greet me.")
-    result = desk.chat("Hello")
+def test_our_own_result_can_be_echoed(client: Client) -> None:
+    client.engine.enqueue("Hi!", reasoning="They greet me.")
+    result = client.chat("Hello")
     echoed = {
         "role": "assistant",
         "content": result.text,
         "tool_calls": result.tool_calls,
         "reasoning": "They greet me.",
     }
-    assert heard(desk, user("Hello"), echoed, user("again"))[1] == ("assistant", "Hi!")
+    assert heard(client, user("Hello"), echoed, user("again"))[1] == ("assistant", "Hi!")
 
 
-def test_developer_is_the_newer_word_for_system(desk: Desk) -> None:
-    said = heard(desk, {"role": "developer", "content": "Be brief."}, {**user("Hello"), "name": "ann"})
+def test_developer_is_the_newer_word_for_system(client: Client) -> None:
+    said = heard(client, {"role": "developer", "content": "Be brief."}, {**user("Hello"), "name": "ann"})
     assert said == [("system", "Be brief."), ("user", "Hello")]
 
 
 @pytest.mark.parametrize("arguments", [{"tools": []}, {"tools": None}, {"tools": [], "tool_choice": "none"}])
-def test_no_tools_may_be_said_in_so_many_words(desk: Desk, arguments: Json) -> None:
-    assert heard(desk, user("Hello"), **arguments) == [("user", "Hello")]
+def test_no_tools_may_be_said_in_so_many_words(client: Client, arguments: Json) -> None:
+    assert heard(client, user("Hello"), **arguments) == [("user", "Hello")]
 
 
 @pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}, {"content": []}])
@@ -105,26 +105,28 @@ def test_no_tools_may_be_said_in_so_many_words(desk: Desk, arguments: Json) -> N
         {"tool_calls": [{"id": "call_1", "name": "weather", "args": {"city": "Bern"}, "type": "tool_call"}]},
     ],
 )
-def test_calls_of_an_assistant_are_taken_as_services_write_them(desk: Desk, content: Json, calls: Json) -> None:
-    heard(desk, user("Weather?"), {"role": "assistant", **content, **calls}, {**RESULT, "name": "weather"})
-    _, assistant, tool = desk.engine.conversations[-1].messages
+def test_calls_of_an_assistant_are_taken_as_services_write_them(client: Client, content: Json, calls: Json) -> None:
+    heard(client, user("Weather?"), {"role": "assistant", **content, **calls}, {**RESULT, "name": "weather"})
+    _, assistant, tool = client.engine.conversations[-1].messages
     (call,) = assistant.tool_calls
     assert (call.id, call.name, call.arguments) == ("call_1", "weather", '{"city": "Bern"}')
-    assert not assistant.content or texts_of(desk.engine.conversations[-1])[1] == ("assistant", "")
+    assert not assistant.content or texts_of(client.engine.conversations[-1])[1] == ("assistant", "")
     assert tool.tool_call_id == "call_1"
 
 
 @pytest.mark.parametrize("nothing", ["", None, {}])
-def test_call_without_arguments_has_an_empty_object(desk: Desk, nothing: Any) -> None:
+def test_call_without_arguments_has_an_empty_object(client: Client, nothing: Any) -> None:
     call = {**CALL, "function": {"name": "weather", "arguments": nothing}}
-    heard(desk, user("Weather?"), {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None}, RESULT)
-    assert desk.engine.conversations[-1].messages[1].tool_calls[0].arguments == "{}"
+    heard(
+        client, user("Weather?"), {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None}, RESULT
+    )
+    assert client.engine.conversations[-1].messages[1].tool_calls[0].arguments == "{}"
 
 
-def test_older_form_of_calls_is_joined_by_its_name(desk: Desk) -> None:
+def test_older_form_of_calls_is_joined_by_its_name(client: Client) -> None:
     called = {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": "{}"}}
-    heard(desk, user("Weather?"), called, {"role": "function", "name": "weather", "content": "sunny"})
-    _, assistant, tool = desk.engine.conversations[-1].messages
+    heard(client, user("Weather?"), called, {"role": "function", "name": "weather", "content": "sunny"})
+    _, assistant, tool = client.engine.conversations[-1].messages
     assert assistant.tool_calls[0].name == "weather"
     assert (tool.role, tool.tool_call_id) == ("tool", assistant.tool_calls[0].id)
 
@@ -141,7 +143,7 @@ def test_older_form_of_calls_is_joined_by_its_name(desk: Desk) -> None:
         ({"role": "user", "content": []}, "arguments.messages[0].content: expected array of length >= 1"),
         ({"role": "user", "content": [{"type": ["text"]}]}, "arguments.messages[0].content[0].type: expected str"),
         (
-            {"role": "user", "content": [{"type": "video", "video": "x"}]},
+            {"role": "user", "content": [{"type": "hologram", "hologram": "x"}]},
             "arguments.messages[0].content[0].type: invalid",
         ),
         ({"role": "user", "content": [5]}, "arguments.messages[0].content[0]: expected object"),
@@ -161,9 +163,9 @@ def test_older_form_of_calls_is_joined_by_its_name(desk: Desk) -> None:
         ),
     ],
 )
-def test_what_is_not_known_is_named_as_before(desk: Desk, message: Json, words: str) -> None:
-    assert desk.error("chat_completion", {"messages": [message]}).startswith(words)
-    assert desk.engine.n_loads == 0
+def test_what_is_not_known_is_named_as_before(client: Client, message: Json, words: str) -> None:
+    assert client.error("chat_completion", {"messages": [message]}).startswith(words)
+    assert client.engine.n_loads == 0
 
 
 def test_message_of_the_caller_stays_as_it_was() -> None:
@@ -173,11 +175,11 @@ def test_message_of_the_caller_stays_as_it_was() -> None:
     assert repr(message) == before
 
 
-# Pictures
+# Images
 
 
-def picture_forms(path: str, data: str) -> dict[str, Json]:
-    """One picture in all forms, but those that need a network."""
+def image_forms(path: str, data: str) -> dict[str, Json]:
+    """One image in all forms, but those that need a network."""
     url = f"data:image/png;base64,{data}"
     file_url = f"file://{path}"
     return {
@@ -223,27 +225,27 @@ def picture_forms(path: str, data: str) -> dict[str, Json]:
     }
 
 
-FORMS = list(picture_forms("", ""))
+FORMS = list(image_forms("", ""))
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tool", ["chat_completion", "chat_completion_batch"])
-def test_picture_is_taken_in_every_form(desk: Desk, tmp_path: Path, png: bytes, form: str, tool: str) -> None:
+def test_image_is_taken_in_every_form(client: Client, tmp_path: Path, png: bytes, form: str, tool: str) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png)
-    part = picture_forms(str(path), base64.b64encode(png).decode())[form]
+    part = image_forms(str(path), base64.b64encode(png).decode())[form]
     messages = [user([{"type": "text", "text": "What?", "cache_control": None}, part])]
     arguments = {"messages": messages} if tool == "chat_completion" else {"conversations": [messages, messages]}
-    result = desk.result(tool, arguments)
+    result = client.result(tool, arguments)
     assert not [item.error for item in getattr(result, "results", ()) if item.error]
-    (image,) = desk.engine.conversations[-1].messages[0].images
+    (image,) = client.engine.conversations[-1].messages[0].images
     assert image.image.size == (8, 6)
 
 
-def test_pictures_beside_the_text_come_before_it(desk: Desk, png: bytes) -> None:
+def test_images_beside_the_text_come_before_it(client: Client, png: bytes) -> None:
     message = {**user("What?"), "images": [base64.b64encode(png).decode()] * 2}
-    desk.result("chat_completion", {"messages": [message]})
-    (said,) = desk.engine.conversations[-1].messages
+    client.result("chat_completion", {"messages": [message]})
+    (said,) = client.engine.conversations[-1].messages
     assert [type(part).__name__ for part in said.content] == ["ImagePart", "ImagePart", "TextPart"]
 
 
@@ -265,13 +267,13 @@ def test_embedded_text_is_text() -> None:
         ({"type": "image"}, "exactly one of path and data"),
     ],
 )
-def test_picture_that_cannot_be_read_is_named_by_its_place(desk: Desk, part: Json, words: str) -> None:
-    error = desk.error("chat_completion", {"messages": [user("a"), user([{"type": "text", "text": "b"}, part])]})
+def test_image_that_cannot_be_read_is_named_by_its_place(client: Client, part: Json, words: str) -> None:
+    error = client.error("chat_completion", {"messages": [user("a"), user([{"type": "text", "text": "b"}, part])]})
     assert error.startswith("arguments.messages[1].content[1]: ")
     assert words in error
 
 
-# Pictures that take long
+# Images that take long
 
 
 class SlowReader(ImageReader):
@@ -287,31 +289,31 @@ class SlowReader(ImageReader):
         raise AssertionError("nobody waits for it any more")
 
 
-def slow_message(desk: Desk) -> tuple[SlowReader, Json]:
+def slow_message(client: Client) -> tuple[SlowReader, Json]:
     reader = SlowReader()
-    desk.services.images = reader
+    client.services.images = reader
     return reader, user([{"type": "image_url", "image_url": {"url": "http://a.example/b.png"}}])
 
 
-def test_cancelling_a_chat_does_not_wait_for_its_pictures(desk: Desk) -> None:
-    reader, message = slow_message(desk)
-    call = desk.make_call("chat_completion", {"messages": [message]})
+def test_cancelling_a_chat_does_not_wait_for_its_images(client: Client) -> None:
+    reader, message = slow_message(client)
+    call = client.make_call("chat_completion", {"messages": [message]})
 
     def stop() -> None:
         reader.asked.wait(20)
-        call.stop()
+        call.cancellation.set()
 
     threading.Thread(target=stop).start()
     began = time.monotonic()
-    result = desk.toolbox.run(call)
+    result = client.toolbox.run(call)
     reader.go_on.set()
     assert result["isError"]
     assert "stopped" in result["content"][0]["text"]
     assert time.monotonic() - began < 10
 
 
-def test_deadline_of_a_chat_does_not_wait_for_its_pictures(desk: Desk) -> None:
-    reader, message = slow_message(desk)
-    error = desk.error("chat_completion", {"messages": [message], "timeout_s": 0.2})
+def test_deadline_of_a_chat_does_not_wait_for_its_images(client: Client) -> None:
+    reader, message = slow_message(client)
+    error = client.error("chat_completion", {"messages": [message], "timeout_s": 0.2})
     reader.go_on.set()
-    assert error == "arguments.messages[0].content[0]: The call's time was up before this picture was read."
+    assert error == "arguments.messages[0].content[0]: The call's time was up before this image was read."

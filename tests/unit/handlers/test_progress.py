@@ -63,7 +63,7 @@ def test_tokens_of_a_batch_are_summed(clock: list[float]) -> None:
     assert sink.told == [(1, 30, None), (2, 30, None), (3, 30, None), (7, 30, None)]
 
 
-def test_pictures_are_counted_over_phases_and_the_end_of_each_is_told(clock: list[float]) -> None:
+def test_images_are_counted_over_phases_and_the_end_of_each_is_told(clock: list[float]) -> None:
     sink = Sink()
     told = ImageProgress(sink, range(3), n_phases=2)
     check = told.counter("checked", range(3))
@@ -72,7 +72,7 @@ def test_pictures_are_counted_over_phases_and_the_end_of_each_is_told(clock: lis
     told.skip(1)
     clock[0] += 1
     analyse = told.counter("analysed", range(2))
-    for index in (1, 2, 0):  # the third conversation is no picture's
+    for index in (1, 2, 0):  # the third conversation is no image's
         analyse(index)
     assert sink.told == [
         (1, 6, "1 of 3 images checked"),

@@ -13,20 +13,21 @@ import pytest
 from mcp_protocol.connection import Connection
 from mcp_protocol.jsonrpc import Notification, Request
 from mcp_protocol.server import Server
-from tests.unit.handlers.conftest import Desk, Json, user
-from tests.unit.mcp_protocol.host import INFO, RecordingWire
+from settings.server import ServerSettings
+from tests.unit.handlers.tool_client import Client, Json, user
+from tests.unit.mcp_protocol.host import INFO, RecordingTransport
 
 WAIT_S = 60.0
 TOLD = ("model_info", "list_sessions", "get_gpu_status", "list_jobs")
 
 
-class Wicket:
-    """A server with eight workers over a desk's tools, and its one client."""
+class McpClient:
+    """A server with eight workers over a client's tools, and its one client."""
 
-    def __init__(self, desk: Desk, **options: Any) -> None:
-        self.wire = RecordingWire()
+    def __init__(self, client: Client, **options: Any) -> None:
+        self.wire = RecordingTransport()
         self.connection = Connection(self.wire)
-        self.server = Server(INFO, lambda: desk.toolbox, max_concurrent=8, **options)
+        self.server = Server(INFO, ServerSettings(max_concurrent=8), lambda: client.toolbox, **options)
 
     def call(self, request_id: Any, tool: str, **arguments: Any) -> None:
         """Sends a call."""
@@ -47,9 +48,9 @@ class Wicket:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_each_call_of_a_mixed_crowd_is_answered_once(make_desk: Callable[..., Desk], seed: int) -> None:
+def test_each_call_of_a_mixed_crowd_is_answered_once(make_client: Callable[..., Client], seed: int) -> None:
     rng = random.Random(seed)
-    wicket = Wicket(make_desk())
+    mcp_client = McpClient(make_client())
     turns: Counter[str] = Counter()
     expected: dict[int, int] = {}
     for number in range(400):
@@ -58,36 +59,36 @@ def test_each_call_of_a_mixed_crowd_is_answered_once(make_desk: Callable[..., De
             name = rng.choice("abcdef")
             turns[name] += 1
             expected[number] = 2 * turns[name]
-            wicket.call(number, "chat_completion", messages=[user(f"{number}")], session_id=name)
+            mcp_client.call(number, "chat_completion", messages=[user(f"{number}")], session_id=name)
         elif kind == "chat":
-            wicket.call(number, "chat_completion", messages=[user(f"{number}")])
+            mcp_client.call(number, "chat_completion", messages=[user(f"{number}")])
         elif kind == "batch":
-            wicket.call(number, "chat_completion_batch", conversations=[[user("x")], [user("y")]])
+            mcp_client.call(number, "chat_completion_batch", conversations=[[user("x")], [user("y")]])
         elif kind == "release":
-            wicket.call(number, "release_gpu")
+            mcp_client.call(number, "release_gpu")
         elif kind == "timeout":
-            wicket.call(number, "update_gpu_timeout", timeout_seconds=number)
+            mcp_client.call(number, "update_gpu_timeout", timeout_seconds=number)
         else:
-            wicket.call(number, rng.choice(TOLD))
-    found = wicket.answers(400)
+            mcp_client.call(number, rng.choice(TOLD))
+    found = mcp_client.answers(400)
     assert not [result for result in found.values() if result["isError"]]
     counted = {number: found[number]["structuredContent"]["session_messages"] for number in expected}
     assert counted == {number: min(50, n_messages) for number, n_messages in expected.items()}
 
 
-def test_cancelled_calls_among_many_are_never_answered(make_desk: Callable[..., Desk]) -> None:
-    desk = make_desk()
-    wicket = Wicket(desk)
+def test_cancelled_calls_among_many_are_never_answered(make_client: Callable[..., Client]) -> None:
+    client = make_client()
+    mcp_client = McpClient(client)
     for number in range(200):
-        desk.engine.enqueue(delay_s=0.01)
-        wicket.call(number, "chat_completion", messages=[user(f"{number}")], session_id=f"{number % 20}")
+        client.engine.enqueue(delay_s=0.01)
+        mcp_client.call(number, "chat_completion", messages=[user(f"{number}")], session_id=f"{number % 20}")
     for number in range(199, 0, -2):
-        wicket.cancel(number)
-    wicket.call("last", "release_gpu")
+        mcp_client.cancel(number)
+    mcp_client.call("last", "release_gpu")
     answered: list[Any] = []
     while "last" not in answered:
-        answered += wicket.answers(1)
+        answered += mcp_client.answers(1)
     assert set(answered) >= set(range(0, 200, 2))
     assert len(answered) == len(set(answered))
-    created = [session.created for session in desk.services.sessions.list()]
+    created = [session.created for session in client.services.sessions.list()]
     assert created == sorted(created)

@@ -153,7 +153,8 @@ def test_what_is_wrong_with_a_certificate_is_told(authority: Authority) -> None:
 
 def test_setting_that_cannot_be_used_stops_https_only(web: Web, tmp_path: Path) -> None:
     (tmp_path / "no.pem").write_text("nothing")
-    for file, why in ((tmp_path / "none.pem", "it is not there"), (tmp_path / "no.pem", "no certificate in PEM form")):
+    for name, why in (("none.pem", "the file does not exist"), ("no.pem", "no certificate in PEM format")):
+        file = tmp_path / name
         found = asked("https://localhost:1/", ca_file=str(file))
         assert isinstance(found, ConnectionFailure)
         assert found.trouble is Trouble.TRUST
@@ -197,7 +198,7 @@ def test_proxy_that_refuses_is_blamed(web: Web) -> None:
     found = asked("https://models.example/", proxy_url=f"http://127.0.0.1:{web.port}")
     assert isinstance(found, ConnectionFailure)
     assert found.trouble is Trouble.PROXY
-    assert "asks for a user and a password" in found.text
+    assert "requires a user and a password" in found.text
     found = asked("http://models.example/", proxy_url="http://127.0.0.1:1")
     assert isinstance(found, ConnectionFailure)
     assert found.text.startswith("Cannot connect to the proxy of VLLM_PROXY_URL")
@@ -241,6 +242,7 @@ def test_compression_that_nobody_asked_for_is_undone(web: Web) -> None:
         assert body(web) in (b"well", b'{"so": "not"}'), encoding
 
 
+@pytest.mark.slow
 def test_what_grows_beyond_its_bound_is_not_read_on(web: Web) -> None:
     web.headers, web.body = {"Content-Encoding": "gzip"}, gzip.compress(bytes(50_000_000))
     with pytest.raises(BodyTooLong):

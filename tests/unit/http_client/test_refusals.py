@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from http_client.refusals import Blame, reason, refusal, refusal_in, retry_after_s
+from http_client.refusals import Blame, refusal, refusal_in, retry_after_s
 
 KEY = "sk-very-secret-0123456789"
 
@@ -59,6 +59,10 @@ SHAPES: list[tuple[Any, str]] = [
 
 def encoded(body: Any) -> bytes:
     return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+def reason(status: int, headers: Any, body: Any, secrets: Any = ()) -> str | None:
+    return refusal(status, headers, body, secrets).reason or None
 
 
 @pytest.mark.parametrize(("body", "told"), SHAPES)

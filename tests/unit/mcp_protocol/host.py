@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import queue
 import threading
-import time
 from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -13,20 +12,41 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from mcp_protocol.call import Call
-from mcp_protocol.connection import Connection
+from mcp_protocol.calls.call import Call
+from mcp_protocol.connection import Connection, MessageWriter, RequestContext
 from mcp_protocol.server import Server
 from mcp_protocol.server_info import ServerInfo
-from mcp_protocol.stdio import LineTooLong, Wire
-from mcp_protocol.tools import MAX_TIMEOUT_S, Tool, Toolbox, text_block
+from mcp_protocol.stdio import LineTooLong, StdioTransport
+from mcp_protocol.tools.toolbox import MAX_TIMEOUT_S, Tool, Toolbox, text_block
+from mcp_protocol.versions import Revision
+from settings.server import ServerSettings
 from tests.mcp_results import Json, check_result, envelope
+from tests.waiting import wait_until
 
 WAIT_S = 30.0
-INFO = ServerInfo("test-server", "Test server", "1.2.3", "For tests.", "Use it in tests.")
+ICON = {"src": "data:image/png;base64,AAAA", "mimeType": "image/png", "sizes": ["48x48"]}
+INFO = ServerInfo("test-server", "Test server", "1.2.3", "For tests.", "Use it in tests.", [ICON])
 NO_ID = object()
 
 
-class RecordingWire(Wire):
+class RecordingWriter(MessageWriter):
+    """Keeps the messages that are sent, as objects."""
+
+    def __init__(self, sent: list[Any] | None = None) -> None:
+        self.sent: list[Any] = [] if sent is None else sent
+
+    def send(self, message: Json) -> None:
+        """Keeps one message."""
+        self.sent.append(message)
+
+
+def make_context(sent: list[Any] | None = None, revision: str = "2025-11-25", **options: Any) -> RequestContext:
+    """The context of a request whose messages go into a list."""
+    writer = RecordingWriter(sent)
+    return RequestContext(options.pop("connection", Connection(writer)), writer, Revision(revision), **options)
+
+
+class RecordingTransport(StdioTransport):
     """A wire whose lines can be taken from `lines`."""
 
     def __init__(self) -> None:
@@ -106,10 +126,10 @@ def _echo(arguments: EchoArguments, call: Call, gates: Gates) -> EchoResult:
 def _wait(arguments: NoArguments, call: Call, gates: Gates) -> list[Json]:
     """Ends when the gate opens or the call is to stop."""
     gates.running.set()
-    while not gates.go_on.wait(0.002) and not call.cancelled():
+    while not gates.go_on.wait(0.002) and not call.cancellation.is_set():
         pass
     gates.ended.set()
-    return [text_block("stopped" if call.cancelled() else "waited")]
+    return [text_block("stopped" if call.cancellation.is_set() else "waited")]
 
 
 def _load(arguments: NoArguments, call: Call, gates: Gates) -> list[Json]:
@@ -150,11 +170,11 @@ def _big(arguments: BigArguments, call: Call, gates: Gates) -> list[Json]:
 
 
 def _tool(name: str, handler: Callable[..., Any], arguments: type[msgspec.Struct] = NoArguments) -> Tool:
-    return Tool(name, "test", name.title(), f"Does {name}.", arguments, handler)
+    return Tool(name, name.title(), f"Does {name}.", arguments, handler)
 
 
 TOOLS = (
-    Tool("echo", "test", "Echo", "Says it again.", EchoArguments, _echo, EchoResult, lambda result: str(result.text)),
+    Tool("echo", "Echo", "Says it again.", EchoArguments, _echo, EchoResult, lambda result: str(result.text)),
     _tool("wait", _wait),
     _tool("load", _load),
     _tool("tell", _tell),
@@ -171,15 +191,23 @@ def _explain(error: BaseException) -> str:
     return "Something went wrong."
 
 
+def split_settings(options: Json) -> tuple[ServerSettings, Json]:
+    """The options that are settings of the server, and the others."""
+    names = set(ServerSettings.__struct_fields__)
+    given = {name: value for name, value in options.items() if name in names}
+    return ServerSettings(**given), {name: value for name, value in options.items() if name not in names}
+
+
 class Host:
     """Talks to a server in this process."""
 
     def __init__(self, **options: Any) -> None:
-        self.wire = RecordingWire()
+        self.wire = RecordingTransport()
         self.gates = Gates()
         self.n_toolbox_loads = 0
         self.connection = Connection(self.wire)
-        self.server = Server(INFO, self._toolbox, **options)
+        server_settings, options = split_settings(options)
+        self.server = Server(INFO, server_settings, self._toolbox, **options)
 
     def _toolbox(self) -> Toolbox:
         self.n_toolbox_loads += 1
@@ -234,10 +262,7 @@ class Host:
 
     def wait_until_idle(self) -> None:
         """Waits until the worker has ended all that was queued before; unlike `drain`, it queues nothing itself."""
-        until_s = time.monotonic() + WAIT_S
-        while self.server.queue.is_busy:
-            assert time.monotonic() < until_s
-            time.sleep(0.001)
+        wait_until(lambda: not self.server.queue.is_busy)
 
     def drain(self) -> None:
         """Waits until the worker has done all that was queued before, and none of it was answered since."""
@@ -249,3 +274,9 @@ class Host:
 def modern(meta: Json | None = None, **params: Any) -> Json:
     """The parameters of a modern request."""
     return {**params, "_meta": envelope(**(meta or {}))}
+
+
+def error_of(answer: Json) -> tuple[int, str]:
+    """Code and message of an error."""
+    assert "result" not in answer
+    return answer["error"]["code"], answer["error"]["message"]

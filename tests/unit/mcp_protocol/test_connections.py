@@ -8,8 +8,8 @@ from mcp_protocol.connection import Connection
 from mcp_protocol.jsonrpc import Notification, Request, parse
 from tests.mcp_results import Json
 from tests.unit.mcp_protocol.conftest import MakeHost
-from tests.unit.mcp_protocol.host import WAIT_S, Host, RecordingWire, modern
-from tests.unit.mcp_protocol.shelf import Shelf
+from tests.unit.mcp_protocol.host import WAIT_S, Host, RecordingTransport, modern
+from tests.unit.mcp_protocol.resources.shelf import Shelf
 
 
 class Other:
@@ -17,7 +17,7 @@ class Other:
 
     def __init__(self, host: Host) -> None:
         self._server = host.server
-        self.wire = RecordingWire()
+        self.wire = RecordingTransport()
         self.connection = Connection(self.wire)
 
     def send(self, method: str, params: Json | None = None, request_id: object = 1) -> int:
@@ -81,7 +81,7 @@ def test_client_that_left_waits_for_nothing(host: Host, other: Other) -> None:
 
 def test_changes_are_told_to_who_subscribed(make_host: MakeHost) -> None:
     shelf = Shelf(one="1")
-    host = make_host(load_catalogues=shelf.catalogues)
+    host = make_host(load_resources=shelf.resource_registry)
     other = Other(host)
     host.initialize()
     host.request("resources/list")

@@ -12,13 +12,15 @@ import pytest
 
 from mcp_protocol.exit_limit import ALARM_S, EXIT_S
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import os, sys
 from mcp_protocol import log
 from mcp_protocol.main_loop import MainLoop
-from mcp_protocol.stdio import Wire
-from mcp_protocol.work_queue import WorkQueue
+from mcp_protocol.stdio import StdioTransport
+from mcp_protocol.calls.work_queue import WorkQueue
 
 class Server:
     queue = WorkQueue(lambda call: None, lambda task: None, lambda: None)
@@ -37,7 +39,7 @@ def close():
         raise RuntimeError("cannot close")
 
 log.configure("INFO", "")
-MainLoop(Wire(os.dup(0), os.dup(1)), 1000).run(Server(), close)
+MainLoop(StdioTransport(os.dup(0), os.dup(1))).run(Server(), close)
 """
 
 
@@ -70,7 +72,7 @@ def test_defect_in_the_loop_is_logged_and_still_closes_the_engine() -> None:
 def test_engine_that_cannot_be_closed_does_not_keep_the_process() -> None:
     done = run(b"", "close fails")
     assert done.returncode == 0
-    assert b"closing the engine failed" in done.stderr
+    assert b"closing the services failed" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -124,6 +126,7 @@ threading.Timer(float(sys.argv[1]), lambda: libc.sleep(30)).start()
 
 
 @pytest.mark.parametrize("at_end", ["signal", "input"])
+@pytest.mark.slow
 def test_lock_that_is_never_given_back_does_not_keep_the_process(at_end: str) -> None:
     """Once the end has begun the lock is taken for good; the system's timer needs none."""
     program = PROGRAM.replace(

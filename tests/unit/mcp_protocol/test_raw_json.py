@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from mcp_protocol.raw_json import MOST_BYTES_PER_BYTE, decoded, members, object_bytes, waiting_bytes
+from mcp_protocol.raw_json import MAX_BYTES_PER_BYTE, decoded, members, object_bytes, waiting_bytes
 
 N = 20_000
 SHAPES = [
@@ -38,7 +38,7 @@ def test_estimate_covers_what_the_objects_take(data: bytes) -> None:
         tracemalloc.stop()
     assert value
     assert taken <= object_bytes(data) <= 8 * taken + 100_000
-    assert taken <= MOST_BYTES_PER_BYTE * len(data)
+    assert taken <= MAX_BYTES_PER_BYTE * len(data)
 
 
 def test_waiting_bytes_are_those_of_the_line_while_it_is_raw() -> None:

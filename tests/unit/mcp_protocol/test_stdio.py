@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcp_protocol.stdio import LineSplitter, LineTooLong, ReaderGone, Wire
+from mcp_protocol.stdio import LineSplitter, LineTooLong, ReaderGone, StdioTransport
 
 STREAM = b'{"a":1}\n\r\n  \n{"b":"\xc3\xa9"}\r\n\n{"c":3}'
 LINES = [b'{"a":1}', b'{"b":"\xc3\xa9"}', b'{"c":3}']
@@ -92,7 +92,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 def test_lines_of_many_threads_never_interleave(pipe: tuple[int, int]) -> None:
     read_fd, write_fd = pipe
-    wire = Wire(-1, write_fd)
+    wire = StdioTransport(-1, write_fd)
     n_threads, n_lines = 8, 20
     lines = [json.dumps({"thread": i, "text": str(i) * 20_000}).encode() + b"\n" for i in range(n_threads)]
 
@@ -114,7 +114,7 @@ def test_whole_line_is_written_to_a_non_blocking_pipe_in_short_writes(pipe: tupl
     read_fd, write_fd = pipe
     os.set_blocking(write_fd, False)
     line = b"x" * 1_000_000 + b"\n"
-    writer = threading.Thread(target=Wire(-1, write_fd).write, args=(line,))
+    writer = threading.Thread(target=StdioTransport(-1, write_fd).write, args=(line,))
     writer.start()
     seen = bytearray()
     while len(seen) < len(line):
@@ -129,7 +129,7 @@ def test_write_to_nobody_raises_reader_gone(pipe: tuple[int, int], blocking: boo
     os.set_blocking(write_fd, blocking)
     os.close(read_fd)
     with pytest.raises(ReaderGone):
-        Wire(-1, write_fd).write(b"x\n")
+        StdioTransport(-1, write_fd).write(b"x\n")
 
 
 @pytest.mark.parametrize("blocking", [True, False])
@@ -140,7 +140,7 @@ def test_writer_that_waits_learns_that_the_reader_left(pipe: tuple[int, int], bl
 
     def write() -> None:
         try:
-            Wire(-1, write_fd).write(b"x" * 1_000_000)
+            StdioTransport(-1, write_fd).write(b"x" * 1_000_000)
         except ReaderGone:
             raised.set()
 
@@ -150,18 +150,6 @@ def test_writer_that_waits_learns_that_the_reader_left(pipe: tuple[int, int], bl
     os.close(read_fd)
     assert raised.wait(30)
     writer.join()
-
-
-def test_read_returns_what_is_there_then_none_then_the_end(pipe: tuple[int, int]) -> None:
-    read_fd, write_fd = pipe
-    os.set_blocking(read_fd, False)
-    wire = Wire(read_fd, -1)
-    assert wire.read() is None
-    os.write(write_fd, b"abc")
-    assert wire.read() == b"abc"
-    assert wire.read() is None
-    os.close(write_fd)
-    assert wire.read() == b""
 
 
 class Scarce(bytearray):

@@ -1,4 +1,4 @@
-"""What the tests of media share: encoded pictures, and a real HTTP server on a free port of this machine."""
+"""What the tests of media share: encoded images, and a real HTTP server on a free port of this machine."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import Any
 
+import httpcore
 import pytest
 from PIL import Image
+
+from media.network import downloads
 
 Route = Callable[[BaseHTTPRequestHandler], None]
 
 
 @pytest.fixture
 def encoded() -> Callable[..., bytes]:
-    """Encodes a picture: `encoded("PNG", mode, size, colour, **options)`."""
+    """Encodes an image: `encoded("PNG", mode, size, colour, **options)`."""
 
     def encode(
         format: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (8, 6), color: Any = "red", **options: Any
@@ -56,7 +59,7 @@ def raw_png() -> Callable[..., bytes]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: PictureServer
+    server: ImageServer
 
     def do_GET(self) -> None:
         self.server.seen.append(self)
@@ -66,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keeps quiet."""
 
 
-class PictureServer(ThreadingHTTPServer):
+class ImageServer(ThreadingHTTPServer):
     """Serves what `routes` says, path by path; `seen` has the requests in their order."""
 
     daemon_threads = True
@@ -103,13 +106,44 @@ class PictureServer(ThreadingHTTPServer):
 
 
 @pytest.fixture
-def server() -> Iterator[PictureServer]:
+def server() -> Iterator[ImageServer]:
     """A running server, stopped after the test."""
-    picture_server = PictureServer()
-    thread = threading.Thread(target=picture_server.serve_forever, kwargs={"poll_interval": 0.01})
+    image_server = ImageServer()
+    thread = threading.Thread(target=image_server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield picture_server
-    picture_server.stopped.set()
-    picture_server.shutdown()
-    picture_server.server_close()
+    yield image_server
+    image_server.stopped.set()
+    image_server.shutdown()
+    image_server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Sets the resolver's answers, one list per question, the last one for ever; returns the names it was asked."""
+
+    def install(*answers: list[str]) -> list[str]:
+        asked: list[str] = []
+
+        def answer(host: str, port: int) -> list[str]:
+            asked.append(host)
+            return answers[min(len(asked), len(answers)) - 1]
+
+        monkeypatch.setattr(downloads, "resolve", answer)
+        return asked
+
+    return install
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Leads each connection, whatever its address, to this machine; returns the addresses that were asked for."""
+    addresses: list[str] = []
+    really_connect = httpcore.SyncBackend.connect_tcp
+
+    def connect(self: Any, host: str, port: int, *others: Any) -> httpcore.NetworkStream:
+        addresses.append(host)
+        return really_connect(self, "127.0.0.1", port, *others)
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", connect)
+    return addresses

@@ -136,7 +136,7 @@ def huge_strip(n_bytes: int = 1 << 30) -> bytes:
 
 
 def overlapping_strips(n_strips: int = 200, side: int = 7_000) -> bytes:
-    """Strips of nearly the whole picture each, which share their bytes."""
+    """Strips of nearly the whole image each, which share their bytes."""
     offsets = struct.pack(f"<{n_strips}I", *range(8, 8 + n_strips))
     strips: Tags = {273: (4, n_strips, offsets), 278: (4, 1, side - 1)}
     return tiff({**_grey(side, side, 1, bits=1), **strips}, bytes((side + 7) // 8 * side + 2 * n_strips))

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from media.errors import MediaForbidden, MediaNotFound
-from media.paths import path_of_file_url, read_file
+from media.files.file_urls import path_of_file_url
+from media.files.paths import read_file
 from settings import windows_paths
-from settings.windows_paths import is_windows_path, paths_here
+from settings.windows_paths import is_foreign, paths_here
 
 NARROW = "Screenshot 9.41\u202fPM.png"
 
@@ -20,7 +21,7 @@ def read(path: str, *allowed: Path) -> bytes:
 
 @pytest.fixture
 def drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder where drives are mounted, with a picture on C:."""
+    """The folder where drives are mounted, with an image on C:."""
     folder = tmp_path / "mnt" / "c" / "Users" / "me"
     folder.mkdir(parents=True)
     (folder / "a b.png").write_bytes(b"here")
@@ -91,7 +92,7 @@ def test_windows_path_to_nothing_says_what_it_would_be_here(drives: Path, path: 
 
 
 def test_windows_path_outside_of_the_allowed_folders_is_called_one(drives: Path, tmp_path: Path) -> None:
-    with pytest.raises(MediaForbidden, match=r"outside of the folders.*Windows path"):
+    with pytest.raises(MediaForbidden, match=r"outside the folders.*Windows path"):
         read(r"C:\Users\me\b.png", tmp_path / "other")
 
 
@@ -103,7 +104,7 @@ def test_path_of_git_bash_to_nothing_says_so(drives: Path) -> None:
 @pytest.mark.parametrize("path", [r"C:\Users\me\a b.png", r"C:\nothing.png", "/c/Users/me/a b.png", "/c/nothing.png"])
 def test_folders_that_are_allowed_hold_for_them_too(drives: Path, tmp_path: Path, path: str) -> None:
     (tmp_path / "other").mkdir()
-    with pytest.raises(MediaForbidden, match="outside of the folders") as caught:
+    with pytest.raises(MediaForbidden, match="outside the folders") as caught:
         read(path, tmp_path / "other")
     assert str(drives) not in str(caught.value)
 
@@ -123,7 +124,7 @@ def test_urls_of_other_machines_are_refused(url: str) -> None:
 @pytest.mark.parametrize("path", ["/home/me/a.png", "a.png", "C:a.png", "~/a.png", "/ab/c.png", "1:\\a"])
 def test_other_paths_mean_themselves(path: str) -> None:
     assert paths_here(path) == []
-    assert not is_windows_path(path)
+    assert not is_foreign(path)
 
 
 def test_file_that_is_there_wins_over_every_other_meaning(drives: Path, tmp_path: Path) -> None:
@@ -140,18 +141,18 @@ def test_file_that_is_there_wins_over_every_other_meaning(drives: Path, tmp_path
         (NARROW, "Screenshot 9.41 PM.png", ["U+202F (NARROW NO-BREAK SPACE)", r"9.41\u202fPM.png"]),
         ("a\u00a0b.png", "a b.png", ["U+00A0 (NO-BREAK SPACE)"]),
         ("a\u200bb.png", "ab.png", ["U+200B (ZERO WIDTH SPACE)"]),
-        ("a b.png", "a\u202fb.png", ["other spaces"]),
+        ("a b.png", "a\u202fb.png", ["different spaces"]),
         ("Cafe\u0301.png", "Caf\u00e9.png", ["(NFD)", r"Cafe\u0301.png"]),
         ("Caf\u00e9.png", "Cafe\u0301.png", ["(NFC)", r"Caf\u00e9.png"]),
         ("\u1112\u1161\u11ab.png", "\ud55c.png", ["(NFD)"]),
-        ("a.png ", "a.png", ["other spaces", "as JSON"]),
+        ("a.png ", "a.png", ["different spaces", "as JSON"]),
     ],
 )
 def test_file_whose_name_only_looks_like_it_is_named(tmp_path: Path, there: str, asked: str, words: list[str]) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / there).write_bytes(b"x")
     for allowed in ([], [tmp_path]):
-        with pytest.raises(MediaNotFound, match="one that looks the same") as caught:
+        with pytest.raises(MediaNotFound, match="one whose name looks the same") as caught:
             read(str(tmp_path / "folder" / asked), *allowed)
         for word in words:
             assert word in str(caught.value)
@@ -179,7 +180,7 @@ def test_nothing_is_told_of_folders_that_are_not_allowed(tmp_path: Path) -> None
     assert "looks the same" not in str(caught.value)
 
 
-def test_another_name_is_not_a_lookalike(tmp_path: Path) -> None:
+def test_another_name_is_not_similar(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"x")
     (tmp_path / "A.png").write_bytes(b"x")
     with pytest.raises(MediaNotFound) as caught:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from tests.fuzz.media_files import corpus, fuzz
 from tests.fuzz.media_mutations import mutated
 
 
+@pytest.mark.slow
 def test_changed_files_are_decoded_or_refused_within_memory_and_time() -> None:
     report = fuzz(count=1_500, seed=20)
     assert report.findings == []

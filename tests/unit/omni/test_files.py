@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from omni import atomic_file
 from omni.errors import InvalidParameters, OutputFailed
-from omni.files import FOLDER, OutputFolder, automatic_name, checked_name, shown_path
-from omni.png import is_ours, with_text
+from omni.files import atomic_file
+from omni.files.metadata import is_ours, with_png_text
+from omni.files.output_folder import FOLDER, OutputFolder, automatic_name, checked_name, shown_path
+from operating_system import folders
+from operating_system.folders import Folder
 from tests.scripted_omni import png
 
 
@@ -52,7 +54,7 @@ def test_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-WAYS = ("_link", "_rename_without_replacing")
+WAYS = ("link", "rename_without_replacing")
 ERRORS = [errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EIO, errno.EOPNOTSUPP, errno.EINVAL, errno.EMLINK]
 
 
@@ -69,7 +71,7 @@ def test_file_system_without_hard_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, n_ways: int
 ) -> None:
     for way in WAYS[:n_ways]:
-        monkeypatch.setattr(atomic_file, way, refuses(number))
+        monkeypatch.setattr(Folder, way, refuses(number))
     folder = OutputFolder(str(tmp_path))
     folder.check()
     assert [os.path.basename(folder.save(b"data", "x.png")) for _ in range(3)] == ["x.png", "x_2.png", "x_3.png"]
@@ -79,7 +81,7 @@ def test_file_system_without_hard_links(
 
 def test_file_system_on_which_nothing_can_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for way in WAYS:
-        monkeypatch.setattr(atomic_file, way, refuses(errno.ENOSYS))
+        monkeypatch.setattr(Folder, way, refuses(errno.ENOSYS))
     monkeypatch.setattr(os, "replace", refuses(errno.ENOTSUP))
     (tmp_path / "x.png").write_bytes(b"before")
     path = OutputFolder(str(tmp_path)).save(b"data", "x.png")
@@ -89,8 +91,8 @@ def test_file_system_on_which_nothing_can_be_renamed(tmp_path: Path, monkeypatch
 
 
 def test_c_library_without_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atomic_file, "_link", refuses(errno.EPERM))
-    monkeypatch.setattr(atomic_file, "_renameat2", lambda: None)
+    monkeypatch.setattr(Folder, "link", refuses(errno.EPERM))
+    monkeypatch.setattr(folders, "_rename_without_replacing", lambda: (None, 0))
     assert OutputFolder(str(tmp_path)).save(b"data", "x.png") == str(tmp_path / "x.png")
 
 
@@ -102,7 +104,7 @@ def test_rights_of_files_and_of_folders_that_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_ways: int, file_mode: int, folder_mode: int
 ) -> None:
     for way in WAYS[:n_ways]:
-        monkeypatch.setattr(atomic_file, way, refuses(errno.EPERM))
+        monkeypatch.setattr(Folder, way, refuses(errno.EPERM))
     tmp_path.chmod(0o711)
     before = os.umask(0o027)
     try:
@@ -140,7 +142,7 @@ def test_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
 def test_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"")
     for path in (tmp_path / "out", tmp_path / "out" / "deeper"):
-        with pytest.raises(OutputFailed, match="there is a file of that name in the way"):
+        with pytest.raises(OutputFailed, match="a file of that name exists"):
             OutputFolder(str(path)).check()
 
 
@@ -160,11 +162,11 @@ def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (errno.EACCES, "it may not be written"),
+        (errno.EACCES, "permission denied"),
         (errno.EROFS, "its file system is read-only"),
-        (errno.ENOTCONN, "not connected any more"),
-        (errno.EIO, "its disk or network drive fails"),
-        (errno.EBADMSG, r"the system refuses it \(Bad message\)"),
+        (errno.ENOTCONN, "is disconnected"),
+        (errno.EIO, "disk or network drive has failed"),
+        (errno.EBADMSG, r"the system reports: Bad message"),
     ],
 )
 def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, text: str) -> None:
@@ -216,9 +218,9 @@ def test_names_that_are_no_plain_names_are_refused(name: str) -> None:
         checked_name(name, ".png")
 
 
-def test_text_travels_with_a_picture_that_stays_the_same() -> None:
+def test_text_travels_with_an_image_that_stays_the_same() -> None:
     data = png((5, 3), seed=77)
-    marked = with_text(data, {"parameters": '{"prompt":"größer ☂"}'})
+    marked = with_png_text(data, {"parameters": '{"prompt":"größer ☂"}'})
     assert is_ours(io.BytesIO(marked))
     assert not is_ours(io.BytesIO(data))
     assert not is_ours(io.BytesIO(b""))

@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,25 @@ import pytest
 from PIL import Image
 
 from omni.errors import InvalidParameters, OutputFailed, ServerUnreachable
-from omni.generate import ImageMaker, Plan
-from omni.job import Job, State
-from omni.jobs import Jobs
-from omni.parameters import Wishes
-from omni.speed import SpeedBook, guessed_s
-from tests.scripted_omni import Route, ScriptedOmni, answers, hangs_up, pictures_json, png, refuses
+from omni.images.generate import ImageMaker, ImagePlan
+from omni.images.parameters import ImageOptions
+from omni.images.speed import SpeedBook, estimated_s
+from omni.jobs.job import State
+from omni.jobs.jobs import Jobs
+from tests.scripted_omni import Route, ScriptedOmni, answers, hangs_up, images_json, png, refuses
+from tests.waiting import wait_until
 
 WAIT_S = 10.0
-SMALL = Wishes(width=64, height=64)
+SMALL = ImageOptions(width=64, height=64)
 
 
-def planned(maker: ImageMaker, *prompts: str, wishes: Wishes = SMALL, **options: Any) -> Plan:
+def planned(maker: ImageMaker, *prompts: str, wishes: ImageOptions = SMALL, **options: Any) -> ImagePlan:
     return maker.jobs.ask(maker.plan(prompts or ("a cat",), wishes, **options))
 
 
-def made(maker: ImageMaker, *prompts: str, wishes: Wishes = SMALL, filename: str | None = None, **options: Any) -> Job:
+def made(
+    maker: ImageMaker, *prompts: str, wishes: ImageOptions = SMALL, filename: str | None = None, **options: Any
+) -> Any:
     job = maker.start("batch", planned(maker, *prompts, wishes=wishes, **options), 4, filename)
     assert job.wait(WAIT_S)
     return job
@@ -36,8 +38,8 @@ def written(tmp_path: Path) -> list[str]:
     return sorted(os.listdir(tmp_path / "out"))
 
 
-def test_picture_is_saved_with_its_parameters(maker: ImageMaker, tmp_path: Path) -> None:
-    job = made(maker, "größer", wishes=Wishes(width=64, height=32, seed=7), filename="mine")
+def test_image_is_saved_with_its_parameters(maker: ImageMaker, tmp_path: Path) -> None:
+    job = made(maker, "größer", wishes=ImageOptions(width=64, height=32, seed=7), filename="mine")
     result = job.items[0].result
     assert result.file_path == str(tmp_path / "out" / "mine.png")
     with Image.open(result.file_path) as image:
@@ -55,13 +57,13 @@ def test_picture_is_saved_with_its_parameters(maker: ImageMaker, tmp_path: Path)
 
 
 def test_same_request_writes_the_same_file(maker: ImageMaker) -> None:
-    jobs = [made(maker, wishes=Wishes(width=64, height=64, seed=7)) for _ in range(2)]
+    jobs = [made(maker, wishes=ImageOptions(width=64, height=64, seed=7)) for _ in range(2)]
     first, second = (Path(job.items[0].result.file_path) for job in jobs)
     assert first != second
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_each_picture_of_a_batch_has_its_seed_and_request(maker: ImageMaker, omni: ScriptedOmni) -> None:
+def test_each_image_of_a_batch_has_its_seed_and_request(maker: ImageMaker, omni: ScriptedOmni) -> None:
     job = made(maker, "a", "b", "c", seeds=[1, 2, 3])
     assert [item.result.parameters.seed for item in job.items] == [1, 2, 3]
     assert {(fields["prompt"], fields["seed"], fields["n"]) for fields in omni.generations()} == {
@@ -82,7 +84,7 @@ def test_one_bad_prompt_fails_alone(maker: ImageMaker, omni: ScriptedOmni, tmp_p
     assert len(written(tmp_path)) == 2
 
 
-def test_lost_connection_is_that_pictures_error(maker: ImageMaker, omni: ScriptedOmni, tmp_path: Path) -> None:
+def test_lost_connection_is_that_images_error(maker: ImageMaker, omni: ScriptedOmni, tmp_path: Path) -> None:
     omni.script(hangs_up)
     job = made(maker)
     assert job.items[0].error is not None
@@ -108,22 +110,22 @@ def test_model_that_is_not_told_stops_nothing(maker: ImageMaker, omni: ScriptedO
     assert "model" not in fields
     assert (fields["num_inference_steps"], fields["size"]) == (28, "64x64")
     assert job.items[0].result.parameters.model == "unknown"
-    (note,) = job.details.notes
-    assert note.startswith("The server does not tell its model. ")
+    (note,) = job.plan.notes
+    assert note.startswith("The server does not report its model. ")
     assert "fallback defaults (steps=28, guidance=5.0)" in note
 
 
 @pytest.mark.parametrize(
     "route",
     [
-        answers(pictures_json(b"GIF89a not a picture at all")),
-        answers(pictures_json(png((64, 64))[:60])),
-        answers(pictures_json(b"<html>")),
-        answers(pictures_json(b"\x89PNG\r\n\x1a\n" + b"\0" * 100)),
+        answers(images_json(b"GIF89a not an image at all")),
+        answers(images_json(png((64, 64))[:60])),
+        answers(images_json(b"<html>")),
+        answers(images_json(b"\x89PNG\r\n\x1a\n" + b"\0" * 100)),
         refuses(500, "boom"),
     ],
 )
-def test_what_is_no_picture_is_not_saved(maker: ImageMaker, omni: ScriptedOmni, tmp_path: Path, route: Route) -> None:
+def test_what_is_no_image_is_not_saved(maker: ImageMaker, omni: ScriptedOmni, tmp_path: Path, route: Route) -> None:
     omni.script(route)
     job = made(maker)
     assert job.state is State.FAILED
@@ -133,28 +135,26 @@ def test_what_is_no_picture_is_not_saved(maker: ImageMaker, omni: ScriptedOmni, 
 def test_other_formats_become_png(maker: ImageMaker, omni: ScriptedOmni) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(buffer, "JPEG")
-    omni.script(answers(pictures_json(buffer.getvalue())))
+    omni.script(answers(images_json(buffer.getvalue())))
     path = made(maker).items[0].result.file_path
     with Image.open(path) as image:
         assert image.format == "PNG"
 
 
 def test_size_that_the_server_made_is_told(maker: ImageMaker, omni: ScriptedOmni) -> None:
-    omni.script(answers(pictures_json(png((96, 48)))))
+    omni.script(answers(images_json(png((96, 48)))))
     result = made(maker).items[0].result
     assert (result.parameters.width, result.parameters.height) == (96, 48)
-    assert result.notes == ["The server made 96x48 pixels of 64x64."]
+    assert result.notes == ["The server made 96x48 pixels instead of 64x64."]
 
 
-def test_picture_that_is_there_is_kept_when_the_job_is_cancelled(
+def test_image_that_is_there_is_kept_when_the_job_is_cancelled(
     maker: ImageMaker, omni: ScriptedOmni, tmp_path: Path
 ) -> None:
     omni.delay_s = 0.05
     plan = planned(maker, *"abcdefgh")
     job = maker.start("batch", plan, 1)
-    until_s = time.monotonic() + WAIT_S
-    while job.n_ended < 2 and time.monotonic() < until_s:
-        time.sleep(0.002)
+    wait_until(lambda: job.n_ended >= 2)
     maker.jobs.cancel(job)
     assert job.wait(WAIT_S)
     assert job.state is State.CANCELLED
@@ -173,7 +173,7 @@ def test_another_model_on_the_server_is_noticed(maker: ImageMaker, omni: Scripte
     omni.model = "Qwen/Qwen-Image"
     omni.script(refuses(400, "Model mismatch: request specifies 'a' but server is running 'b'."), omni.honest)
     failed = made(maker)
-    assert failed.items[0].error == "The vLLM server serves another model by now. Try again."
+    assert failed.items[0].error == "The vLLM server now serves another model. Try again."
     assert made(maker).items[0].result.parameters.steps == 50
 
 
@@ -197,13 +197,13 @@ def test_editing_uses_the_edits_endpoint(maker: ImageMaker, omni: ScriptedOmni) 
     job = made(maker, references=[png()])
     assert job.state is State.SUCCEEDED
     assert job.items[0].result.parameters.reference_images == 1
-    assert job.details.references == []
+    assert job.plan.references == []
     assert [path for _, path, _ in omni.seen][-1] == "/v1/images/edits"
 
 
 def test_model_that_cannot_edit_says_so(maker: ImageMaker, omni: ScriptedOmni) -> None:
     omni.model = "Tongyi-MAI/Z-Image-Turbo"
-    with pytest.raises(InvalidParameters, match=r"from words only.*FLUX.2-klein-4B"):
+    with pytest.raises(InvalidParameters, match=r"cannot edit images.*FLUX.2-klein-4B"):
         planned(maker, references=[png()])
 
 
@@ -223,20 +223,20 @@ def test_server_that_is_down_and_comes_up_later(maker: ImageMaker, omni: Scripte
 
 
 def test_speed_is_learnt_without_the_first_generation(maker: ImageMaker) -> None:
-    parameters = planned(maker, wishes=Wishes(width=1000 * 16, height=16, num_inference_steps=4)).images[0]
+    parameters = planned(maker, wishes=ImageOptions(width=1000 * 16, height=16, num_inference_steps=4)).images[0]
     book = SpeedBook()
     assert book.measured(parameters.model) is None
-    book.learn(parameters, 100.0)
+    book.learn(parameters.model, parameters.megapixel_steps, 100.0)
     assert book.measured(parameters.model) == (parameters.megapixel_steps / 100, 1)
     for seconds in (1.0, 2.0, 3.0):
-        book.learn(parameters, seconds)
+        book.learn(parameters.model, parameters.megapixel_steps, seconds)
     assert book.measured(parameters.model) == (parameters.megapixel_steps / 2, 3)
 
 
 def test_guess_grows_with_pixels_and_steps(maker: ImageMaker) -> None:
     profile = planned(maker).model.profile
-    assert guessed_s(1.048576, 4, profile) == pytest.approx(1.5)
-    assert guessed_s(2 * 1.048576, 8, profile) == pytest.approx(6.0)
+    assert estimated_s(1.048576, 4, profile) == pytest.approx(1.5)
+    assert estimated_s(2 * 1.048576, 8, profile) == pytest.approx(6.0)
 
 
 def test_jobs_are_shared(maker: ImageMaker, jobs: Jobs) -> None:
@@ -250,16 +250,14 @@ def test_connection_that_breaks_over_the_list_of_models_stops_nothing(maker: Ima
     assert job.items[0].result.parameters.model == "unknown"
 
 
-def test_picture_that_cannot_be_saved_is_kept_as_a_preview(
-    maker: ImageMaker, omni: ScriptedOmni, tmp_path: Path
-) -> None:
+def test_image_that_cannot_be_saved_is_kept_as_a_preview(maker: ImageMaker, omni: ScriptedOmni, tmp_path: Path) -> None:
     def breaks_the_folder(request: Any, fields: Any) -> None:
         (tmp_path / "out").rmdir()
         (tmp_path / "out").write_bytes(b"")
         omni.honest(request, fields)
 
     omni.script(breaks_the_folder)
-    job = made(maker, wishes=Wishes(width=64, height=32, seed=255))
+    job = made(maker, wishes=ImageOptions(width=64, height=32, seed=255))
     result = job.items[0].result
     assert job.state is State.SUCCEEDED
     assert result.file_path is None
@@ -267,4 +265,4 @@ def test_picture_that_cannot_be_saved_is_kept_as_a_preview(
         assert (image.format, image.size) == ("JPEG", (64, 32))
     (note,) = result.notes
     assert note.startswith("No file was written: The output folder ")
-    assert "there is a file of that name in the way" in note
+    assert "a file of that name exists" in note

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from omni import job as job_module
-from omni.aside import aside
 from omni.errors import JobCancelled, ServerRefused, TooManyJobs, UnknownJob
-from omni.job import TRANSITIONS, Item, Job, State
-from omni.jobs import MAX_KEPT_JOBS, MAX_OPEN_JOBS, Jobs
+from omni.jobs import job as job_module
+from omni.jobs.job import TRANSITIONS, AnyJob, Item, State
+from omni.jobs.jobs import MAX_KEPT_JOBS, MAX_OPEN_JOBS, Jobs, run_in_thread
+from sandbox.cancellation import Cancellation
 
 WAIT_S = 10.0
-Work = Callable[[Job, Item], Awaitable[Any]]
+Work = Callable[[AnyJob, Item[Any]], Awaitable[Any]]
 
 
 class Gate:
@@ -26,11 +26,11 @@ class Gate:
         self.begun = threading.Semaphore(0)
         self.broken_off: list[int] = []
         self.n_running = 0
-        self.most_running = 0
+        self.max_running = 0
 
-    async def work(self, job: Job, item: Item) -> str:
+    async def work(self, job: AnyJob, item: Item[Any]) -> str:
         self.n_running += 1
-        self.most_running = max(self.most_running, self.n_running)
+        self.max_running = max(self.max_running, self.n_running)
         self.begun.release()
         try:
             while not self.opened.is_set():
@@ -47,12 +47,12 @@ class Gate:
             assert self.begun.acquire(timeout=WAIT_S)
 
 
-def start(jobs: Jobs, work: Work, labels: str = "a", limit: int = 4, server: str = "http://s") -> Job:
-    return jobs.start("batch", list(labels), work, server=server, limit=limit)
+def start(jobs: Jobs, work: Work, labels: str = "a", limit: int = 4, server: str = "http://s") -> AnyJob:
+    return jobs.start("batch", list(labels), work, server=server, limit=limit, plan=None)
 
 
 def test_items_succeed_each_with_its_result(jobs: Jobs) -> None:
-    async def work(job: Job, item: Item) -> str:
+    async def work(job: AnyJob, item: Item[Any]) -> str:
         return item.label * 2
 
     job = start(jobs, work, "abc")
@@ -64,7 +64,7 @@ def test_items_succeed_each_with_its_result(jobs: Jobs) -> None:
 
 
 def test_one_that_fails_fails_alone(jobs: Jobs) -> None:
-    async def work(job: Job, item: Item) -> str:
+    async def work(job: AnyJob, item: Item[Any]) -> str:
         if item.label == "b":
             raise ServerRefused("no b")
         if item.label == "c":
@@ -82,7 +82,7 @@ def test_one_that_fails_fails_alone(jobs: Jobs) -> None:
 
 
 def test_job_fails_when_every_item_does(jobs: Jobs) -> None:
-    async def work(job: Job, item: Item) -> None:
+    async def work(job: AnyJob, item: Item[Any]) -> None:
         raise ServerRefused("no")
 
     job = start(jobs, work, "ab")
@@ -97,7 +97,7 @@ def test_no_more_run_at_once_than_the_limit(jobs: Jobs) -> None:
     assert (job.count(State.RUNNING), job.count(State.QUEUED)) == (2, 4)
     gate.opened.set()
     assert job.wait(WAIT_S)
-    assert gate.most_running == 2
+    assert gate.max_running == 2
 
 
 def test_two_jobs_share_the_limit_of_a_server_but_not_of_another(jobs: Jobs) -> None:
@@ -111,13 +111,13 @@ def test_two_jobs_share_the_limit_of_a_server_but_not_of_another(jobs: Jobs) -> 
     gate.opened.set()
     other.opened.set()
     assert all(job.wait(WAIT_S) for job in (first, second, third))
-    assert gate.most_running == 2
+    assert gate.max_running == 2
 
 
 def test_cancelling_breaks_off_what_runs_and_keeps_what_is_done(jobs: Jobs) -> None:
     gate = Gate()
 
-    async def work(job: Job, item: Item) -> str:
+    async def work(job: AnyJob, item: Item[Any]) -> str:
         return "done" if item.index == 0 else await gate.work(job, item)
 
     job = start(jobs, work, "abcd", limit=2)
@@ -134,7 +134,7 @@ def test_item_that_is_being_finished_when_its_job_is_cancelled_is_kept(
 ) -> None:
     begun = threading.Event()
 
-    async def work(job: Job, item: Item) -> str:
+    async def work(job: AnyJob, item: Item[Any]) -> str:
         try:
             begun.set()
             await asyncio.sleep(WAIT_S)
@@ -168,7 +168,7 @@ def test_cancelled_before_it_began(jobs: Jobs) -> None:
 
 
 def test_cancelled_after_it_ended_stays_as_it_is(jobs: Jobs) -> None:
-    async def work(job: Job, item: Item) -> str:
+    async def work(job: AnyJob, item: Item[Any]) -> str:
         return "done"
 
     job = start(jobs, work)
@@ -207,7 +207,7 @@ def test_unknown_ids_are_refused(jobs: Jobs, job_id: str) -> None:
 
 
 def test_ids_cannot_be_guessed(jobs: Jobs) -> None:
-    async def work(job: Job, item: Item) -> None:
+    async def work(job: AnyJob, item: Item[Any]) -> None:
         return None
 
     ids = {start(jobs, work).id for _ in range(20)}
@@ -216,7 +216,7 @@ def test_ids_cannot_be_guessed(jobs: Jobs) -> None:
 
 
 def test_ended_jobs_are_forgotten_after_their_time(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def work(job: Job, item: Item) -> None:
+    async def work(job: AnyJob, item: Item[Any]) -> None:
         return None
 
     old, new = start(jobs, work), start(jobs, work)
@@ -230,7 +230,7 @@ def test_ended_jobs_are_forgotten_after_their_time(jobs: Jobs, monkeypatch: pyte
 
 def test_no_more_jobs_are_kept_than_fit(jobs: Jobs) -> None:
     for number in range(MAX_KEPT_JOBS + 5):
-        job = Job("batch", ["a"])
+        job = AnyJob("batch", ["a"], None)
         job.items[0].move(State.CANCELLED)
         job.cancelling = True
         job.finish()
@@ -241,8 +241,18 @@ def test_no_more_jobs_are_kept_than_fit(jobs: Jobs) -> None:
 
 
 def test_question_is_broken_off_when_the_caller_cancels(jobs: Jobs) -> None:
+    cancellation = Cancellation()
+    threading.Timer(0.05, cancellation.set).start()
+    with pytest.raises(JobCancelled, match="The call was cancelled"):
+        jobs.ask(asyncio.sleep(60), cancellation)
     with pytest.raises(JobCancelled):
-        jobs.ask(asyncio.sleep(60), cancelled=lambda: True)
+        jobs.ask(asyncio.sleep(60), cancellation)
+
+
+def test_closing_ends_a_question_that_waits(jobs: Jobs) -> None:
+    threading.Timer(0.05, jobs.close).start()
+    with pytest.raises(JobCancelled, match="shutting down"):
+        jobs.ask(asyncio.sleep(60))
 
 
 def test_question_passes_on_what_it_raises(jobs: Jobs) -> None:
@@ -266,7 +276,7 @@ def test_closing_breaks_everything_off_at_once(jobs: Jobs) -> None:
 
 def test_states_have_a_table() -> None:
     assert set(TRANSITIONS) == set(State)
-    item = Item(0, "a")
+    item = Item[Any](0, "a")
     with pytest.raises(RuntimeError, match="from queued to succeeded"):
         item.move(State.SUCCEEDED)
     assert job_module.__doc__
@@ -287,10 +297,10 @@ def test_whatever_an_item_raises_it_has_failed_and_all_others_go_on(
     def throw() -> None:
         raise kind("/a/path")
 
-    async def work(job: Job, item: Item) -> str:
+    async def work(job: AnyJob, item: Item[Any]) -> str:
         if item.index == 1:
             if is_aside:
-                await aside(throw)
+                await run_in_thread(throw)
             throw()
         return item.label
 

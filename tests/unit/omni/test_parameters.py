@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from omni.errors import InvalidParameters
-from omni.parameters import MAX_SEED, ImageParameters, Wishes, resolve
-from omni.profiles import FALLBACK, PROFILES, Profile
+from omni.images.parameters import MAX_SEED, ImageOptions, ImageParameters, resolve
+from omni.images.profiles import FALLBACK, PROFILES, Profile
 
 KLEIN = PROFILES["black-forest-labs/FLUX.2-klein-4B"]
 QWEN = PROFILES["Qwen/Qwen-Image"]
@@ -15,7 +15,7 @@ TURBO = PROFILES["Tongyi-MAI/Z-Image-Turbo"]
 
 
 def resolved(profile: Profile, **wishes: object) -> ImageParameters:
-    return resolve("m", profile, "a cat", Wishes(**wishes))[0]  # type: ignore[arg-type]
+    return resolve("m", profile, "a cat", ImageOptions(**wishes))[0]  # type: ignore[arg-type]
 
 
 def test_call_wins_over_profile_and_profile_over_nothing() -> None:
@@ -63,19 +63,19 @@ def test_request_has_steps_guidance_size_and_seed_under_the_names_of_the_family(
 
 
 def test_negative_prompt_is_sent_or_ignored_with_a_note() -> None:
-    parameters, notes = resolve("m", QWEN, "a cat", Wishes(negative_prompt="blurry"))
+    parameters, notes = resolve("m", QWEN, "a cat", ImageOptions(negative_prompt="blurry"))
     assert parameters.request(QWEN)["negative_prompt"] == "blurry"
     assert notes == []
-    parameters, notes = resolve("m", KLEIN, "a cat", Wishes(negative_prompt="blurry"))
+    parameters, notes = resolve("m", KLEIN, "a cat", ImageOptions(negative_prompt="blurry"))
     assert "negative_prompt" not in parameters.request(KLEIN)
     assert notes == ["negative_prompt was ignored: this model does not support negative prompts."]
 
 
 def test_aspect_ratio_wins_over_width_and_height() -> None:
-    parameters, notes = resolve("m", KLEIN, "a cat", Wishes(aspect_ratio="16:9", width=333))
+    parameters, notes = resolve("m", KLEIN, "a cat", ImageOptions(aspect_ratio="16:9", width=333))
     assert (parameters.width, parameters.height) == (1024, 576)
     assert notes == ["width and height were ignored: aspect_ratio 16:9 is 1024x576."]
-    assert resolve("m", KLEIN, "a cat", Wishes(aspect_ratio=" 9 : 16 "))[0].height == 1024
+    assert resolve("m", KLEIN, "a cat", ImageOptions(aspect_ratio=" 9 : 16 "))[0].height == 1024
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_computed_ratio_has_the_pixels_of_the_profile() -> None:
 
 @pytest.mark.parametrize("text", ["wide", "17:1", "0:0"])
 def test_what_is_no_aspect_ratio_is_refused(text: str) -> None:
-    with pytest.raises(InvalidParameters, match=r"is none: two numbers such as 16:9 are expected"):
+    with pytest.raises(InvalidParameters, match=r"is invalid: use two numbers such as 16:9"):
         resolved(FALLBACK, aspect_ratio=text)
 
 
@@ -130,7 +130,7 @@ def test_same_ratio_in_other_words_is_the_model_s_own() -> None:
 
 
 def edited(shape: tuple[int, int], **wishes: Any) -> tuple[tuple[int, int], list[str]]:
-    parameters, notes = resolve("m", KLEIN, "a cat", Wishes(**wishes), reference_images=1, shape=shape)
+    parameters, notes = resolve("m", KLEIN, "a cat", ImageOptions(**wishes), reference_images=1, shape=shape)
     return (parameters.width, parameters.height), notes
 
 

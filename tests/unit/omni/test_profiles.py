@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from omni.errors import InvalidParameters
-from omni.profiles import FALLBACK, PROFILES, ProfileBook
+from omni.images.profiles import FALLBACK, PROFILES, ProfileBook
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from omni.shapes import COMMON, MAX_RATIO, Size, following, of_ratio, ratio_of
+from omni.images.shapes import COMMON, MAX_RATIO, Size, following, of_ratio, ratio_of
 
 
 @pytest.mark.parametrize(

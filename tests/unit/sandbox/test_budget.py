@@ -76,7 +76,7 @@ def test_who_adds_after_the_release_takes_nothing() -> None:
 
 def test_what_is_too_large_for_ever_and_what_only_has_to_wait_are_told_apart() -> None:
     budget = ByteBudget(100 * MIB)
-    with pytest.raises(OverBudget, match=r"about 200 MiB.*VLLM_MAX_HELD_BYTES leaves 100 MiB.*Send less at once"):
+    with pytest.raises(OverBudget, match=r"about 200 MiB.*VLLM_MAX_HELD_BYTES allows 100 MiB.*Send less at once"):
         budget.hold(200 * MIB)
     budget.hold(60 * MIB)
     with pytest.raises(OverBudget, match=r"is busy.*about 50 MiB.*60 of the 100 MiB.*send it again"):
@@ -109,9 +109,9 @@ def test_many_threads_never_hold_more_than_there_is_and_give_all_back() -> None:
 def test_the_default_is_a_share_of_the_memory_within_bounds(
     memory_bytes: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budgets, "_memory_bytes", lambda: memory_bytes)
+    monkeypatch.setattr(budgets, "memory_bytes", lambda: memory_bytes)
     assert default_bytes() == expected
 
 
 def test_this_machine_tells_its_memory() -> None:
-    assert budgets.LEAST_BYTES <= default_bytes() <= budgets.MOST_BYTES
+    assert budgets.MIN_BYTES <= default_bytes() <= budgets.MAX_BYTES

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.remote import RemoteEngine
+from engine.remote.engine import RemoteEngine
 from tests.scripted_openai import ScriptedOpenAI
 from tests.unit.engine.remote.samples import engine_for
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from engine.interface import Completion, Control, Conversation, Message, Sampling, TextPart
-from engine.remote import RemoteEngine
+from engine.remote.engine import RemoteEngine
 from settings import EngineSettings
-from tests.scripted_openai import ScriptedOpenAI, piece
+from tests.scripted_openai import Route, ScriptedOpenAI, answers, piece
 
 KEY = "sk-very-secret-0123456789"
+Json = dict[str, Any]
+SAID: list[Json] = [piece(content="Good"), piece(content=" day")]
+DELTA = {"role": "assistant", "content": "Good day"}
 SILENCE_S = 5.0
 """Longer than a busy machine may keep a thread of the server from answering."""
 TOO_LONG = (
@@ -40,3 +44,13 @@ def call_piece(index: int, arguments: str | None = None, **rest: Any) -> dict[st
     """One event with a piece of a tool call."""
     function = {key: rest.pop(key) for key in ("name",) if key in rest}
     return piece(tool_calls=[{"index": index, **rest, "function": {**function, "arguments": arguments}}])
+
+
+def raw(body: str | bytes, content_type: str = "text/event-stream", **headers: str) -> Route:
+    """A route that sends a whole body, its length told."""
+    return answers(body if isinstance(body, bytes) else body.encode(), 200, Content_Type=content_type, **headers)
+
+
+def lines(*events: Json | str, prefix: str = "data: ", end: str = "\n\n") -> str:
+    """Events as text."""
+    return "".join(prefix + (each if isinstance(each, str) else json.dumps(each)) + end for each in events)

@@ -10,11 +10,13 @@ import pytest
 
 from engine.errors import GenerationFailed, InvalidGeneration
 from engine.interface import Control, ResponseFormat, Sampling
-from engine.refused_fields import MOST_MODELS, RefusedFields
-from engine.remote import RemoteEngine
+from engine.remote.engine import RemoteEngine
+from engine.remote.refused_fields import MAX_MODELS, RefusedFields
 from http_client.refusals import refusal
 from tests.scripted_openai import Request, ScriptedOpenAI, answers, piece, streams
 from tests.unit.engine.remote.samples import TOOL, answer, asked, engine_for
+
+pytestmark = pytest.mark.slow
 
 Json = dict[str, Any]
 
@@ -81,7 +83,7 @@ def test_field_that_is_refused_is_left_out(
     assert completion.text == "one two"
     assert [field in chat for chat in server.chats()] == [True, False]
     assert ("top_logprobs" in server.chats()[1]) is (field != "logprobs")
-    told = f"The server does not take {field}" in "".join(completion.remarks)
+    told = f"The server does not accept {field}" in "".join(completion.remarks)
     assert told is (field != "stream_options"), "a caller who may have asked for it is told"
     answer(other, sampling=sampling)
     assert [field in chat for chat in server.chats()] == [True, False, False], "it is remembered"
@@ -116,7 +118,7 @@ def test_several_fields_are_learned_one_after_the_other(server: ScriptedOpenAI, 
     Picky(server, openai, "max_tokens", "temperature", "stream_options", "seed")
     completion = answer(other, sampling=Sampling(0.5, 16, seed=1))
     assert completion.text == "one two"
-    assert completion.remarks == ("The server does not take temperature, seed: left out of the request.",)
+    assert completion.remarks == ("The server does not accept temperature, seed: left out of the request.",)
     assert len(server.chats()) == 5
 
 
@@ -152,7 +154,7 @@ def test_what_the_answers_meaning_depends_on_is_never_left_out(
         "max_tokens is too large: 16. This model does not support more than 8 completion tokens",
         "temperature should be in [0.0, 2.0)",
         "seed must be between 0 and 9, others are not supported",
-        "The picture is not supported",
+        "The image is not supported",
     ],
 )
 def test_wrong_value_is_told_and_not_left_out(server: ScriptedOpenAI, other: RemoteEngine, message: str) -> None:
@@ -172,7 +174,7 @@ def test_nothing_is_learned_once_text_has_come(server: ScriptedOpenAI, other: Re
 def test_what_is_learned_holds_for_one_model_and_is_bounded() -> None:
     known = RefusedFields()
     said = refusal(400, {}, openai("temperature"))
-    for number in range(MOST_MODELS + 1):
+    for number in range(MAX_MODELS + 1):
         body = {"model": str(number), "temperature": 1.0, "messages": []}
         assert known.learn(body, body, said)
         assert not known.learn(body, known.without(body), said)
@@ -198,4 +200,4 @@ def test_of_two_that_exclude_each_other_one_is_left_out(server: ScriptedOpenAI, 
 
     server.script(chooses)
     completion = answer(engine, sampling=Sampling(0.5, 8, top_p=0.5))
-    assert completion.remarks == ("The server does not take top_p: left out of the request.",)
+    assert completion.remarks == ("The server does not accept top_p: left out of the request.",)

@@ -13,11 +13,13 @@ import pytest
 
 from engine.errors import EngineUnavailable, InvalidGeneration, OffloadUnsupported
 from engine.interface import Control, EngineState, Sampling
-from engine.remote import RemoteEngine
+from engine.remote.engine import RemoteEngine
 from settings import EngineSettings
 from tests.mcp_results import Json
 from tests.scripted_openai import MODEL, MODELS, Request, Route, ScriptedOpenAI, answers, goes_on, hangs_up, refuses
 from tests.unit.engine.remote.samples import KEY, answer, engine_for
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[4]
 
@@ -56,7 +58,7 @@ def test_nothing_is_here_to_offload_or_release(engine: RemoteEngine) -> None:
 def test_importing_and_asking_for_the_status_costs_nothing_heavy() -> None:
     heavy = ("httpx", "vllm", "torch", "numpy", "PIL")
     program = (
-        "import sys; from engine.remote import RemoteEngine; from settings import EngineSettings; "
+        "import sys; from engine.remote.engine import RemoteEngine; from settings import EngineSettings; "
         "RemoteEngine(EngineSettings(base_url='http://127.0.0.1:1')).status(); "
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
@@ -84,7 +86,7 @@ def test_adapter_is_a_model_of_the_server(server: ScriptedOpenAI, engine: Remote
     server.script(refuses(404, "The model `sql` does not exist."))
     with pytest.raises(InvalidGeneration, match=f"has no model 'sql'; it has {MODEL}") as caught:
         answer(engine, lora="sql")
-    assert "That is the name in lora" in str(caught.value)
+    assert "The argument lora must name" in str(caught.value)
     assert "VLLM_MODEL_NAME" not in str(caught.value)
     assert engine.status().state is EngineState.READY
 
@@ -115,7 +117,7 @@ def test_models_that_are_not_told_do_not_stop_a_model_that_is_named(server: Scri
     assert answer(engine).text == "one two"
     assert (engine.status().state, engine.status().model_name) == (EngineState.READY, "gpt-x")
     server.script(refuses(404, "The model gpt-x does not exist."))
-    with pytest.raises(EngineUnavailable, match=r"The model gpt-x does not exist\. Check that the model gpt-x is one"):
+    with pytest.raises(EngineUnavailable, match=r"The model gpt-x does not exist\. Check that gpt-x is a chat model"):
         answer(engine)
     engine.close()
 
@@ -142,7 +144,7 @@ def test_key_is_sent_and_shown_nowhere(
 
 def test_key_that_cannot_be_one_is_refused_without_showing_it(server: ScriptedOpenAI) -> None:
     engine = RemoteEngine(EngineSettings(base_url=server.url, remote_api_key="sk-ключ\n1"))
-    with pytest.raises(EngineUnavailable, match="VLLM_REMOTE_API_KEY holds characters") as caught:
+    with pytest.raises(EngineUnavailable, match="VLLM_REMOTE_API_KEY contains characters") as caught:
         engine.load()
     assert "ключ" not in str(caught.value)
     engine.close()
@@ -233,7 +235,7 @@ def test_release_lets_those_in_flight_end(server: ScriptedOpenAI, engine: Remote
 
 
 def test_slow_list_does_not_keep_a_named_model_waiting(server: ScriptedOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.remote.PATIENCE_S", 0.1)
+    monkeypatch.setattr("engine.remote.engine.PATIENCE_S", 0.1)
     go = threading.Event()
 
     def waits(request: Request, fields: Json) -> None:

@@ -18,7 +18,8 @@ from engine.errors import (
     ServerBusy,
 )
 from engine.interface import Control, EngineState, Sampling
-from engine.remote import RemoteEngine
+from engine.remote.engine import RemoteEngine
+from sandbox.cancellation import Cancellation
 from tests.scripted_openai import (
     MODEL,
     MODELS,
@@ -34,6 +35,8 @@ from tests.scripted_openai import (
     streams,
 )
 from tests.unit.engine.remote.samples import KEY, TOO_LONG, answer, engine_for
+
+pytestmark = pytest.mark.slow
 
 NO_ROOM = (
     "This model's maximum context length is 2048 tokens. However, you requested 3000 tokens (1000 in the messages, "
@@ -72,19 +75,19 @@ def test_nobody_there_names_the_address_and_a_later_call_tries_again() -> None:
         (refuses(401, f"Incorrect API key provided: {KEY}"), EngineUnavailable, "key (HTTP 401). Set VLLM_REMOTE_API"),
         (refuses(403, f"no access with {KEY}"), InvalidGeneration, "(HTTP 403): no access with ….\n"),
         (answers(b"", 302, Location="http://169.254.169.254/"), EngineUnavailable, "redirects"),
-        (answers(b"<html>hi</html>", Content_Type="text/html"), EngineUnavailable, "answered text/html in place of a"),
-        (answers(b"{}"), GenerationFailed, "gave an empty answer"),
-        (answers(b"", Content_Type="text/event-stream"), GenerationFailed, "gave an empty answer"),
+        (answers(b"<html>hi</html>", Content_Type="text/html"), EngineUnavailable, "answered text/html instead of a"),
+        (answers(b"{}"), GenerationFailed, "sent an empty response"),
+        (answers(b"", Content_Type="text/event-stream"), GenerationFailed, "sent an empty response"),
         (answers(b"x", Content_Type="text/event-stream", Content_Encoding="br"), EngineUnavailable, "compression"),
         (refuses(400, TOO_LONG), PromptTooLong, "it has 3000 tokens, and the model's context holds 2048"),
         (refuses(400, "max_tokens must be at least 1, got 0."), InvalidGeneration, "The prompt is too long for the mo"),
         (refuses(400, "temperature must be positive"), InvalidGeneration, "(HTTP 400): temperature must be positive."),
-        (answers(b"x" * 100_000, 413), InvalidGeneration, "fewer or smaller pictures"),
+        (answers(b"x" * 100_000, 413), InvalidGeneration, "fewer or smaller images"),
         (answers(b"<html>Bad gateway</html>", 502), GenerationFailed, "(HTTP 502), and gave no reason. Try again."),
         (refuses(500, f"boom at /srv/app/x.py 0x7f12ab34 {KEY}"), GenerationFailed, "(HTTP 500): boom at … … …. Try"),
         (answers(b"[" * 50_000, 500), GenerationFailed, "gave no reason"),
         (hangs_up, GenerationFailed, "was lost"),
-        (streams(piece(content="half")), GenerationFailed, "was lost before its answer was complete"),
+        (streams(piece(content="half")), GenerationFailed, "was lost before its response was complete"),
         (streams("[DONE]"), GenerationFailed, "was lost"),
         (streams(piece(content="half"), "{not json"), GenerationFailed, "not what an OpenAI-compatible server sends"),
         (streams('{"choices": 5}'), GenerationFailed, "not what an OpenAI-compatible server sends"),
@@ -92,9 +95,9 @@ def test_nobody_there_names_the_address_and_a_later_call_tries_again() -> None:
         (streams("[" * 50_000), GenerationFailed, "not what an OpenAI-compatible server sends"),
         (streams(piece(content="a"), {"error": {"message": "engine died", "code": 500}}), GenerationFailed, "engine d"),
         (streams(piece("content_filter")), GenerationFailed, "content filter"),
-        (streams(piece("abort")), GenerationFailed, "gave this request up"),
-        (floods, GenerationFailed, "longer than it can be"),
-        (drips, GenerationFailed, "sent nothing of an answer for 5 s"),
+        (streams(piece("abort")), GenerationFailed, "aborted this request"),
+        (floods, GenerationFailed, "longer than max_tokens allows"),
+        (drips, GenerationFailed, "sent nothing for 5 s"),
     ],
 )
 def test_server_that_misbehaves(
@@ -147,7 +150,7 @@ def test_answer_that_may_not_be_so_long_is_asked_for_shorter(server: ScriptedOpe
 def test_busy_server_is_asked_again(
     server: ScriptedOpenAI, engine: RemoteEngine, monkeypatch: pytest.MonkeyPatch, status: int, header: str | None
 ) -> None:
-    monkeypatch.setattr("engine.openai_client.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("engine.remote.client.FIRST_WAIT_S", 0.02)
     headers = {"Retry_After": email.utils.formatdate() if header == "date" else header} if header else {}
     server.script(refuses(status, "busy", **headers), refuses(status, "busy", **headers), server.honest)
     assert answer(engine).text == "one two"
@@ -173,9 +176,15 @@ def test_waiting_for_a_busy_server_never_passes_the_deadline(server: ScriptedOpe
 
 def test_waiting_for_a_busy_server_can_be_cancelled(server: ScriptedOpenAI, engine: RemoteEngine) -> None:
     engine.load()
-    server.script(refuses(429, "slow down", Retry_After="30"))
+    cancellation, refuse = Cancellation(), refuses(429, "slow down", Retry_After="30")
+
+    def cancels_and_refuses(*request: Any) -> None:
+        cancellation.set()
+        refuse(*request)
+
+    server.script(cancels_and_refuses)
     started_s = time.monotonic()
     with pytest.raises(GenerationCancelled):
-        answer(engine, Control(cancelled=lambda: bool(server.chats())))
+        answer(engine, Control(cancellation=cancellation))
     assert time.monotonic() - started_s < 2
     assert len(server.chats()) == 1

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_protocol.call import Call
+from mcp_protocol.calls.call import Call
 from mcp_protocol.http.metrics import Metrics, Sample
-from mcp_protocol.versions import Revision
+from tests.unit.mcp_protocol.host import make_context
 
 parser = pytest.importorskip("prometheus_client.parser")
 
 
 def call(tool: str, took_s: float) -> Call:
     """A call that took so long."""
-    ended = Call(1, tool, {}, Revision("2025-11-25"))
+    ended = Call(1, tool, {}, make_context())
     ended.arrived_s -= took_s
     return ended
 
@@ -49,7 +49,8 @@ def test_errors_requests_and_what_is_looked_up_are_shown() -> None:
         Sample("engine_state", "gauge", "Where it is.", int(state == "ready"), {"state": state})
         for state in ("ready", 'with "quotes" \\ and\nlines')
     ]
-    text = metrics.text([*samples, Sample("tokens_total", "counter", "Tokens.", 123_456_789)])
+    metrics.samples = lambda: [*samples, Sample("tokens_total", "counter", "Tokens.", 123_456_789)]
+    text = metrics.text()
     found = figures(text)
     assert found["vllm_mcp_errors_total", (("code", "-32601"),)] == 1
     assert found["vllm_mcp_http_requests_total", (("path", "/mcp"), ("status", "404"))] == 1

@@ -93,19 +93,19 @@ def test_messages_wait_for_the_stream_and_the_newest_stream_gets_them() -> None:
     async def main() -> None:
         (session,) = Shop().begin()
         for number in range(MAX_BACKLOG + 1):
-            session.outlet.write(b"%d\n" % number)
+            session.writer.write(b"%d\n" % number)
         first, second = Stream(), Stream()
-        session.outlet.open(first)
+        session.writer.open(first)
         assert await first.next(1) == b"1\n"
         first.drop()
-        session.outlet.open(second)
+        session.writer.open(second)
         assert first.ended
-        session.outlet.write(b"new\n")
+        session.writer.write(b"new\n")
         assert await second.next(1) == b"new\n"
-        session.outlet.close(first)
-        session.outlet.write(b"more\n")
+        session.writer.close(first)
+        session.writer.write(b"more\n")
         assert await second.next(1) == b"more\n"
-        session.outlet.close()
+        session.writer.close()
         assert second.ended
 
     asyncio.run(main())

@@ -66,7 +66,7 @@ def test_slow_reader_loses_notifications_but_no_answer(monkeypatch: pytest.Monke
         stream = Stream()
         for number in range(5):
             stream.write(b"note %d" % number)
-        stream.answer(b"answer")
+        stream.respond(b"answer")
         stream.close()
         assert [await stream.next(1) for _ in range(4)] == [b"note 0", b"note 1", b"note 2", b"answer"]
 
@@ -79,19 +79,19 @@ def test_what_streams_hold_counts_in_one_budget() -> None:
     async def main() -> None:
         unread, read, left = (Stream(budget) for _ in range(3))
         for _ in range(2):
-            unread.answer(b"x" * 90)
+            unread.respond(b"x" * 90)
         assert budget.held_bytes == 90
         for _ in range(3):  # whoever reads is not held up by those who do not
-            read.answer(b"x" * 60)
+            read.respond(b"x" * 60)
             assert await read.next(1) == b"x" * 60
-        left.answer(b"x" * 60)
+        left.respond(b"x" * 60)
         left.write(b"x" * 60)
         assert not left.ended
-        left.answer(b"x" * 60)
+        left.respond(b"x" * 60)
         assert left.ended
         assert await unread.next(1) == b"x" * 90
         assert budget.held_bytes == 0
-        unread.answer(b"x" * 90)
+        unread.respond(b"x" * 90)
         unread.drop()
         assert budget.held_bytes == 0
 
@@ -103,13 +103,13 @@ def test_stream_that_nobody_reads_ends_before_it_fills_the_memory(monkeypatch: p
 
     async def main() -> None:
         stream = Stream()
-        stream.answer(b"x" * 60)
+        stream.respond(b"x" * 60)
         assert await stream.next(1) == b"x" * 60
-        stream.answer(b"x" * 60)
+        stream.respond(b"x" * 60)
         assert not stream.ended
-        stream.answer(b"x" * 60)
+        stream.respond(b"x" * 60)
         assert stream.ended
-        stream.answer(b"late")
+        stream.respond(b"late")
         assert await stream.next(1) is None
 
     run(main)
@@ -118,8 +118,8 @@ def test_stream_that_nobody_reads_ends_before_it_fills_the_memory(monkeypatch: p
 def test_answer_alone_needs_no_stream() -> None:
     async def main() -> None:
         made = reply()
-        made.answer(b"answer")
-        assert await made.answers() == [b"answer"]
+        made.respond(b"answer")
+        assert await made.responses() == [b"answer"]
 
     run(main)
 
@@ -128,8 +128,8 @@ def test_notification_begins_a_stream() -> None:
     async def main() -> None:
         made = reply()
         made.write(b"note")
-        assert await made.answers() is None
-        made.answer(b"answer")
+        assert await made.responses() is None
+        made.respond(b"answer")
         assert [await made.next(1), await made.next(1), await made.next(1)] == [b"note", b"answer", None]
 
     run(main)
@@ -139,8 +139,8 @@ def test_client_of_json_is_spared_notifications() -> None:
     async def main() -> None:
         made = reply(as_events=False)
         made.write(b"note")
-        made.answer(b"answer")
-        assert await made.answers() == [b"answer"]
+        made.respond(b"answer")
+        assert await made.responses() == [b"answer"]
 
     run(main)
 
@@ -148,10 +148,10 @@ def test_client_of_json_is_spared_notifications() -> None:
 def test_error_is_json_even_where_only_events_are_taken() -> None:
     async def main() -> None:
         answered, refused = reply(as_json=False), reply(as_json=False)
-        answered.answer(b"answer")
-        assert await answered.answers() is None
-        refused.refuse(ProtocolError(INVALID_PARAMS, "no", request_id=1))
-        (line,) = await refused.answers() or []
+        answered.respond(b"answer")
+        assert await answered.responses() is None
+        refused.send_error(ProtocolError(INVALID_PARAMS, "no", request_id=1))
+        (line,) = await refused.responses() or []
         assert b"-32602" in line
 
     run(main)
@@ -160,12 +160,12 @@ def test_error_is_json_even_where_only_events_are_taken() -> None:
 def test_cancelled_request_ends_its_stream() -> None:
     async def main() -> None:
         made = reply()
-        made.end()
-        assert await made.answers() is None
+        made.skip_response()
+        assert await made.responses() is None
         assert made.ended
         without_events = reply(as_events=False)
-        without_events.end()
-        assert await without_events.answers() == []
+        without_events.skip_response()
+        assert await without_events.responses() == []
 
     run(main)
 

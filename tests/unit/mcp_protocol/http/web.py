@@ -8,33 +8,37 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+import httpx
+
+from mcp_protocol.calls.call import Hooks
 from mcp_protocol.http.metrics import Metrics
-from mcp_protocol.http.options import HttpOptions
 from mcp_protocol.http.service import HttpService
 from mcp_protocol.server import Server
-from mcp_protocol.tools import Toolbox
+from mcp_protocol.tools.toolbox import Toolbox
 from sandbox.budget import ByteBudget
-from tests.unit.mcp_protocol.host import INFO, TOOLS, WAIT_S, Gates
-from tests.unit.mcp_protocol.shelf import Shelf
+from settings.server import HttpSettings
+from tests.unit.mcp_protocol.host import INFO, TOOLS, WAIT_S, Gates, split_settings
+from tests.unit.mcp_protocol.resources.shelf import Shelf
 from tests.web_client import WebClient
 
 
 class Web(WebClient):
     """A server on a free port of this machine, and a client of HTTP to it."""
 
-    def __init__(self, *, budget: ByteBudget | None = None, max_queue: int | None = None, **options: Any) -> None:
+    def __init__(self, *, budget: ByteBudget | None = None, **options: Any) -> None:
         self.gates = Gates()
         self.shelf = Shelf(one="1")
         self.metrics = Metrics()
-        http = HttpOptions(port=0, **options)
+        server_settings, options = split_settings(options)
+        http = HttpSettings(port=0, **options)
         whole = ByteBudget(1 << 28) if budget is None else budget
         self.server = Server(
             INFO,
+            server_settings,
             self._toolbox,
-            self.shelf.catalogues,
-            observe=self.metrics.call_ended,
+            self.shelf.resource_registry,
+            hooks=Hooks(on_call_end=self.metrics.call_ended),
             budgets=[whole.part(2) for _ in http.tokens] if len(http.tokens) > 1 else [whole],
-            max_queue=max_queue,
         )
         self.service = HttpService(self.server, http, metrics=self.metrics)
         self.service.start()
@@ -62,3 +66,8 @@ class Web(WebClient):
             connection.sendall(f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body)
             if not self.gates.running.wait(WAIT_S):
                 raise TimeoutError("the tool was not called")
+
+
+def code_of(response: httpx.Response) -> tuple[int, int]:
+    """Status and code of an error."""
+    return response.status_code, response.json()["error"]["code"]

@@ -1,0 +1,4 @@
+"""Measures the memory and the GPUs of this machine.
+
+It does not know engines.
+"""

@@ -1,0 +1,24 @@
+"""The audio family of tools."""
+
+from __future__ import annotations
+
+from handlers.audio import transcribe_audio
+from mcp_protocol.tools.toolbox import Annotations, Tool
+
+TOOLS = (
+    Tool(
+        name="transcribe_audio",
+        title="Transcribe speech",
+        description=(
+            "Writes down what is said in an audio file or a video, in any of a hundred languages and at any length, or "
+            "translates it into English. Returns the text, its segments with times, and the language; with format srt "
+            "or vtt also subtitles. Silence gives an empty text. If it takes longer than wait_s or the time limit, "
+            "status is 'running': then use job_status."
+        ),
+        arguments=transcribe_audio.TranscribeArguments,
+        handler=transcribe_audio.transcribe_audio,
+        result=transcribe_audio.TranscriptResult,
+        text=transcribe_audio.text_of,
+        annotations=Annotations(idempotent=True, open_world=True),
+    ),
+)

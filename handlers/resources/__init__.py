@@ -1,0 +1,4 @@
+"""MCP's resources, prompts and completions, as rows of tables.
+
+Nothing here generates text.
+"""

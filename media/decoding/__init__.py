@@ -1,0 +1,4 @@
+"""Decodes images, audio and video from bytes.
+
+It does not know where the bytes come from.
+"""

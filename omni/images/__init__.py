@@ -1,0 +1,4 @@
+"""Images from a vLLM-Omni server: profiles, parameters, generation, previews.
+
+It knows nothing of MCP.
+"""
