@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from mcp_protocol.connection import MessageWriter
 from operating_system.files import use_binary_mode
-from operating_system.waiting import wait_until_writable
+from operating_system.waiting import STEP_S, write_some
 
 
 class ReaderGone(Exception):
@@ -41,14 +41,16 @@ class StdioTransport(MessageWriter):
         Raises: `ReaderGone` when the client has closed stdout.
         """
         view = memoryview(line)
-        with self._write_lock:
+        is_main = threading.current_thread() is threading.main_thread()
+        while not self._write_lock.acquire(timeout=STEP_S):  # see `write_some`
+            continue
+        try:
             while view:
-                try:
-                    view = view[os.write(self.out_fd, view) :]
-                except BlockingIOError:  # the client may have made its end, and so this one, non-blocking
-                    wait_until_writable(self.out_fd)
-                except OSError as error:
-                    raise ReaderGone from error
+                view = view[write_some(self.out_fd, view, signals_wait=is_main) :]
+        except OSError as error:
+            raise ReaderGone from error
+        finally:
+            self._write_lock.release()
 
 
 def redirect_standard_streams() -> StdioTransport:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
+import time
 
 from operating_system.waiter import Waiter
+
+STEP_S = 0.1
+"""How long a call of the system may block on the thread that handles signals."""
 
 
 def waiting(in_fd: int | None = None, out_fd: int | None = None) -> Waiter:
@@ -25,15 +30,34 @@ def waiting(in_fd: int | None = None, out_fd: int | None = None) -> Waiter:
         return Polling(in_fd, out_fd)
 
 
-def wait_until_writable(fd: int) -> None:
-    """Waits until a non-blocking descriptor takes more bytes. Windows cannot wait for a pipe, and tries again."""
-    if sys.platform == "win32":
-        import time
+def write_some(fd: int, data: memoryview, *, signals_wait: bool) -> int:
+    """Writes at least a byte and returns how many; waits for a reader that stands still.
 
+    Arguments:
+        fd: a pipe, a socket or a file, blocking or not.
+        data: what to write.
+        signals_wait: whether signals are handled on this thread. A signal that comes between Python's last look for
+            signals and a call that blocks does not interrupt that call: its handler would wait for the reader, so here
+            no call blocks for longer than `STEP_S`. That costs a few microseconds.
+
+    Raises: `OSError`, e.g. where the reader has gone.
+    """
+    if signals_wait and sys.platform != "win32":
+        wait_until_writable(fd)
+        data = data[: select.PIPE_BUF]  # a writable pipe takes so much without blocking
+    while True:
+        try:
+            return os.write(fd, data)
+        except BlockingIOError:  # the client may have made its end, and so this one, non-blocking
+            wait_until_writable(fd)
+
+
+def wait_until_writable(fd: int) -> None:
+    """Waits until a descriptor takes more bytes. Windows cannot wait for a pipe, and tries again."""
+    if sys.platform == "win32":
         time.sleep(0.01)
     else:
-        import select
-
         poll = select.poll()
         poll.register(fd, select.POLLOUT)
-        poll.poll()
+        while not poll.poll(STEP_S * 1000):
+            continue

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +22,7 @@ from tests.e2e.server_process import LOAD_S, SERVER, Json, ServerProcess, client
 from tests.mcp_results import text_of
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+PIPE_BYTES = 65_536
 LONG_CHAT: Json = {"messages": [{"role": "user", "content": "Tell me more."}], "max_tokens": 900, "ignore_eos": True}
 
 
@@ -190,6 +195,35 @@ def test_second_signal_ends_the_server_at_once() -> None:
         server.signal(signal.SIGINT)
         assert server.wait() == 0
         assert time.monotonic() - begin_s < 1.3  # the first alone takes 1.4 s there
+
+
+def test_signal_that_does_not_interrupt_the_write_to_a_full_pipe_ends_the_server() -> None:
+    with ServerProcess(read_stdout=False) as server:
+        server.send_call("model_info")
+        server.wait_for_output()
+        for _ in range(30):
+            server.send_request("tools/list")
+        assert server.process.stdout is not None
+        wait_until_full(server.process.stdout.fileno())
+        main, *others = sorted(int(name) for name in os.listdir(f"/proc/{server.pid}/task"))
+        assert others, "no thread but the main one, which waits for the pipe"
+        begin_s = time.monotonic()
+        # the signal's flag is set while the main thread is inside its write, which goes on
+        assert ctypes.CDLL(None, use_errno=True).tgkill(main, others[0], int(signal.SIGTERM)) == 0
+        server.assert_ends_promptly(begin_s)
+
+
+def wait_until_full(pipe_fd: int) -> None:
+    """Waits until a pipe that nobody reads takes no more."""
+    before = -1
+    while (held := held_bytes(pipe_fd)) < PIPE_BYTES - select.PIPE_BUF or held != before:
+        before = held
+        time.sleep(0.1)
+
+
+def held_bytes(pipe_fd: int) -> int:
+    """How many bytes a pipe holds."""
+    return int.from_bytes(fcntl.ioctl(pipe_fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_end_of_input_answers_all_queued_calls_and_exits_0(server: ServerProcess) -> None:
