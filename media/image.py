@@ -7,12 +7,14 @@ several calls refer to is decoded once.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from media.call_limits import NO_LIMITS, CallLimits
+from media.files.paths import read_file
 from media.kinds import IMAGE
 from media.source import MediaSource
 
@@ -76,6 +78,12 @@ class ImageReader:
     def read_path(self, path: str, longest_side: int | None = None, limits: CallLimits = NO_LIMITS) -> DecodedImage:
         """Reads a file; `path` is absolute, begins with "~", or is relative to the server's working folder."""
         return self._decoded(self._source.read_path(path), longest_side, limits)
+
+    def read_written(self, path: str, limits: CallLimits = NO_LIMITS) -> DecodedImage:
+        """Reads a file that this server wrote, whatever folders the settings allow; a link that leads out of its folder
+        is not followed."""
+        data = read_file(path, (os.path.dirname(path),), self._settings.max_image_bytes)
+        return self._decoded(data, None, limits)
 
     def read_base64(
         self, data: str, mime_type: str | None, longest_side: int | None = None, limits: CallLimits = NO_LIMITS

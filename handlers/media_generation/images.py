@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from handlers.image_reading import call_images
 from handlers.media_generation.capacity import capacity
+from handlers.media_generation.inputs import read_inputs
 from handlers.media_generation.jobs import PreviewKind, Wait, report, wait_for
 from handlers.media_generation.like import like
 from mcp_protocol.tools.toolbox import ArgumentError
@@ -37,6 +37,7 @@ Ratio = Annotated[
         description="E.g. 16:9; overrides width and height.",
     ),
 ]
+LoraName = Annotated[str, Meta(min_length=1, max_length=256, description="Name of a LoRA adapter that the server has.")]
 Filename = Annotated[str, Meta(min_length=1, description="In the output folder; default: generated.")]
 
 
@@ -49,6 +50,7 @@ class ImageArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
     aspect_ratio: Ratio | None = None
     num_inference_steps: Steps | None = None
     guidance_scale: Guidance | None = None
+    lora: LoraName | None = None
     preview: PreviewKind = "small"
     wait_s: Wait | None = None
 
@@ -81,10 +83,22 @@ class GenerateImageArguments(ImageArguments, kw_only=True, frozen=True):
             Meta(
                 min_length=1,
                 max_length=MAX_REFERENCES,
-                description="Input images: absolute paths or URLs. The prompt says what to change or combine.",
+                description=(
+                    "Input images: absolute paths, URLs, or job_id or batch_id#index of earlier ones. The prompt says "
+                    "what to change or combine."
+                ),
             ),
         ]
         | None
+    ) = None
+    mask_path: (
+        Annotated[
+            str, Meta(min_length=1, description="Mask of the first input image: white is changed, black is kept.")
+        ]
+        | None
+    ) = None
+    strength: (
+        Annotated[float, Meta(gt=0, le=1, description="How much of the input image is changed; 1 is all.")] | None
     ) = None
     seed: Annotated[Seed | None, Meta(description="The same seed gives the same image; default: random.")] = None
     filename: Filename | None = None
@@ -116,8 +130,8 @@ def generate_image(arguments: GenerateImageArguments, call: Call, services: Serv
     arguments, notes = like(arguments, call, services)
     if arguments.prompt is None:
         raise ArgumentError("arguments.prompt: say what the image shows, or name an image to make again in like.")
-    references = _references(arguments.image_paths or [], call, services)
-    planning = maker.plan([arguments.prompt], arguments.options(), references=references)
+    inputs = read_inputs(arguments, call, services)
+    planning = maker.plan([arguments.prompt], arguments.options(), inputs=inputs)
     plan = services.jobs.ask(planning, call.cancellation)
     plan.notes.extend(notes)
     job = maker.start("image", plan, _limit(services, plan.model), arguments.filename)
@@ -138,21 +152,6 @@ def batch_generate(arguments: BatchGenerateArguments, call: Call, services: Serv
     job = maker.start("batch", plan, arguments.max_concurrent or _limit(services, plan.model))
     wait_for(job, call, services, arguments.wait_s)
     return report(job, call, services, arguments.preview)
-
-
-def _references(references: list[str], call: Call, services: Services) -> list[bytes]:
-    """The input images as PNG files; raises `ArgumentError` if one cannot be read."""
-    if not references:
-        return []
-    from omni.images.previews import png_of
-
-    encoded = []
-    with call_images(call, services).parallel_parts(references) as images:
-        for index, image in enumerate(images):
-            if isinstance(image, str):
-                raise ArgumentError(f"arguments.image_paths[{index}]: {image}")
-            encoded.append(png_of(image.image))
-    return encoded
 
 
 def model_of(call: Call, services: Services) -> ImageModel:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mcp_protocol.calls.call import Call
     from mcp_protocol.jsonrpc import Json
     from omni.images.generate import ImagePlan, MadeImage
+    from omni.images.parameters import ImageParameters
     from omni.images.previews import Preview
     from omni.jobs.job import AnyJob, Item, Job
     from omni.video.generate import MadeVideo, VideoPlan
@@ -84,6 +85,7 @@ def image_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services,
 def batch_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services, preview: str) -> list[Json]:
     """The result of `batch_generate`; raises `JobFailed` if all images failed."""
     plan = job.plan
+    common = _common(plan.images)
     facts = {
         "status": _batch_status(job),
         "batch_id": job.id,
@@ -91,7 +93,8 @@ def batch_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services,
         "images_generated": job.count(State.SUCCEEDED),
         "images_failed": job.count(State.FAILED),
         "images_cancelled": job.count(State.CANCELLED),
-        "results": [_batch_entry(item, plan) for item in job.items],
+        "parameters_used": common,
+        "results": [_batch_entry(item, plan, common) for item in job.items],
     }
     if job.state is State.FAILED:
         raise JobFailed(_json(facts))
@@ -147,9 +150,25 @@ def _batch_status(job: AnyJob) -> str:
     return "error" if job.state is State.FAILED else "success"
 
 
-def _batch_entry(item: Item[MadeImage], plan: ImagePlan) -> dict[str, Any]:
+_IN_EACH_ENTRY = ("prompt", "seed")
+
+
+def _common(images: Sequence[ImageParameters]) -> dict[str, Any]:
+    """The parameters that all images of a batch have in common, without those that each entry has."""
+    first, *others = (msgspec.to_builtins(parameters) for parameters in images)
+    return {
+        name: value
+        for name, value in first.items()
+        if name not in _IN_EACH_ENTRY and all(other.get(name) == value for other in others)
+    }
+
+
+def _batch_entry(item: Item[MadeImage], plan: ImagePlan, common: Mapping[str, Any]) -> dict[str, Any]:
+    """An image of a batch, with those of its parameters that are not as the common ones say."""
     made = item.result
-    entry = {"index": item.index, "prompt": item.label, "seed": plan.images[item.index].seed}
+    parameters = plan.images[item.index] if made is None else made.parameters
+    own = {name: value for name, value in msgspec.to_builtins(parameters).items() if common.get(name) != value}
+    entry = {"index": item.index, **own}
     if made is not None:
         path = made.file_path and path_or_url(made.file_path)
         return {**entry, "file_path": path, "generation_time_seconds": made.generation_time_s}

@@ -13,9 +13,9 @@ TOOLS = (
         title="Generate an image",
         description=(
             "Generates an image from a text prompt with the image model of a vLLM-Omni server and saves it as a PNG "
-            "file. With image_paths it edits or combines images, if the model can. Leave out steps, guidance and size "
-            "unless the user asks: the defaults suit the model. Returns the file's path, the parameters and a "
-            "preview; or status 'running' with a job_id after wait_s or the time limit: then use job_status."
+            "file. With image_paths it edits or combines images, with mask_path a part of one, if the model can. "
+            "Leave out steps, guidance and size unless the user asks: the defaults suit the model. Returns the "
+            "file's path, the parameters and a preview; or status 'running' with a job_id: then use job_status."
         ),
         arguments=images.GenerateImageArguments,
         handler=images.generate_image,
