@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "estimate_generation",
     ),
     "video": (
+        "generate_video",
         "process_image_to_video",
         "process_video_to_video",
         *JOB_TOOLS,

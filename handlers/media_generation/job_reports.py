@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from omni.images.parameters import ImageParameters
     from omni.images.previews import Preview
     from omni.jobs.job import AnyJob, Item, Job
-    from omni.video.generate import MadeVideo, VideoPlan
+    from omni.video.generate import VideoPlan
+    from omni.video.server_jobs import MadeVideo
+    from omni.video.text_generate import TextVideoPlan
 
 BASE64_GROWTH = 4 / 3
 RESERVED_BYTES = 20_000
@@ -104,25 +106,36 @@ def batch_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services,
     return _with_images(facts, notes, made, call, services, preview, numbers)
 
 
-def video_report(job: Job[VideoPlan, MadeVideo], call: Call, services: Services, preview: str) -> list[Json]:
-    """The result of a talking video; raises `JobFailed`."""
+def video_report(
+    job: Job[VideoPlan | TextVideoPlan, MadeVideo], call: Call, services: Services, preview: str
+) -> list[Json]:
+    """The result of a video; raises `JobFailed`."""
+    from omni.video.text_generate import TextVideoPlan
+
     (item,) = job.items
     made = item.result
     if made is None:
         return [_cancelled_block(job, item)]
     plan, facts = job.plan, made.facts
+    audio: dict[str, Any]
+    if isinstance(plan, TextVideoPlan):
+        server, audio = {"server_url": plan.client.url}, {"has_audio": facts.has_audio}
+        message = _VIDEO_MESSAGE
+    else:
+        server, audio = {"model_used": plan.model_type}, {"audio_duration_seconds": plan.parameters.audio_s}
+        message = f"{_VIDEO_MESSAGE} {_CLIP_MESSAGE}" if plan.from_clip else _VIDEO_MESSAGE
     result = {
         "status": "success",
         "output_path": path_or_url(made.file_path),
-        "model_used": plan.model_type,
-        "message": _VIDEO_MESSAGES[plan.from_clip],
+        **server,
+        "message": message,
         "method": plan.method,
         "served_model": plan.model.name,
         "duration_seconds": round(facts.duration_s, 3),
         "frames": facts.frames,
         "fps": facts.fps,
         "resolution": f"{facts.width}x{facts.height}",
-        "audio_duration_seconds": made.parameters.audio_s,
+        **audio,
         "seed": made.parameters.seed,
         "generation_time_seconds": made.generation_time_s,
         "parameters_used": made.parameters,
@@ -131,13 +144,11 @@ def video_report(job: Job[VideoPlan, MadeVideo], call: Call, services: Services,
     return _with_images(result, [*plan.notes, *made.notes], [made], call, services, preview)
 
 
-_VIDEO_MESSAGES = {
-    False: "The video was generated, checked to its last frame and saved.",
-    True: (
-        "The video was generated, checked to its last frame and saved. No model here edits the lips of an existing "
-        "clip: the clip's first frame was animated again, and the clip's own motion is lost."
-    ),
-}
+_VIDEO_MESSAGE = "The video was generated, checked to its last frame and saved."
+_CLIP_MESSAGE = (
+    "No model here edits the lips of an existing clip: the clip's first frame was animated again, and the clip's own "
+    "motion is lost."
+)
 
 Report = Callable[["AnyJob", "Call", "Services", str], "list[Json]"]
 REPORTS: Mapping[str, Report] = {"image": image_report, "batch": batch_report, "video": video_report}
