@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from omni.images.generate import ImagePlan, MadeImage
     from omni.images.previews import Preview
     from omni.jobs.job import AnyJob, Item, Job
+    from omni.speech.generate import MadeSpeech, SpeechPlan
+    from omni.speech.talking import MadeTalking, TalkingPlan
     from omni.video.generate import MadeVideo, VideoPlan
 
 BASE64_GROWTH = 4 / 3
@@ -107,8 +109,25 @@ def video_report(job: Job[VideoPlan, MadeVideo], call: Call, services: Services,
     made = item.result
     if made is None:
         return [_cancelled_block(job, item)]
-    plan, facts = job.plan, made.facts
-    result = {
+    return video_content(video_facts(job.plan, made, job.id), job.plan, made, call, services, preview)
+
+
+def talking_report(job: Job[TalkingPlan, MadeTalking], call: Call, services: Services, preview: str) -> list[Json]:
+    """The result of a talking video whose voice was made from words; raises `JobFailed`."""
+    (item,) = job.items
+    made = item.result
+    if made is None:
+        return [_cancelled_block(job, item)]
+    voice = {"voice_path": _path_or_url(made.voice.file_path), "speech": speech_facts(made.voice)}
+    facts = {**video_facts(made.plan, made.video, job.id), **voice}
+    notes = msgspec.structs.replace(made.plan, notes=[*job.plan.speech.notes, *made.plan.notes])
+    return video_content(facts, notes, made.video, call, services, preview) + speech_links(made.voice, call)
+
+
+def video_facts(plan: VideoPlan, made: MadeVideo, job_id: str) -> dict[str, Any]:
+    """What a result says of a talking video."""
+    facts = made.facts
+    return {
         "status": "success",
         "output_path": _path_or_url(made.file_path),
         "model_used": plan.model_type,
@@ -123,9 +142,49 @@ def video_report(job: Job[VideoPlan, MadeVideo], call: Call, services: Services,
         "seed": made.parameters.seed,
         "generation_time_seconds": made.generation_time_s,
         "parameters_used": made.parameters,
-        "job_id": job.id,
+        "job_id": job_id,
     }
-    return _with_images(result, [*plan.notes, *made.notes], [made], call, services, preview)
+
+
+def video_content(
+    facts: dict[str, Any], plan: VideoPlan, made: MadeVideo, call: Call, services: Services, preview: str
+) -> list[Json]:
+    """The content of the result of a video."""
+    return _with_images(facts, [*plan.notes, *made.notes], [made], call, services, preview)
+
+
+def speech_report(job: Job[SpeechPlan, MadeSpeech], call: Call, services: Services, preview: str) -> list[Json]:
+    """The result of `generate_speech`; raises `JobFailed`."""
+    (item,) = job.items
+    made = item.result
+    if made is None:
+        return [_cancelled_block(job, item)]
+    result = {
+        "status": "success",
+        "file_path": _path_or_url(made.file_path),
+        **speech_facts(made),
+        "job_id": job.id,
+        **({"notes": job.plan.notes} if job.plan.notes else {}),
+    }
+    return [_json_block(result), *speech_links(made, call)]
+
+
+def speech_facts(made: MadeSpeech) -> dict[str, Any]:
+    """What a result says of a speech."""
+    return {
+        "duration_seconds": round(made.facts.duration_s, 3),
+        "sample_rate": made.facts.sample_rate,
+        "format": made.parameters.format,
+        "voice": made.parameters.voice,
+        "seed": made.parameters.seed,
+        "generation_time_seconds": made.generation_time_s,
+        "parameters_used": made.parameters,
+    }
+
+
+def speech_links(made: MadeSpeech, call: Call) -> list[Json]:
+    """The link to the file of a speech, where the client knows links."""
+    return [_link(made.file_path, made.n_bytes, made.parameters.text)] if call.revision.resource_links else []
 
 
 _VIDEO_MESSAGES = {
@@ -137,7 +196,13 @@ _VIDEO_MESSAGES = {
 }
 
 Report = Callable[["AnyJob", "Call", "Services", str], "list[Json]"]
-REPORTS: Mapping[str, Report] = {"image": image_report, "batch": batch_report, "video": video_report}
+REPORTS: Mapping[str, Report] = {
+    "talking": talking_report,
+    "image": image_report,
+    "batch": batch_report,
+    "video": video_report,
+    "speech": speech_report,
+}
 """The result of each kind of job once it has ended."""
 
 
@@ -159,7 +224,8 @@ def _cancelled_block(job: AnyJob, item: Item[Any]) -> Json:
     """The result of a job with one item that was cancelled; raises `JobFailed` if it failed."""
     if item.state is State.FAILED:
         raise JobFailed(item.error or "The generation failed.")
-    return _json_block({"status": "cancelled", "job_id": job.id, "message": "Cancelled before it was done."})
+    kept = {"files_kept": [_path_or_url(path) for path in job.kept_files]} if job.kept_files else {}
+    return _json_block({"status": "cancelled", "job_id": job.id, "message": "Cancelled before it was done.", **kept})
 
 
 def _with_images(
@@ -245,7 +311,8 @@ def _ids(job: AnyJob) -> dict[str, str]:
 
 
 def _files(job: AnyJob) -> list[str]:
-    paths = [_path_or_url(getattr(item.result, "file_path", None)) for item in job.items]
+    saved = [getattr(item.result, "file_path", None) for item in job.items]
+    paths = [_path_or_url(path) for path in [*job.kept_files, *saved]]
     return [path for path in paths if path is not None]
 
 
