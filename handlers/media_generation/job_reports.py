@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from omni.images.parameters import ImageParameters
     from omni.images.previews import Preview
     from omni.jobs.job import AnyJob, Item, Job
+    from omni.speech.generate import MadeSpeech, SpeechPlan
+    from omni.speech.talking import MadeTalking, TalkingPlan
     from omni.video.generate import VideoPlan
     from omni.video.server_jobs import MadeVideo
     from omni.video.text_generate import TextVideoPlan
@@ -110,13 +112,30 @@ def video_report(
     job: Job[VideoPlan | TextVideoPlan, MadeVideo], call: Call, services: Services, preview: str
 ) -> list[Json]:
     """The result of a video; raises `JobFailed`."""
-    from omni.video.text_generate import TextVideoPlan
-
     (item,) = job.items
     made = item.result
     if made is None:
         return [_cancelled_block(job, item)]
-    plan, facts = job.plan, made.facts
+    return video_content(video_facts(job.plan, made, job.id), job.plan, made, call, services, preview)
+
+
+def talking_report(job: Job[TalkingPlan, MadeTalking], call: Call, services: Services, preview: str) -> list[Json]:
+    """The result of a talking video whose voice was made from words; raises `JobFailed`."""
+    (item,) = job.items
+    made = item.result
+    if made is None:
+        return [_cancelled_block(job, item)]
+    voice = {"voice_path": path_or_url(made.voice.file_path), "speech": speech_facts(made.voice)}
+    facts = {**video_facts(made.plan, made.video, job.id), **voice}
+    notes = msgspec.structs.replace(made.plan, notes=[*job.plan.speech.notes, *made.plan.notes])
+    return video_content(facts, notes, made.video, call, services, preview) + speech_links(made.voice, call)
+
+
+def video_facts(plan: VideoPlan | TextVideoPlan, made: MadeVideo, job_id: str) -> dict[str, Any]:
+    """What a result says of a video."""
+    from omni.video.text_generate import TextVideoPlan
+
+    facts = made.facts
     audio: dict[str, Any]
     if isinstance(plan, TextVideoPlan):
         server, audio = {"server_url": plan.client.url}, {"has_audio": facts.has_audio}
@@ -124,7 +143,7 @@ def video_report(
     else:
         server, audio = {"model_used": plan.model_type}, {"audio_duration_seconds": plan.parameters.audio_s}
         message = f"{_VIDEO_MESSAGE} {_CLIP_MESSAGE}" if plan.from_clip else _VIDEO_MESSAGE
-    result = {
+    return {
         "status": "success",
         "output_path": path_or_url(made.file_path),
         **server,
@@ -139,9 +158,54 @@ def video_report(
         "seed": made.parameters.seed,
         "generation_time_seconds": made.generation_time_s,
         "parameters_used": made.parameters,
-        "job_id": job.id,
+        "job_id": job_id,
     }
-    return _with_images(result, [*plan.notes, *made.notes], [made], call, services, preview)
+
+
+def video_content(
+    facts: dict[str, Any],
+    plan: VideoPlan | TextVideoPlan,
+    made: MadeVideo,
+    call: Call,
+    services: Services,
+    preview: str,
+) -> list[Json]:
+    """The content of the result of a video."""
+    return _with_images(facts, [*plan.notes, *made.notes], [made], call, services, preview)
+
+
+def speech_report(job: Job[SpeechPlan, MadeSpeech], call: Call, services: Services, preview: str) -> list[Json]:
+    """The result of `generate_speech`; raises `JobFailed`."""
+    (item,) = job.items
+    made = item.result
+    if made is None:
+        return [_cancelled_block(job, item)]
+    result = {
+        "status": "success",
+        "file_path": path_or_url(made.file_path),
+        **speech_facts(made),
+        "job_id": job.id,
+        **({"notes": job.plan.notes} if job.plan.notes else {}),
+    }
+    return [_json_block(result), *speech_links(made, call)]
+
+
+def speech_facts(made: MadeSpeech) -> dict[str, Any]:
+    """What a result says of a speech."""
+    return {
+        "duration_seconds": round(made.facts.duration_s, 3),
+        "sample_rate": made.facts.sample_rate,
+        "format": made.parameters.format,
+        "voice": made.parameters.voice,
+        "seed": made.parameters.seed,
+        "generation_time_seconds": made.generation_time_s,
+        "parameters_used": made.parameters,
+    }
+
+
+def speech_links(made: MadeSpeech, call: Call) -> list[Json]:
+    """The link to the file of a speech, where the client knows links."""
+    return [_link(made.file_path, made.n_bytes, made.parameters.text)] if call.revision.resource_links else []
 
 
 _VIDEO_MESSAGE = "The video was generated, checked to its last frame and saved."
@@ -151,7 +215,13 @@ _CLIP_MESSAGE = (
 )
 
 Report = Callable[["AnyJob", "Call", "Services", str], "list[Json]"]
-REPORTS: Mapping[str, Report] = {"image": image_report, "batch": batch_report, "video": video_report}
+REPORTS: Mapping[str, Report] = {
+    "talking": talking_report,
+    "image": image_report,
+    "batch": batch_report,
+    "video": video_report,
+    "speech": speech_report,
+}
 """The result of each kind of job once it has ended."""
 
 
@@ -190,7 +260,8 @@ def _cancelled_block(job: AnyJob, item: Item[Any]) -> Json:
     """The result of a job with one item that was cancelled; raises `JobFailed` if it failed."""
     if item.state is State.FAILED:
         raise JobFailed(item.error or "The generation failed.")
-    return _json_block({"status": "cancelled", "job_id": job.id, "message": "Cancelled before it was done."})
+    kept = {"files_kept": [path_or_url(path) for path in job.kept_files]} if job.kept_files else {}
+    return _json_block({"status": "cancelled", "job_id": job.id, "message": "Cancelled before it was done.", **kept})
 
 
 def _with_images(
@@ -269,8 +340,8 @@ def _ids(job: AnyJob) -> dict[str, str]:
 
 
 def _files(job: AnyJob) -> list[str]:
-    paths = [getattr(item.result, "file_path", None) for item in job.items]
-    return [path_or_url(path) for path in paths if path is not None]
+    saved = [getattr(item.result, "file_path", None) for item in job.items]
+    return [path_or_url(path) for path in [*job.kept_files, *saved] if path is not None]
 
 
 def _notes(item: Item[Any]) -> list[str]:

@@ -22,7 +22,7 @@ from settings.tool_selection import APP_TOOLS as APP_NAMES
 
 Json = dict[str, Any]
 
-MAX_BYTES = 41_630
+MAX_BYTES = 43_530
 """For all tools. A change may raise it by 600 for each tool and by 120 for each argument that it adds, on average."""
 MAX_SLIM_BYTES = 9_480
 """For the preset slim; the same rule holds."""
