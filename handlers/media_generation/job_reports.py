@@ -81,9 +81,19 @@ def image_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services,
         "file_path": made.file_path and path_or_url(made.file_path),
         "generation_time_seconds": made.generation_time_s,
         "parameters_used": made.parameters,
+        **_check_facts(made),
         "job_id": job.id,
     }
     return _with_images(facts, [*job.plan.notes, *made.notes], [made], call, services, preview)
+
+
+def _check_facts(made: MadeImage) -> dict[str, Any]:
+    """What the check of an image found, and what it was chosen from; empty where it was not to be checked."""
+    from omni.images.generate import CheckedImage
+
+    if not isinstance(made, CheckedImage):
+        return {}
+    return {"check": made.check, **({"candidates": made.candidates} if made.candidates is not None else {})}
 
 
 def batch_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services, preview: str) -> list[Json]:

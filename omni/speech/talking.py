@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from omni.jobs.jobs import Jobs
     from omni.speech.generate import MadeSpeech, SpeechMaker, SpeechPlan
     from omni.video.generate import VideoMaker, VideoPlan
-    from omni.video.server_jobs import MadeVideo
     from omni.video.parameters import VideoOptions
+    from omni.video.server_jobs import MadeVideo
 
 
 class TalkingPlan(msgspec.Struct, frozen=True):
