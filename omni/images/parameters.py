@@ -18,6 +18,8 @@ from omni.images.shapes import MAX_RATIO, Size, following, of_ratio, ratio_of
 
 MAX_SEED = 2**32 - 1
 """Random seeds are below 2³², as vLLM-Omni's are: every generator accepts them."""
+MAX_GIVEN_SEED = 2**63 - 1
+"""The largest seed that callers may give."""
 _NOTED_SHARE = 0.8
 """An edit that keeps a smaller share of the pixels than this adds a note."""
 

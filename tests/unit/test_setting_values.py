@@ -98,6 +98,7 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("omni", "OMNI_MAX_CONCURRENT", "8", 8),
     ("omni", "OMNI_TIMEOUT", "0.5", 0.5),
     ("omni", "OMNI_VIDEO_URL", "http://gpu:6656/", "http://gpu:6656"),
+    ("omni", "OMNI_SPEECH_URL", "http://gpu:6657/", "http://gpu:6657"),
     (
         "omni",
         "OMNI_VIDEO_MODELS",
