@@ -14,6 +14,7 @@ from tests.scripted_omni import ScriptedOmni, images_json, png, refuses
 from tests.unit.handlers.image_calls import SMALL, WAIT_S, Json
 from tests.unit.handlers.media_answers import blocks, facts
 from tests.unit.handlers.tool_client import Client, make_image
+from tests.unit.handlers.vision_calls import decide
 from tests.unit.media.sample_media import video_file
 
 MADE = {
@@ -129,6 +130,18 @@ def test_another_model_is_noted(omni_client: Client, tmp_path: Path) -> None:
         "The image in like was made by other/model, this one by black-forest-labs/FLUX.2-klein-4B: it differs, even "
         "with the same seed."
     ]
+
+
+def test_candidates_follow_the_earlier_seed_and_the_chosen_one_is_made_again(
+    omni_client: Client, omni: ScriptedOmni, first: Json
+) -> None:
+    decide(omni_client, 0.2, 0.9)
+    chosen = facts(omni_client, "generate_image", {"like": first["job_id"], "best_of": 2})
+    assert sorted(fields["seed"] for fields in omni.generations()[1:]) == [5, 6]
+    assert chosen["parameters_used"] == {**first["parameters_used"], "seed": 6}
+    told = facts(omni_client, "generate_image", {"like": chosen["job_id"]})
+    assert "check" not in told
+    assert Path(told["file_path"]).read_bytes() == Path(chosen["file_path"]).read_bytes()
 
 
 # Edits
