@@ -30,6 +30,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "images": (
         "generate_image",
         "batch_generate",
+        "list_images",
         *JOB_TOOLS,
         "get_model_info",
         "gpu_status",

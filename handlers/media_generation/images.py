@@ -10,6 +10,7 @@ from msgspec import Meta
 from handlers.media_generation.capacity import capacity
 from handlers.media_generation.inputs import read_inputs
 from handlers.media_generation.jobs import PreviewKind, Wait, report, wait_for
+from handlers.media_generation.like import like
 from mcp_protocol.tools.toolbox import ArgumentError
 from omni.images.parameters import ImageOptions
 
@@ -61,7 +62,21 @@ class ImageArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
 class GenerateImageArguments(ImageArguments, kw_only=True, frozen=True):
     """Arguments of `generate_image`."""
 
-    prompt: Prompt
+    prompt: Annotated[Prompt | None, Meta(description="What the image shows; needed without like.")] = None
+    like: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=5_000,
+                description=(
+                    "An earlier image to make again: job_id, batch_id#index or path. What is not given stays as it "
+                    "was, the seed too."
+                ),
+            ),
+        ]
+        | None
+    ) = None
     image_paths: (
         Annotated[
             list[Annotated[str, Meta(min_length=1)]],
@@ -112,9 +127,13 @@ class BatchGenerateArguments(ImageArguments, kw_only=True, frozen=True):
 def generate_image(arguments: GenerateImageArguments, call: Call, services: Services) -> list[Json]:
     """Generates one image, as a job with one item."""
     maker = services.image_maker
+    arguments, notes = like(arguments, call, services)
+    if arguments.prompt is None:
+        raise ArgumentError("arguments.prompt: say what the image shows, or name an image to make again in like.")
     inputs = read_inputs(arguments, call, services)
     planning = maker.plan([arguments.prompt], arguments.options(), inputs=inputs)
     plan = services.jobs.ask(planning, call.cancellation)
+    plan.notes.extend(notes)
     job = maker.start("image", plan, _limit(services, plan.model), arguments.filename)
     wait_for(job, call, services, arguments.wait_s)
     return report(job, call, services, arguments.preview)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from handlers.resources.files import media_type
+from handlers.resources.written_files import path_or_url
 from mcp_protocol.tools.toolbox import image_block, link_block, text_block
 from media.errors import MediaError
 from media.files.file_urls import url_of_path
 from omni.errors import JobFailed
-from omni.files.output_folder import shown_path
 from omni.jobs.job import State
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def image_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services,
         return [_cancelled_block(job, item)]
     facts = {
         "status": "success" if made.unsaved is None else "not_saved",
-        "file_path": _path_or_url(made.file_path),
+        "file_path": made.file_path and path_or_url(made.file_path),
         "generation_time_seconds": made.generation_time_s,
         "parameters_used": made.parameters,
         "job_id": job.id,
@@ -113,7 +113,7 @@ def video_report(job: Job[VideoPlan, MadeVideo], call: Call, services: Services,
     plan, facts = job.plan, made.facts
     result = {
         "status": "success",
-        "output_path": _path_or_url(made.file_path),
+        "output_path": path_or_url(made.file_path),
         "model_used": plan.model_type,
         "message": _VIDEO_MESSAGES[plan.from_clip],
         "method": plan.method,
@@ -170,7 +170,8 @@ def _batch_entry(item: Item[MadeImage], plan: ImagePlan, common: Mapping[str, An
     own = {name: value for name, value in msgspec.to_builtins(parameters).items() if common.get(name) != value}
     entry = {"index": item.index, **own}
     if made is not None:
-        return {**entry, "file_path": _path_or_url(made.file_path), "generation_time_seconds": made.generation_time_s}
+        path = made.file_path and path_or_url(made.file_path)
+        return {**entry, "file_path": path, "generation_time_seconds": made.generation_time_s}
     return {**entry, "error": item.error or "Cancelled before it was done."}
 
 
@@ -246,13 +247,6 @@ def _content(made: MadeImage | MadeVideo) -> bytes:
         return file.read()
 
 
-def _path_or_url(path: str | None) -> str | None:
-    """A path for a result; a path that is not UTF-8 becomes a file: URL, which calls accept too."""
-    if path is None:
-        return None
-    return path if shown_path(path) == path else url_of_path(path)
-
-
 def _link(path: str, n_bytes: int, prompt: str) -> Json:
     description = prompt if len(prompt) <= 200 else prompt[:199] + "…"
     mime_type = media_type(path) or "application/octet-stream"
@@ -264,8 +258,8 @@ def _ids(job: AnyJob) -> dict[str, str]:
 
 
 def _files(job: AnyJob) -> list[str]:
-    paths = [_path_or_url(getattr(item.result, "file_path", None)) for item in job.items]
-    return [path for path in paths if path is not None]
+    paths = [getattr(item.result, "file_path", None) for item in job.items]
+    return [path_or_url(path) for path in paths if path is not None]
 
 
 def _notes(item: Item[Any]) -> list[str]:

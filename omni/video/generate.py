@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -64,6 +64,16 @@ class VideoPlan(msgspec.Struct, frozen=True):
     def method(self) -> str:
         """What the video is made from."""
         return "first frame of the video + audio" if self.from_clip else "image + audio"
+
+
+class VideoStep(Protocol):
+    """A job of one video, or the part of a job that makes a video."""
+
+    phase: str | None
+
+    @property
+    def plan(self) -> VideoPlan:
+        """What is made."""
 
 
 class MadeVideo(msgspec.Struct, frozen=True):
@@ -125,13 +135,12 @@ class VideoMaker:
         png = fitted(image, plan.parameters.width, plan.parameters.height)
 
         async def work(job: Job[VideoPlan, MadeVideo], item: Item[MadeVideo]) -> MadeVideo:
-            return await self._make(job, png, audio, name)
+            return await self.make(job, png, audio, name)
 
         return self._jobs.start("video", [plan.parameters.prompt], work, server=plan.client.url, plan=plan)
 
-    async def _make(
-        self, job: Job[VideoPlan, MadeVideo], png: bytes, audio: DecodedAudio, name: str | None
-    ) -> MadeVideo:
+    async def make(self, job: VideoStep, png: bytes, audio: DecodedAudio, name: str | None) -> MadeVideo:
+        """Makes the video of a plan in a job that runs; `png` has the plan's size."""
         plan = job.plan
         begun_s = time.monotonic()
         job.phase = "sending image and audio"
@@ -167,7 +176,7 @@ class VideoMaker:
                 await _deleted(client, await asyncio.wait_for(submitting, DELETE_S))
             raise
 
-    async def _finished(self, job: Job[VideoPlan, MadeVideo], video_id: str, begun_s: float) -> VideoJob:
+    async def _finished(self, job: VideoStep, video_id: str, begun_s: float) -> VideoJob:
         """Polls until the job on the server is completed; raises why it failed."""
         plan, n_lost, pause_s = job.plan, 0, POLL_S
         while True:
