@@ -74,7 +74,10 @@ def test_no_tool_takes_what_is_no_media(
     server: ServerProcess, files: Mapping[str, str], argument: tuple[str, str]
 ) -> None:
     tool, name = argument
-    others = {key: files.get(value, value) for key, value in NEEDED[argument].items()}
+    others = {
+        key: [files[each] for each in value] if isinstance(value, list) else files.get(value, value)
+        for key, value in NEEDED[argument].items()
+    }
     bad = [path for key, path in files.items() if key not in (IMAGE, VOICE, CLIP)]
     for reference in (*REFERENCES, *bad):
         began_s = time.monotonic()
