@@ -91,6 +91,10 @@ class ImageReader:
         """Reads base64 text or a data URL; a MIME type that is not an image type is an error."""
         return self._decoded(self._source.read_base64(data, mime_type), longest_side, limits)
 
+    def read_bytes(self, data: bytes, longest_side: int | None = None, limits: CallLimits = NO_LIMITS) -> DecodedImage:
+        """Reads an image file that is already in memory."""
+        return self._decoded(data, longest_side, limits)
+
     def forget(self) -> None:
         """Empties the cache."""
         self._cache.clear()

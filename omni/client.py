@@ -90,6 +90,8 @@ class OmniClient:
     """The setting with the server's address."""
     health_tool = "server_health"
     """The tool that shows what runs at the address."""
+    too_slow_advice = "Try fewer steps or a smaller size, or raise OMNI_TIMEOUT."
+    """What to do where a generation takes too long."""
 
     def __init__(
         self, url: str, timeout_s: float, api_key: str | None = None, outgoing: Outgoing | None = None
@@ -245,7 +247,7 @@ class OmniClient:
         if found.trouble is Trouble.TIMEOUT:
             return ServerTooSlow(
                 f"The vLLM server at {self.url} did not respond within {timeout_s:g} s. "
-                + ("Try fewer steps or a smaller size, or raise OMNI_TIMEOUT." if method == "POST" else "Try again.")
+                + (self.too_slow_advice if method == "POST" else "Try again.")
             )
         if found.trouble is Trouble.LOST:
             return ConnectionLost(self.url, self.health_tool)

@@ -1,4 +1,4 @@
-"""The vLLM-Omni servers, and the files of the generated images and videos."""
+"""The vLLM-Omni servers, and the files of what they generate."""
 
 from typing import Annotated
 
@@ -46,7 +46,7 @@ NAMED_LORAS = Kind(
 
 
 class OmniSettings(msgspec.Struct, frozen=True):
-    """The vLLM-Omni servers that generate images and videos, and where the files are saved."""
+    """The vLLM-Omni servers that generate images, videos and speech, and where the files are saved."""
 
     url: Annotated[
         str,
@@ -83,7 +83,10 @@ class OmniSettings(msgspec.Struct, frozen=True):
         ),
     ] = None
     timeout_s: Annotated[
-        float, Setting("OMNI_TIMEOUT", positive(86_400), "Longest generation of one image in seconds (`--timeout`).")
+        float,
+        Setting(
+            "OMNI_TIMEOUT", positive(86_400), "Longest generation of one image or speech in seconds (`--timeout`)."
+        ),
     ] = 300.0
     profiles: Annotated[
         str | None, Setting("OMNI_PROFILES", FILE, "JSON or TOML file with profiles of further image models.")
@@ -117,6 +120,15 @@ class OmniSettings(msgspec.Struct, frozen=True):
     video_timeout_s: Annotated[
         float, Setting("OMNI_VIDEO_TIMEOUT", positive(7 * 86_400), "Longest generation of one video in seconds.")
     ] = 3600.0
+    speech_url: Annotated[
+        str | None,
+        Setting(
+            "OMNI_SPEECH_URL",
+            WEB_SERVER,
+            "Address of the vLLM-Omni server for speech, with `/v1` or without.",
+            "OMNI_URL",
+        ),
+    ] = None
     job_ttl_s: Annotated[
         float, Setting("OMNI_JOB_TTL", number(1, 30 * 86_400), "Seconds for which a finished job stays listed.")
     ] = 86_400.0

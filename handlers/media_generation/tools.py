@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handlers.media_generation import image_list, image_server, images, jobs, video
+from handlers.media_generation import image_list, image_server, images, jobs, text_video, video
 from handlers.model.model import NoArguments
 from handlers.resources.media_view import MEDIA_VIEW
 from mcp_protocol.tools.toolbox import Annotations, Tool
@@ -152,6 +152,20 @@ TOOLS = (
         result=image_server.Estimate,
         annotations=Annotations(idempotent=True, open_world=True),
         bypass_queue=True,
+    ),
+    Tool(
+        name="generate_video",
+        title="Generate a video",
+        description=(
+            "Generates a short video (MP4) from words, or from an image and words: the image becomes the first frame. "
+            "For somebody who talks use process_image_to_video. It takes minutes: set wait_s and poll job_status with "
+            "the job_id; cancel_batch stops it. Leave out steps, guidance, size, frames and fps unless the user asks "
+            "for them. Returns the file's path, duration, size and seed, and one frame."
+        ),
+        arguments=text_video.GenerateVideoArguments,
+        handler=text_video.generate_video,
+        annotations=Annotations(read_only=False, open_world=True),
+        view=MEDIA_VIEW,
     ),
     Tool(
         name="process_image_to_video",

@@ -13,6 +13,7 @@ from omni.client import UNKNOWN, UNREPORTED_MODEL, GeneratedImage, OmniClient
 from omni.errors import ModelChanged, OutputFailed, ServerFailed, ServerRefused
 from omni.files.metadata import with_png_text
 from omni.files.output_folder import OutputFolder, automatic_name, checked_name
+from omni.images.checks import Candidate, ImageCheck
 from omni.images.editing import NO_INPUTS, Inputs, check_inputs, masked
 from omni.images.loras import NO_LORAS, ImageLoras
 from omni.images.parameters import ImageOptions, ImageParameters, resolve
@@ -73,6 +74,24 @@ class ImagePlan(msgspec.Struct, frozen=True):
     notes: list[str]
     inputs: Inputs = NO_INPUTS
 
+    def without_media(self) -> ImagePlan:
+        """What a job keeps of it for a day."""
+        return msgspec.structs.replace(self, inputs=NO_INPUTS)
+
+
+class RawImage(msgspec.Struct, frozen=True):
+    """An image as the server sent it, not saved yet.
+
+    Attributes:
+        data: the image file.
+        parameters: what it was made with.
+        seconds: how long it took.
+    """
+
+    data: bytes
+    parameters: ImageParameters
+    seconds: float
+
 
 class MadeImage(msgspec.Struct, frozen=True):
     """A generated image; where it could not be saved, `file_path` is `None` and `unsaved` is its preview."""
@@ -83,6 +102,13 @@ class MadeImage(msgspec.Struct, frozen=True):
     parameters: ImageParameters
     notes: list[str]
     unsaved: Preview | None = None
+
+
+class CheckedImage(MadeImage, frozen=True, kw_only=True):
+    """A saved image with its check, `None` where it could not be made, and all candidates if there were several."""
+
+    check: ImageCheck | None
+    candidates: list[Candidate] | None
 
 
 class ImageMaker:
@@ -187,10 +213,17 @@ class ImageMaker:
             return await self._make(plan, item.index, name)
 
         labels = [parameters.prompt for parameters in plan.images]
-        kept = msgspec.structs.replace(plan, inputs=NO_INPUTS)  # a job is kept for a day, without its media
-        return self.jobs.start(kind, labels, work, server=self.client.url, limit=limit, plan=kept)
+        return self.jobs.start(kind, labels, work, server=self.client.url, limit=limit, plan=plan.without_media())
 
     async def _make(self, plan: ImagePlan, index: int, name: str | None) -> MadeImage:
+        image = await self.generate(plan, index)
+        return await self.save(image, name, PREVIEW_SIDE if len(plan.images) == 1 else SHEET_PREVIEW_SIDE)
+
+    async def generate(self, plan: ImagePlan, index: int) -> RawImage:
+        """Makes one image of a plan, and saves nothing.
+
+        Raises: the client's errors.
+        """
         parameters = plan.images[index]
         begun_s = time.monotonic()
         image = await self._generated(plan, parameters)
@@ -198,8 +231,23 @@ class ImageMaker:
         if image.peak_memory_mb is not None:
             self.peak_memory_mb = image.peak_memory_mb
         self.speeds.learn(parameters.model, parameters.megapixel_steps, image.compute_s or seconds)
-        side = PREVIEW_SIDE if len(plan.images) == 1 else SHEET_PREVIEW_SIDE
-        return await run_shielded(lambda: self._save(image.data, parameters, name, seconds, side))
+        return RawImage(image.data, parameters, seconds)
+
+    def check(self, image: RawImage) -> None:
+        """Decodes an image completely; raises `InvalidResponse` where it is none. May take a second."""
+        checked(image.data, self.decoder)
+
+    async def save(self, image: RawImage, name: str | None, preview_side: int = PREVIEW_SIDE) -> MadeImage:
+        """Checks an image and saves it.
+
+        Arguments:
+            image: from `generate`.
+            name: the name of its file, `None` for one of its own.
+            preview_side: pixels of the preview that is kept where the file cannot be written.
+
+        Raises: `InvalidResponse` where it is no complete image.
+        """
+        return await run_shielded(lambda: self._save(image.data, image.parameters, name, image.seconds, preview_side))
 
     async def _generated(self, plan: ImagePlan, parameters: ImageParameters) -> GeneratedImage:
         model = plan.model

@@ -260,10 +260,15 @@ def _unusable(path: str, why: str) -> InvalidParameters:
 
 def pipeline_class(folder: str) -> str:
     """The pipeline class in a model's files; "" where they are not on this machine."""
+    found = model_index(folder).get("_class_name")
+    return found if isinstance(found, str) else ""
+
+
+def model_index(folder: str) -> dict[str, Any]:
+    """The `model_index.json` in a model's files; empty where they are not on this machine."""
     try:
         with open(os.path.join(folder, "model_index.json"), "rb") as file:
             index = msgspec.json.decode(file.read(MAX_FILE_BYTES))
     except (OSError, ValueError):
-        return ""
-    found = index.get("_class_name") if isinstance(index, dict) else None
-    return found if isinstance(found, str) else ""
+        return {}
+    return index if isinstance(index, dict) else {}
