@@ -17,6 +17,7 @@ from mcp_protocol.tools.toolbox import image_block, link_block, text_block
 from media.errors import MediaError
 from media.files.file_urls import url_of_path
 from omni.errors import JobFailed
+from omni.images.parameters import common_parameters
 from omni.jobs.job import State
 
 if TYPE_CHECKING:
@@ -97,8 +98,6 @@ def _check_facts(made: MadeImage) -> dict[str, Any]:
 
 def batch_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services, preview: str) -> list[Json]:
     """The result of `batch_generate`; raises `JobFailed` if all images failed."""
-    from omni.images.parameters import common_parameters
-
     plan = job.plan
     common = common_parameters(plan.images)
     facts = {
