@@ -75,7 +75,7 @@ def test_no_tool_takes_what_is_no_media(
 ) -> None:
     tool, name = argument
     others = {
-        key: [files[name] for name in value] if isinstance(value, list) else files.get(value, value)
+        key: [files[each] for each in value] if isinstance(value, list) else files.get(value, value)
         for key, value in NEEDED[argument].items()
     }
     bad = [path for key, path in files.items() if key not in (IMAGE, VOICE, CLIP)]
