@@ -115,7 +115,8 @@ def video_report(
         return [_cancelled_block(job, item)]
     plan, facts = job.plan, made.facts
     if isinstance(plan, TextVideoPlan):
-        server, audio = {"server_url": plan.client.url}, {"has_audio": facts.has_audio}
+        server: dict[str, Any] = {"server_url": plan.client.url}
+        audio: dict[str, Any] = {"has_audio": facts.has_audio}
         message = _VIDEO_MESSAGE
     else:
         server, audio = {"model_used": plan.model_type}, {"audio_duration_seconds": plan.parameters.audio_s}
