@@ -22,6 +22,8 @@ def register_pipelines() -> None:
 
     if not current_platform.is_cpu():
         return
+    import omni_cpu.attention  # noqa: F401
+
     for architecture, pipeline in (
         ("Flux2KleinPipeline", "StoppableFlux2Klein"),
         ("QwenImagePipeline", "StoppableQwenImage"),

@@ -18,7 +18,7 @@ from omni.jobs.job import Item, Job
 from omni.jobs.jobs import Jobs, run_in_thread
 from omni.video.client import VideoClient
 from omni.video.parameters import VideoOptions, VideoParameters, resolve_video
-from omni.video.server_jobs import MadeVideo, ServerJobs
+from omni.video.server_jobs import MadeVideo, ServerJobs, VideoStep
 from omni.video.servers import VideoModel, VideoServers
 from omni.video.text_generate import TextVideoMaker
 
@@ -99,13 +99,12 @@ class VideoMaker:
         png = fitted(image, plan.parameters.width, plan.parameters.height)
 
         async def work(job: Job[VideoPlan, MadeVideo], item: Item[MadeVideo]) -> MadeVideo:
-            return await self._make(job, png, audio, name)
+            return await self.make(job, png, audio, name)
 
         return self._jobs.start("video", [plan.parameters.prompt], work, server=plan.client.url, plan=plan)
 
-    async def _make(
-        self, job: Job[VideoPlan, MadeVideo], png: bytes, audio: DecodedAudio, name: str | None
-    ) -> MadeVideo:
+    async def make(self, job: VideoStep, png: bytes, audio: DecodedAudio, name: str | None) -> MadeVideo:
+        """Makes the video of a plan in a job that runs; `png` has the plan's size."""
         parameters, profile = job.plan.parameters, job.plan.model.profile
         begun_s = time.monotonic()
         job.phase = "sending image and audio"

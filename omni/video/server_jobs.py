@@ -25,7 +25,6 @@ from omni.errors import (
 from omni.files.metadata import with_mp4_text
 from omni.files.output_folder import OutputFolder, automatic_name
 from omni.images.speed import SpeedBook
-from omni.jobs.job import AnyJob
 from omni.jobs.jobs import run_shielded
 from omni.video.client import COMPLETED, FAILED, GONE, VideoClient, VideoJob, failure_of
 
@@ -71,6 +70,16 @@ class Plan(Protocol):
         """`VideoParameters` or `TextVideoParameters`."""
 
 
+class VideoStep(Protocol):
+    """A job of one video, or the part of a job that makes a video."""
+
+    phase: str | None
+
+    @property
+    def plan(self) -> Any:
+        """What is made, a `Plan`."""
+
+
 class MadeVideo(msgspec.Struct, frozen=True):
     """A video that was generated, checked and saved."""
 
@@ -99,7 +108,7 @@ class ServerJobs:
 
     async def make(
         self,
-        job: AnyJob,
+        job: VideoStep,
         fields: Mapping[str, str],
         image: bytes | None,
         begun_s: float,
@@ -173,7 +182,7 @@ class ServerJobs:
                 await _deleted(client, await asyncio.wait_for(submitting, DELETE_S))
             raise
 
-    async def _finished(self, job: AnyJob, video_id: str, begun_s: float) -> VideoJob:
+    async def _finished(self, job: VideoStep, video_id: str, begun_s: float) -> VideoJob:
         """Polls until the job on the server is completed; raises why it failed."""
         plan: Plan = job.plan
         n_lost, pause_s = 0, POLL_S

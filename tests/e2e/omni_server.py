@@ -42,7 +42,7 @@ SETTLE_S = 0.4
 AT_WORK = re.compile(rb"^vllm_omni:num_requests_(running|waiting)(\{.*\})? [1-9]", re.MULTILINE)
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens URLs of this machine, whatever proxy the environment names."""
-TINY = ("klein", "qwen-image", "z-image", "wan-s2v", "wan-t2v", "wan-ti2v", "wan-i2v")
+TINY = ("klein", "qwen-image", "z-image", "wan-s2v", "wan-t2v", "wan-ti2v", "wan-i2v", "omnivoice")
 
 
 @functools.cache

@@ -75,6 +75,8 @@ PATHS = (
     "\0",
     "-i",
 )
+LISTS_OF_PATHS = ("file_paths", "image_paths", "image_urls", "paths")
+"""The arguments with several of them."""
 A_JOB = "@job"
 """Stands for the id of the last job that was told of."""
 BY_NAME: dict[str, Sequence[Any]] = {
@@ -111,7 +113,7 @@ def of_schema(schema: Json, images: Sequence[str], root: Json | None = None, nam
 def _of_type(schema: Json, images: Sequence[str], root: Json, name: str) -> st.SearchStrategy[Any]:
     kind = schema.get("type")
     if kind == "string":
-        if name in ("image_paths", "paths"):
+        if name in LISTS_OF_PATHS:
             return st.sampled_from((*PATHS, *images, *images))
         at_least, at_most = schema.get("minLength", 0), schema.get("maxLength", 40)
         return st.text(string.printable, min_size=min(at_least, 50), max_size=min(at_most, 40) or 1)
