@@ -148,8 +148,7 @@ def video_facts(plan: VideoPlan | TextVideoPlan, made: MadeVideo, job_id: str) -
     facts = made.facts
     audio: dict[str, Any]
     if isinstance(plan, TextVideoPlan):
-        server: dict[str, Any] = {"server_url": plan.client.url}
-        audio: dict[str, Any] = {"has_audio": facts.has_audio}
+        server, audio = {"server_url": plan.client.url}, {"has_audio": facts.has_audio}
         message = _VIDEO_MESSAGE
     else:
         server, audio = {"model_used": plan.model_type}, {"audio_duration_seconds": plan.parameters.audio_s}
