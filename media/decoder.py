@@ -31,6 +31,7 @@ from settings import missing_media
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from media.decoding.audio import AudioFacts
     from sandbox.pool import Sandbox
     from sandbox.result import Result
 
@@ -90,7 +91,7 @@ class Decoder:
         decoded: audio.DecodedAudio = self._run(work, data, arguments, limits, taken)
         return decoded
 
-    def check_audio(self, data: bytes, max_s: float) -> audio.AudioFacts:
+    def check_audio(self, data: bytes, max_s: float) -> AudioFacts:
         """Decodes a generated audio file, as `media.decoding.audio.check_audio` does."""
         memory = containers.OPENING_BYTES + round((max_s + SPEECH_FIRST_S) * audio.BYTES_PER_S)
         work = _Work("check_audio", AUDIO, audio.SPEECH_TIMEOUT_S, memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -150,6 +151,15 @@ def test_what_is_no_speech_is_an_error_and_nothing_is_saved(
     server.script(route, path=PATH)
     assert text in speaker.error(TOOL, {"text": TEXT})
     assert written(tmp_path) == []
+
+
+def test_nothing_is_made_where_nothing_can_be_checked(
+    speaker: Client, server: ScriptedSpeechServer, face: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for tool, arguments in ((TOOL, {"text": TEXT}), (TALK, {"image_path": face, "speech_text": TEXT})):
+        assert "needs the extra media: run `scripts/setup`" in speaker.error(tool, arguments)
+    assert server.said() == []
 
 
 def test_unknown_voice_is_an_error_with_the_voices(speaker: Client) -> None:
