@@ -60,13 +60,14 @@ class MadeSpeech(msgspec.Struct, frozen=True):
 
 
 class SpeechServerState(msgspec.Struct, frozen=True):
-    """The server in a list; `None` stands for what it did not report."""
+    """The server in a list; `None` stands for what it did not report, and for a model that is not known to speak."""
 
     url: str
     model: str | None
     voices: list[str] | None
     uploaded_voices: list[str] | None
     note: str
+    speaks: bool | None = None
 
 
 class SpeechStep(Protocol):
@@ -120,16 +121,18 @@ class SpeechMaker:
             note = error.why or f"There is no server at this address. {advice()}"
             return SpeechServerState(url, None, None, None, note)
         except OtherModel as error:
-            return SpeechServerState(url, error.model, None, None, str(error))
+            return SpeechServerState(url, error.model, None, None, str(error), False)
         except (OmniError, TimeoutError) as error:
             return SpeechServerState(url, None, None, None, str(error) or "It does not respond in time.")
         note = model.warning or "Speaks a text: generate_speech."
+        known = True if model.known else None
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 found = await self.client.voices()
         except (OmniError, TimeoutError) as error:
-            return SpeechServerState(url, model.name, None, None, f"{note} It does not report its voices. {error}")
-        return SpeechServerState(url, model.name, found.voices, found.uploaded, note)
+            text = f"{note} It does not report its voices. {error}"
+            return SpeechServerState(url, model.name, None, None, text, known)
+        return SpeechServerState(url, model.name, found.voices, found.uploaded, note, known)
 
     async def plan(self, text: str, options: SpeechOptions, *, has_reference: bool) -> SpeechPlan:
         """Decides everything about a speech, without making it.
