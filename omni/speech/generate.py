@@ -12,7 +12,7 @@ from http_client.addresses import root_of
 from media.decoding.containers import format_of
 from media.errors import MediaError
 from omni.client import UNKNOWN, UNREPORTED_MODEL
-from omni.errors import InvalidResponse, OmniError, ServerFailed, ServerRefused, ServerUnreachable
+from omni.errors import InvalidResponse, OmniError, ServerFailed, ServerOutOfMemory, ServerRefused, ServerUnreachable
 from omni.files.audio_marks import with_audio_text
 from omni.files.output_folder import automatic_name, checked_name
 from omni.jobs.jobs import run_shielded
@@ -167,7 +167,7 @@ class SpeechMaker:
         served_as = plan.model.served_as
         fields = {**({"model": served_as} if served_as else {}), **plan.parameters.request(reference_wav)}
         try:
-            data = await self.client.say(fields)
+            data = await self.client.say(fields, longest_s(plan.parameters))
         except (ServerRefused, ServerFailed) as error:
             raise _explained(error, plan.model) from None
         seconds = round(time.monotonic() - begun_s, 3)
@@ -216,4 +216,8 @@ def checked(data: bytes, parameters: SpeechParameters, decoder: Decoder) -> Audi
 
 
 def _explained(error: OmniError, model: SpeechModel) -> OmniError:
-    return error if model.known else type(error)(f"{error} {advice()}")
+    if isinstance(error, ServerOutOfMemory):
+        return ServerFailed("The vLLM server is out of memory. Try a shorter text, or stop what else runs on its GPU.")
+    if model.known or type(error) not in (ServerRefused, ServerFailed):
+        return error
+    return type(error)(f"{error} {advice()}")

@@ -31,7 +31,7 @@ def parameters(text: str = SENTENCE, **options: object) -> SpeechParameters:
 
 def samples(data: bytes) -> bytes:
     with av.open(io.BytesIO(data), "r") as container:
-        return np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)]).tobytes()
+        return bytes(np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)]).tobytes())
 
 
 FILES = {
@@ -78,7 +78,8 @@ def test_only_three_formats_are_marked() -> None:
 def test_what_is_heard_of_a_file_is_counted() -> None:
     half = np.concatenate([tone(16_000, 1), np.zeros(16_000), tone(16_000, 1, 0.0005)])
     facts = check_audio(audio_file(samples=half), 60)
-    assert (facts.duration_s, facts.heard_s, facts.sample_rate) == (3.0, pytest.approx(1, abs=0.03), 16_000)
+    assert (facts.duration_s, facts.sample_rate) == (3.0, 16_000)
+    assert facts.heard_s == pytest.approx(1, abs=0.03)
     assert check_audio(raw_wav(b""), 60).heard_s == 0
 
 
