@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -90,7 +90,7 @@ def _reference(reference: str | None, call: Call, services: Services) -> bytes |
     if reference is None:
         return None
 
-    def read(index: int) -> bytes | str:
+    def read(index: int) -> Any:
         try:
             return services.audio.read(reference, call_limits(call), sample_rate=REFERENCE_RATE).wav
         except MediaError as error:
@@ -100,4 +100,5 @@ def _reference(reference: str | None, call: Call, services: Services) -> bytes |
         (result,) = results
     if isinstance(result, str):
         raise ArgumentError(f"arguments.reference_audio: {result}")
-    return result
+    wav: bytes = result
+    return wav
