@@ -11,6 +11,7 @@ from http_client.addresses import root_of
 from http_client.outgoing import Outgoing
 from omni.client import UNKNOWN, UNREPORTED_MODEL
 from omni.errors import InvalidParameters, OmniError, ServerRefused, ServerUnreachable
+from omni.turns import Turns
 from omni.video.client import VideoClient
 from omni.video.models import CAPABLE, WAN_S2V, VideoProfile, is_known, talking_profile
 from settings import in_clone
@@ -71,6 +72,7 @@ class VideoServers:
         timeout_s: the time limit of a request.
         api_key: the key of all servers.
         outgoing: makes the HTTP clients.
+        turns: says when a generation may begin.
     """
 
     def __init__(
@@ -80,11 +82,12 @@ class VideoServers:
         timeout_s: float,
         api_key: str | None,
         outgoing: Outgoing | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._url = root_of(url)
         self._named = {name: root_of(each) for name, each in named.items()}
         urls = {self._url, *self._named.values()}
-        self._clients = {each: VideoClient(each, timeout_s, api_key, outgoing) for each in urls}
+        self._clients = {each: VideoClient(each, timeout_s, api_key, outgoing, turns) for each in urls}
 
     def names(self) -> list[str]:
         """All values of `model_type`."""
