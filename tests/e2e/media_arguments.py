@@ -25,6 +25,7 @@ NEEDED: Mapping[tuple[str, str], Json] = {
     ("analyze_video", "video_path"): {"query": "a"},
     ("transcribe_audio", "audio_path"): {},
     ("generate_image", "image_paths"): {"prompt": "a"},
+    ("generate_image", "like"): {},
     ("process_image_to_video", "image_path"): {"audio_path": VOICE},
     ("process_image_to_video", "audio_path"): {"image_path": IMAGE},
     ("process_video_to_video", "video_path"): {"audio_path": VOICE},
