@@ -20,6 +20,7 @@ const WISH = { prompt: "a circle on a plain background", seed: 7, width: 320, he
 const PROMPTS = ["a red circle", "a blue circle", "a green circle"];
 const VIDEO = { image_path: media.image, audio_path: media.audio, width: 320, height: 240, num_inference_steps: 2 };
 const imageResult = () => stage.call("generate_image", WISH);
+const factsOf = ({ content }) => JSON.parse(content[0].text);
 
 /** What the stage of the view shows, once it is decoded. */
 function shown(view) {
@@ -31,20 +32,25 @@ function shown(view) {
 function status(view, text) {
   return view.locator(`#status:has-text(${JSON.stringify(text)})`).waitFor();
 }
+/** A result with these facts, in the shape in which the server sends them. */
+function recorded(facts, ...others) {
+  return { content: [{ type: "text", text: JSON.stringify(facts) }, ...others] };
+}
 async function focusedIndex(view) {
   return view.locator("#grid button").evaluateAll((all) => all.indexOf(document.activeElement));
 }
 
 async function anotherSeed(screenshot) {
-  const view = await stage.mount("generate_image", WISH, await imageResult());
+  const first = await imageResult();
+  const view = await stage.mount("generate_image", WISH, first);
   assert.deepEqual(await shown(view), { type: "image/jpeg", width: 320, alt: WISH.prompt });
   await view.locator("#another-seed").click();
   await view.locator("#grid li").nth(1).waitFor();
   await status(view, "Done.");
   const [again] = stage.callsOf("generate_image");
   assert.notEqual(again.seed, WISH.seed);
-  const { prompt, width, height } = again;
-  assert.deepEqual({ prompt, width, height, wait_s: again.wait_s }, { prompt: WISH.prompt, width: 320, height: 240, wait_s: 0 });
+  assert.deepEqual(again, { like: factsOf(first).file_path, seed: again.seed, wait_s: 0 });
+  assert.deepEqual(await shown(view), { type: "image/jpeg", width: 320, alt: WISH.prompt });
   const [{ content }] = await stage.sent("ui/update-model-context");
   assert.match(content[0].text, new RegExp(`\\* /.*\\.png \\(seed ${again.seed}\\): ${WISH.prompt}`));
   await view.locator("#stage").focus();
@@ -65,7 +71,10 @@ const SCENARIOS = {
     const withView = stage.tools.filter((tool) => getToolUiResourceUri(tool));
     assert.deepEqual(
       withView.map((tool) => tool.name).sort(),
-      ["analyze_images_with_query", "batch_generate", "generate_image", "process_image_to_video", "process_video_to_video"],
+      [
+        "analyze_images_with_query", "batch_generate", "generate_image", "list_images", "process_image_to_video",
+        "process_video_to_video",
+      ],
     );
     assert.deepEqual(stage.tools.filter(isToolVisibilityAppOnly).map((tool) => tool.name), ["view_media", "read_media"]);
     const uri = getToolUiResourceUri(withView[0]);
@@ -85,7 +94,8 @@ const SCENARIOS = {
     await view.locator("#prompt").fill("two circles");
     await view.locator("#generate").click();
     await view.locator("#stage img[alt='two circles']").waitFor();
-    assert.equal(stage.callsOf("generate_image")[0].prompt, "two circles");
+    const [again] = stage.callsOf("generate_image");
+    assert.deepEqual([again.prompt, again.seed], ["two circles", WISH.seed]); // the prompt alone makes the difference
   },
 
   async "four variations, keys, the choice and saving, in the dark"() {
@@ -93,11 +103,10 @@ const SCENARIOS = {
     await shown(view);
     await view.locator("#variations").click();
     await view.locator("#grid img").nth(4).waitFor();
+    await view.locator("#variations[aria-disabled=false]").waitFor();
+    const made = stage.callsOf("generate_image");
+    assert.deepEqual([new Set(made.map(({ like }) => like)).size, new Set(made.map(({ seed }) => seed)).size], [1, 4]);
     await status(view, "Done.");
-    const [batch] = stage.callsOf("batch_generate");
-    assert.deepEqual(batch.prompts, Array(4).fill(WISH.prompt));
-    assert.equal(new Set(batch.seeds).size, 4);
-    assert.deepEqual(stage.callsOf("view_media").map(({ paths }) => paths.length), [4]);
     await view.locator("#grid [aria-current=true]").focus();
     const before = await focusedIndex(view);
     await stage.tab.keyboard.press("ArrowRight");
@@ -253,6 +262,121 @@ const SCENARIOS = {
     const others = stage.complaints.filter((text) => !text.includes("data:"));
     assert.ok(stage.complaints.splice(0).length >= 1);
     assert.deepEqual(others, []);
+  },
+
+  async "a video from words plays, and its seed and its prompt can be changed"() {
+    const { output_path } = factsOf(stage.video);
+    const args = { prompt: "a boat in a storm", num_frames: 17, filename: "boat.mp4" };
+    const result = (seed) => recorded({
+      status: "success", output_path, duration_seconds: 1.062, resolution: "320x240", seed, job_id: "video_1",
+      parameters_used: { model: "tiny", prompt: args.prompt, width: 320, height: 240, steps: 2, seed },
+    });
+    stage.answers.set("generate_video", ({ seed }) => result(seed));
+    const view = await stage.mount("generate_video", args, result(5));
+    await view.locator("#stage video").waitFor();
+    await view.locator("#another-seed").click();
+    await status(view, "Done.");
+    const [again] = stage.callsOf("generate_video");
+    assert.deepEqual(again, { prompt: args.prompt, num_frames: 17, seed: again.seed, wait_s: 0 });
+    assert.notEqual(again.seed, 5);
+    await view.locator("#change-prompt").click();
+    await view.locator("#prompt").fill("a boat at dawn");
+    await view.locator("#generate").click();
+    await status(view, "Done.");
+    assert.ok(await view.locator("#variations").isHidden());
+    assert.deepEqual(await stage.axe(view), []);
+    stage.answers.clear();
+  },
+
+  async "a sound plays, is saved, and is said again with another seed"() {
+    const args = { text: "Good morning.", voice: "anna", format: "mp3" };
+    const audio = fs.readFileSync(media.audio);
+    stage.answers.set("read_media", ({ path, offset }) => recorded({
+      path, mime_type: "audio/mpeg", total_bytes: audio.length, offset, n_bytes: audio.length, data: audio.toString("base64"),
+    }));
+    const result = (seed) => recorded({
+      status: "success", file_path: `/generated/morning-${seed}.mp3`, duration_seconds: 1.0, format: "mp3", voice: "anna", seed,
+      parameters_used: { model: "tiny", text: args.text, seed }, job_id: "speech_1",
+    });
+    stage.answers.set("generate_speech", ({ seed }) => result(seed));
+    const view = await stage.mount("generate_speech", args, result(5));
+    const sound = view.locator("#stage audio");
+    await sound.waitFor();
+    const played = await sound.evaluate(async (element) => {
+      const event = (name) => new Promise((resolve) => element.addEventListener(name, resolve, { once: true }));
+      if (element.readyState < 1) await event("loadedmetadata");
+      element.muted = true;
+      await element.play();
+      await event("timeupdate");
+      element.pause();
+      return { duration: element.duration, goesOn: element.currentTime > 0, label: element.getAttribute("aria-label") };
+    });
+    assert.ok(played.duration > 0.9 && played.goesOn && played.label === `Sound: ${args.text}`, JSON.stringify(played));
+    const facts = await view.locator("#facts").innerText();
+    for (const word of ["Text", args.text, "1 s", "anna", "seed"]) assert.match(facts, new RegExp(word, "i"));
+    for (const id of ["variations", "zoom"]) assert.ok(await view.locator(`#${id}`).isHidden());
+    assert.deepEqual(await stage.axe(view), []);
+    await view.locator("#save").click();
+    const [{ contents }] = await stage.sent("ui/download-file");
+    assert.equal(contents[0].resource.mimeType, "audio/mpeg");
+    await view.locator("#another-seed").click();
+    await view.locator("#grid li").nth(1).waitFor();
+    await status(view, "Done.");
+    const [again] = stage.callsOf("generate_speech");
+    assert.deepEqual(again, { ...args, seed: again.seed, wait_s: 0 });
+    await view.locator("#change-prompt:text('Change text')").click();
+    await view.locator("#prompt").fill("Good night.");
+    await view.locator("#generate").click();
+    await view.locator("#grid li").nth(2).waitFor();
+    assert.equal(stage.callsOf("generate_speech")[1].text, "Good night.");
+    assert.deepEqual(stage.callsOf("view_media"), []); // a sound has no small image
+    assert.deepEqual(await stage.axe(view), []);
+    stage.answers.clear();
+  },
+
+  async "a checked image has its verdict in words and numbers, and each candidate can be made"() {
+    const first = await imageResult();
+    const facts = factsOf(first);
+    const { seed } = facts.parameters_used;
+    const part = (text, probability) => ({ text, probability });
+    const check = {
+      verdict: "misses the prompt", probability: 0.3127, threshold: 0.5, model: "demo-vlm",
+      parts: [part("a circle", 0.981), part("a plain background", 0.3127)],
+    };
+    const candidates = [7, 8].map((one, index) =>
+      ({ index, seed: one, probability: one === seed ? 0.3127 : 0.0214, parts: check.parts, chosen: one === seed }));
+    const changed = recorded({ ...facts, check, candidates }, ...first.content.slice(1));
+    const view = await stage.mount("generate_image", { ...WISH, best_of: 2 }, changed);
+    await shown(view);
+    const words = await view.locator("#check").innerText();
+    assert.match(words, /✗ Misses the prompt: 31\.3 %, at least 50\.0 % wanted/);
+    assert.match(words, /a circle\s+98\.1 %/);
+    assert.match(words, /8\s+2\.1 %/);
+    assert.equal(await view.locator("#check button").count(), 1); // the other one is shown
+    assert.deepEqual(await stage.axe(view), []);
+    await stage.screenshot(view, path.join(out, "checked.png"));
+    await view.getByRole("button", { name: "Make this one: candidate 1, seed 8" }).click();
+    await view.locator("#grid li").nth(1).waitFor();
+    await status(view, "Done.");
+    assert.deepEqual(stage.callsOf("generate_image"), [{ like: facts.file_path, wait_s: 0, seed: 8 }]);
+    assert.ok(await view.locator("#check").isHidden()); // nobody looked at the new one
+    await view.locator("#grid button").first().click();
+    await view.locator("#another-seed").click();
+    await view.locator("#grid li").nth(2).waitFor();
+    assert.equal(stage.callsOf("generate_image")[1].check, true);
+  },
+
+  async "the list of images is a gallery with pages"() {
+    const view = await stage.mount("list_images", { limit: 3 }, await stage.call("list_images", { limit: 3 }));
+    await view.locator("#grid img").nth(2).waitFor();
+    assert.match((await shown(view)).alt, /./);
+    await view.locator("#more").click();
+    await view.locator("#grid img").nth(5).waitFor();
+    assert.ok(stage.callsOf("list_images")[0].cursor);
+    assert.deepEqual(await stage.axe(view), []);
+    await view.locator("#another-seed").click();
+    await view.locator("#grid li").nth(6).waitFor();
+    assert.match(stage.callsOf("generate_image")[0].like, /\.png$/);
   },
 
   async "an analysis is a grid with bars"() {
