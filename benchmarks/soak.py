@@ -32,7 +32,7 @@ from benchmarks.soak_client import SoakClient, Tally, wait_until
 from benchmarks.soak_traffic import BROKEN, Request, Traffic, tool
 from tests.e2e.processes import children_of
 from tests.scripted_omni import ScriptedOmni
-from tests.scripted_video import ScriptedVideoServer
+from tests.scripted_video import FROM_WORDS_MODEL, ScriptedVideoServer
 
 TITLE = "Soak"
 REQUIRED_MIB = 10.0
@@ -118,9 +118,14 @@ def measure(run: Run) -> Findings:
 
 def soak(model: str, seconds: float, seed: int = 0) -> Soak:
     """Runs rounds until the time is up, four at least."""
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder, ScriptedOmni() as omni, ScriptedVideoServer() as video:
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as folder,
+        ScriptedOmni() as omni,
+        ScriptedVideoServer() as video,
+        ScriptedVideoServer(FROM_WORDS_MODEL) as words,
+    ):
         omni.delay_s = 0.05
-        environment = engine_environment(model) | _settings(Path(folder), omni, video)
+        environment = engine_environment(model) | _settings(Path(folder), omni, video, words)
         with PipeServer((sys.executable, str(ROOT / "vllm_server.py")), environment=environment) as pipes:
             pipes.initialize()
             rounds = Rounds(pipes, Path(folder), seed)
@@ -200,11 +205,14 @@ class Rounds:
         )
 
 
-def _settings(folder: Path, omni: ScriptedOmni, video: ScriptedVideoServer) -> dict[str, str]:
+def _settings(
+    folder: Path, omni: ScriptedOmni, video: ScriptedVideoServer, words: ScriptedVideoServer
+) -> dict[str, str]:
     """Small limits, which caches reach within the settling phase."""
     return {
         "OMNI_URL": omni.url,
         "OMNI_VIDEO_URL": video.url,
+        "OMNI_VIDEO_MODELS": f"words={words.url}",
         "OMNI_OUTPUT_DIR": str(folder / "out"),
         "OMNI_JOB_TTL": "5",
         "VLLM_SESSION_DB": str(folder / "sessions.db"),

@@ -103,8 +103,14 @@ class Traffic:
         )
         yield tool("generate_image", {"like": self._job(), "seed": 3, **size}, kind="image, like another", fails=None)
         yield tool("list_images", {"query": "circle", "limit": 5})
+        best = {"prompt": "a circle on a blue background", "best_of": 2, **size}
+        yield tool("generate_image", best, kind="image, the best of two", may_be_cancelled=True)
+        yield tool("generate_image", {"prompt": "a circle", "check": True, **size}, kind="image, checked")
         yield tool("batch_generate", {"prompts": ["a", "b", "c"], **size}, may_be_cancelled=True)
         yield tool("batch_generate", {"prompts": ["a", "b"], "wait_s": 0, **size}, kind="batch, not waited for")
+        words = {"prompt": "a ball rolls", "num_frames": 9, **size}
+        yield tool("generate_video", words, may_be_cancelled=True)
+        yield tool("generate_video", {**words, "image_path": str(self._images[0])}, kind="video, from an image")
         yield tool("process_image_to_video", {"image_path": str(self._images[0]), **self._talking(size)})
         yield tool("process_video_to_video", {"video_path": str(self._clip), **self._talking(size)})
         yield tool("list_jobs")
@@ -146,6 +152,8 @@ class Traffic:
             ("generate_image", {"prompt": "a", "width": -1}),
             ("generate_image", {"like": "/etc/passwd"}),
             ("list_images", {"cursor": "../../etc"}),
+            ("generate_video", {"prompt": "a", "num_frames": 9, "duration_s": 1}),
+            ("generate_image", {"prompt": "a", "best_of": 2, "check": False}),
             ("process_image_to_video", {"image_path": str(self._voice), "audio_path": str(self._clip)}),
             ("job_status", {"job_id": "../../etc"}),
             ("transcribe_audio", {"audio_path": str(self._voice)}),  # there is no speech model

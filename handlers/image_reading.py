@@ -13,8 +13,10 @@ import msgspec
 
 from engine.errors import GenerationCancelled
 from engine.interface import ImagePart
+from handlers.media_generation.references import path_of_reference
 from media.call_limits import CallLimits
-from media.errors import MediaError, MediaTooLarge
+from media.errors import MediaError, MediaNotFound, MediaTooLarge
+from omni.errors import InvalidParameters
 from sandbox.budget import OverBudget
 from sandbox.limits import n_decoders
 
@@ -138,12 +140,17 @@ class CallImages(PartReader[ImageSource, ImagePart]):
         reader: decodes a path, URL or base64 text.
         holding: the call's part of the byte budget.
         call: its deadline and its cancellation end a read.
+        resolve: returns the path of the file that a job of this server made, for the job's id, and any other text
+            unchanged; raises `InvalidParameters`.
     """
 
-    def __init__(self, reader: ImageReader, holding: Holding, call: Call) -> None:
+    def __init__(
+        self, reader: ImageReader, holding: Holding, call: Call, resolve: Callable[[str], str] = lambda text: text
+    ) -> None:
         super().__init__(call)
         self._reader = reader
         self._holding = holding
+        self._resolve = resolve
         self._by_source: dict[ImageSource, DecodedImage] = {}
         self._by_digest: dict[str, DecodedImage] = {}
         self._lock = threading.Lock()
@@ -157,11 +164,7 @@ class CallImages(PartReader[ImageSource, ImagePart]):
             image = self._by_source.get(source)
         if image is not None:
             return image
-        limits = call_limits(self._call)
-        if isinstance(source, ImageData):
-            decoded = self._reader.read_base64(source.data, source.mime_type, limits=limits)
-        else:
-            decoded = self._reader.read(source, limits=limits)
+        decoded = self._decoded(source)
         with self._lock:
             if decoded.digest not in self._by_digest:
                 try:
@@ -171,6 +174,18 @@ class CallImages(PartReader[ImageSource, ImagePart]):
                 self._by_digest[decoded.digest] = decoded
             image = self._by_source[source] = self._by_digest[decoded.digest]
             return image
+
+    def _decoded(self, source: ImageSource) -> DecodedImage:
+        limits = call_limits(self._call)
+        if isinstance(source, ImageData):
+            return self._reader.read_base64(source.data, source.mime_type, limits=limits)
+        try:
+            path = self._resolve(source)
+        except InvalidParameters as error:
+            raise MediaNotFound(str(error)) from None
+        if path != source:
+            return self._reader.read_written(path, limits)
+        return self._reader.read(source, limits=limits)
 
     def part(self, source: ImageSource) -> ImagePart | str:
         """Returns the image as a part of a message, or the error text if it cannot be read."""
@@ -189,7 +204,7 @@ def call_images(call: Call, services: Services) -> CallImages:
     """The reader for the images of a call."""
     holding = services.budget.hold()
     call.on_release(holding.release)
-    return CallImages(services.images, holding, call)
+    return CallImages(services.images, holding, call, lambda reference: path_of_reference(reference, services))
 
 
 def call_limits(call: Call) -> CallLimits:

@@ -74,18 +74,29 @@ class Decoder:
         image: Image = self._run(work, data, arguments, limits, _image)
         return image
 
-    def audio(self, data: bytes, max_s: float, limits: CallLimits = NO_LIMITS) -> audio.DecodedAudio:
+    def audio(
+        self, data: bytes, max_s: float, limits: CallLimits = NO_LIMITS, sample_rate: int = audio.SAMPLE_RATE
+    ) -> audio.DecodedAudio:
         """Audio, as `media.decoding.audio.decode_audio` returns it."""
-        memory = containers.OPENING_BYTES + round(max_s * audio.BYTES_PER_S)
-        work = _Work("decode_audio", AUDIO, audio.DECODE_TIMEOUT_S, memory)
-        arguments = {"max_s": max_s, "timeout_s": audio.DECODE_TIMEOUT_S}
+        bytes_per_s = audio.BYTES_PER_S * sample_rate / audio.SAMPLE_RATE
+        work = _Work(
+            "decode_audio", AUDIO, audio.DECODE_TIMEOUT_S, containers.OPENING_BYTES + round(max_s * bytes_per_s)
+        )
+        arguments = {"max_s": max_s, "sample_rate": sample_rate, "timeout_s": audio.DECODE_TIMEOUT_S}
 
         def taken(result: Result) -> audio.DecodedAudio:
-            duration_s, sample_rate = result.value
-            return audio.DecodedAudio(bytes(result.content), duration_s, sample_rate)
+            return audio.DecodedAudio(bytes(result.content), *result.value)
 
         decoded: audio.DecodedAudio = self._run(work, data, arguments, limits, taken)
         return decoded
+
+    def check_audio(self, data: bytes, max_s: float) -> audio.AudioFacts:
+        """Decodes a generated audio file, as `media.decoding.audio.check_audio` does."""
+        memory = containers.OPENING_BYTES + round((max_s + SPEECH_FIRST_S) * audio.BYTES_PER_S)
+        work = _Work("check_audio", AUDIO, audio.SPEECH_TIMEOUT_S, memory)
+        arguments = {"max_s": max_s, "timeout_s": audio.SPEECH_TIMEOUT_S}
+        facts: dict[str, Any] = self._run(work, data, arguments, NO_LIMITS, lambda result: result.value)
+        return audio.AudioFacts(**facts)
 
     def speech(self, data: bytes, max_s: float, limits: CallLimits = NO_LIMITS) -> tuple[bytes, float]:
         """The samples and the duration of audio, as `media.decoding.audio.decode_speech` returns them."""

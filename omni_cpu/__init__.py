@@ -1,7 +1,7 @@
 """A vLLM-Omni plugin: diffusion models run on the CPU, and stop between two steps when their request is cancelled.
 
 vLLM-Omni is not modified. It finds the two functions below by their entry points (`pyproject.toml`). They provide a
-platform (`platform.py`, `attention.py`), and pipelines that replace three of vLLM-Omni's (`pipelines.py`). The plugin
+platform (`platform.py`, `attention.py`), and pipelines that replace five of vLLM-Omni's (`pipelines.py`). The plugin
 does not know the MCP server, which uses it over HTTP only.
 """
 
@@ -28,5 +28,7 @@ def register_pipelines() -> None:
         ("Flux2KleinPipeline", "StoppableFlux2Klein"),
         ("QwenImagePipeline", "StoppableQwenImage"),
         ("WanS2VPipeline", "StoppableWanS2V"),
+        ("WanPipeline", "StoppableWan"),
+        ("WanImageToVideoPipeline", "StoppableWanI2V"),
     ):
         register_diffusion_model(architecture, "omni_cpu.pipelines", pipeline)

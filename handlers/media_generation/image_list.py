@@ -88,10 +88,10 @@ def _entry(image: WrittenImage) -> ListedImage:
     made = image.parameters
     return ListedImage(
         file_path=path_or_url(image.path),
-        prompt=made and _shortened(made.prompt),
-        seed=made and made.seed,
-        model=made and _shortened(made.model),
-        resolution=made and f"{made.width}x{made.height}",
+        prompt=_shortened(made.prompt) if made else None,
+        seed=made.seed if made else None,
+        model=_shortened(made.model) if made else None,
+        resolution=f"{made.width}x{made.height}" if made else None,
         modified=utc(min(max(image.modified_s, 0.0), LATEST_S)),
         file_bytes=image.n_bytes,
     )

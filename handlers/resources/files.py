@@ -35,6 +35,7 @@ CARD = "README.md"
 
 MEDIA_TYPES = {
     ".bmp": "image/bmp",
+    ".flac": "audio/flac",
     ".gif": "image/gif",
     ".jpeg": "image/jpeg",
     ".jpg": "image/jpeg",

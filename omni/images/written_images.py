@@ -15,8 +15,9 @@ import msgspec
 
 from media.errors import MediaError
 from media.files.paths import open_regular_file
-from omni.errors import InvalidParameters
+from omni.errors import InvalidParameters, OutputFailed
 from omni.files.metadata import PNG_SIGNATURE, is_ours, parameters_text
+from omni.files.output_folder import reason, shown_path
 from omni.images.parameters import ImageParameters
 from operating_system import folders
 
@@ -61,7 +62,7 @@ def newest_files(folder: str, limit: int, cursor: str | None = None) -> list[Ima
         limit: maximum number of files.
         cursor: of the last file of the page before; only files after it are returned.
 
-    Raises: `InvalidParameters` for a wrong cursor.
+    Raises: `InvalidParameters` for a wrong cursor; `OutputFailed` if the folder cannot be read.
     """
     files = _files(folder)
     if cursor is not None:
@@ -114,8 +115,10 @@ def _files(folder: str) -> Iterator[ImageFile]:
     try:
         with folders.opened(folder) as opened:
             yield from filter(None, map(_file, opened.entries()))
-    except OSError:  # nothing has been saved yet, or the folder may not be read
+    except FileNotFoundError:  # nothing has been saved yet
         return
+    except OSError as error:
+        raise OutputFailed(f"The output folder {shown_path(folder)} cannot be read: {reason(error)}.") from None
 
 
 def _file(entry: os.DirEntry[str]) -> ImageFile | None:

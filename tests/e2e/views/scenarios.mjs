@@ -17,6 +17,7 @@ const { environment, media, scenarios } = JSON.parse(fs.readFileSync(0, "utf8"))
 const stage = await Stage.open(command, environment, chromiumFolder);
 
 const WISH = { prompt: "a circle on a plain background", seed: 7, width: 320, height: 240 };
+const FIRST_OF_TWO = 16; // a seed; the next one makes an image whose middle is red, as the scripted model wants it
 const PROMPTS = ["a red circle", "a blue circle", "a green circle"];
 const VIDEO = { image_path: media.image, audio_path: media.audio, width: 320, height: 240, num_inference_steps: 2 };
 const imageResult = () => stage.call("generate_image", WISH);
@@ -32,9 +33,24 @@ function shown(view) {
 function status(view, text) {
   return view.locator(`#status:has-text(${JSON.stringify(text)})`).waitFor();
 }
-/** A result with these facts, in the shape in which the server sends them. */
-function recorded(facts, ...others) {
-  return { content: [{ type: "text", text: JSON.stringify(facts) }, ...others] };
+/** Plays a video or a sound from its middle on, without a sound. */
+async function play(player) {
+  await player.waitFor();
+  return player.evaluate(async (element) => {
+    const event = (name) => new Promise((resolve, reject) => {
+      element.addEventListener(name, resolve, { once: true });
+      element.addEventListener("error", () => reject(new Error(element.error.message)), { once: true });
+    });
+    if (element.readyState < 1) await event("loadedmetadata");
+    element.currentTime = element.duration / 2;
+    await event("seeked");
+    const from = element.currentTime;
+    element.muted = true;
+    await element.play();
+    await event("timeupdate");
+    element.pause();
+    return { duration: element.duration, goesOn: element.currentTime > from, label: element.getAttribute("aria-label") };
+  });
 }
 async function focusedIndex(view) {
   return view.locator("#grid button").evaluateAll((all) => all.indexOf(document.activeElement));
@@ -72,8 +88,8 @@ const SCENARIOS = {
     assert.deepEqual(
       withView.map((tool) => tool.name).sort(),
       [
-        "analyze_images_with_query", "batch_generate", "generate_image", "list_images", "process_image_to_video",
-        "process_video_to_video",
+        "analyze_images_with_query", "batch_generate", "generate_image", "generate_speech", "generate_video",
+        "list_images", "process_image_to_video", "process_video_to_video",
       ],
     );
     assert.deepEqual(stage.tools.filter(isToolVisibilityAppOnly).map((tool) => tool.name), ["view_media", "read_media"]);
@@ -233,24 +249,11 @@ const SCENARIOS = {
     await video.waitFor();
     stage.video = await stage.call("job_status", { job_id: JSON.parse(running.content[0].text).job_id, wait_s: 5 });
     const { output_path } = JSON.parse(stage.video.content[0].text);
-    const played = await video.evaluate(async (element) => {
-      const event = (name) => new Promise((resolve, reject) => {
-        element.addEventListener(name, resolve, { once: true });
-        element.addEventListener("error", () => reject(new Error(element.error.message)), { once: true });
-      });
-      if (element.readyState < 1) await event("loadedmetadata");
-      element.currentTime = element.duration / 2;
-      await event("seeked");
-      const from = element.currentTime;
-      element.muted = true;
-      await element.play();
-      await event("timeupdate");
-      element.pause();
-      return { duration: element.duration, goesOn: element.currentTime > from, hasPoster: element.poster.startsWith("data:image/") };
-    });
-    assert.ok(played.duration > 0.5 && played.goesOn && played.hasPoster, JSON.stringify(played));
+    const played = await play(video);
+    assert.ok(await video.evaluate((element) => element.poster.startsWith("data:image/")));
+    assert.ok(played.duration > 0.5 && played.goesOn, JSON.stringify(played));
     assert.deepEqual(stage.callsOf("read_media")[0], { path: output_path, offset: 0 });
-    for (const id of ["another-seed", "variations", "zoom"]) assert.ok(await view.locator(`#${id}`).isHidden());
+    for (const id of ["variations", "zoom"]) assert.ok(await view.locator(`#${id}`).isHidden());
     assert.deepEqual(await stage.axe(view), []);
   },
 
@@ -265,55 +268,53 @@ const SCENARIOS = {
   },
 
   async "a video from words plays, and its seed and its prompt can be changed"() {
-    const { output_path } = factsOf(stage.video);
-    const args = { prompt: "a boat in a storm", num_frames: 17, filename: "boat.mp4" };
-    const result = (seed) => recorded({
-      status: "success", output_path, duration_seconds: 1.062, resolution: "320x240", seed, job_id: "video_1",
-      parameters_used: { model: "tiny", prompt: args.prompt, width: 320, height: 240, steps: 2, seed },
-    });
-    stage.answers.set("generate_video", ({ seed }) => result(seed));
-    const view = await stage.mount("generate_video", args, result(5));
+    const args = { prompt: "a boat in a storm", width: 128, height: 96, num_frames: 9, num_inference_steps: 2, seed: 5, filename: "boat.mp4" };
+    const view = await stage.mount("generate_video", args, await stage.call("generate_video", args));
     await view.locator("#stage video").waitFor();
+    const facts = await view.locator("#facts").innerText();
+    for (const word of [args.prompt, "Length", "128 × 96", "boat.mp4"]) assert.match(facts, new RegExp(word));
     await view.locator("#another-seed").click();
+    await view.locator("#grid img").nth(1).waitFor();
     await status(view, "Done.");
+    const { filename, ...same } = args;
     const [again] = stage.callsOf("generate_video");
-    assert.deepEqual(again, { prompt: args.prompt, num_frames: 17, seed: again.seed, wait_s: 0 });
-    assert.notEqual(again.seed, 5);
+    assert.deepEqual(again, { ...same, seed: again.seed, wait_s: 0 });
+    assert.notEqual(again.seed, args.seed);
     await view.locator("#change-prompt").click();
     await view.locator("#prompt").fill("a boat at dawn");
     await view.locator("#generate").click();
+    await view.locator("#grid img").nth(2).waitFor();
     await status(view, "Done.");
+    const [, changed] = stage.callsOf("generate_video");
+    assert.deepEqual([changed.prompt, changed.seed], ["a boat at dawn", again.seed]);
     assert.ok(await view.locator("#variations").isHidden());
     assert.deepEqual(await stage.axe(view), []);
-    stage.answers.clear();
   },
 
-  async "a sound plays, is saved, and is said again with another seed"() {
-    const args = { text: "Good morning.", voice: "anna", format: "mp3" };
-    const audio = fs.readFileSync(media.audio);
-    stage.answers.set("read_media", ({ path, offset }) => recorded({
-      path, mime_type: "audio/mpeg", total_bytes: audio.length, offset, n_bytes: audio.length, data: audio.toString("base64"),
-    }));
-    const result = (seed) => recorded({
-      status: "success", file_path: `/generated/morning-${seed}.mp3`, duration_seconds: 1.0, format: "mp3", voice: "anna", seed,
-      parameters_used: { model: "tiny", text: args.text, seed }, job_id: "speech_1",
-    });
-    stage.answers.set("generate_speech", ({ seed }) => result(seed));
-    const view = await stage.mount("generate_speech", args, result(5));
-    const sound = view.locator("#stage audio");
-    await sound.waitFor();
-    const played = await sound.evaluate(async (element) => {
-      const event = (name) => new Promise((resolve) => element.addEventListener(name, resolve, { once: true }));
-      if (element.readyState < 1) await event("loadedmetadata");
-      element.muted = true;
-      await element.play();
-      await event("timeupdate");
-      element.pause();
-      return { duration: element.duration, goesOn: element.currentTime > 0, label: element.getAttribute("aria-label") };
-    });
-    assert.ok(played.duration > 0.9 && played.goesOn && played.label === `Sound: ${args.text}`, JSON.stringify(played));
+  async "a talking video whose voice was made from words has both"() {
+    const { audio_path, ...portrait } = VIDEO;
+    const args = { ...portrait, speech_text: "Good morning, everyone.", voice: "anna" };
+    const view = await stage.mount("process_image_to_video", args, await stage.call("process_image_to_video", args));
+    await view.locator("#stage video").waitFor();
     const facts = await view.locator("#facts").innerText();
-    for (const word of ["Text", args.text, "1 s", "anna", "seed"]) assert.match(facts, new RegExp(word, "i"));
+    for (const word of [args.speech_text, "anna", ".wav", ".mp4"]) assert.match(facts, new RegExp(word));
+    await view.locator("#another-seed").click();
+    await view.locator("#grid li").nth(1).waitFor();
+    assert.equal(stage.callsOf("process_image_to_video")[0].speech_text, args.speech_text);
+  },
+
+  async "speech plays, is saved, and is said again with another seed"() {
+    for (const format of ["wav", "flac", "mp3"]) { // as every player of Chromium has them
+      const args = { text: "Good morning, everyone.", voice: "anna", format, seed: 5 };
+      const view = await stage.mount("generate_speech", args, await stage.call("generate_speech", args));
+      const played = await play(view.locator("#stage audio"));
+      assert.ok(played.duration > 0.9 && played.goesOn && played.label === `Sound: ${args.text}`, JSON.stringify(played));
+    }
+    const args = { text: "Good morning, everyone.", voice: "anna", format: "mp3", seed: 5 };
+    const view = await stage.mount("generate_speech", args, await stage.call("generate_speech", args));
+    await view.locator("#stage audio").waitFor();
+    const facts = await view.locator("#facts").innerText();
+    for (const word of ["Text", args.text, "Length", "anna", ".mp3"]) assert.match(facts, new RegExp(word));
     for (const id of ["variations", "zoom"]) assert.ok(await view.locator(`#${id}`).isHidden());
     assert.deepEqual(await stage.axe(view), []);
     await view.locator("#save").click();
@@ -325,45 +326,57 @@ const SCENARIOS = {
     const [again] = stage.callsOf("generate_speech");
     assert.deepEqual(again, { ...args, seed: again.seed, wait_s: 0 });
     await view.locator("#change-prompt:text('Change text')").click();
-    await view.locator("#prompt").fill("Good night.");
+    assert.equal(await view.locator("#prompt").inputValue(), args.text);
+    await view.locator("#prompt").fill("Good night, everyone.");
     await view.locator("#generate").click();
     await view.locator("#grid li").nth(2).waitFor();
-    assert.equal(stage.callsOf("generate_speech")[1].text, "Good night.");
+    assert.equal(stage.callsOf("generate_speech")[1].text, "Good night, everyone.");
     assert.deepEqual(stage.callsOf("view_media"), []); // a sound has no small image
     assert.deepEqual(await stage.axe(view), []);
-    stage.answers.clear();
+  },
+
+  async "words and the path stand in for a sound that the policy refuses"() {
+    const args = { text: "Good morning, everyone." };
+    const speech = await stage.call("generate_speech", args);
+    const view = await stage.mount("generate_speech", args, speech, { sandbox: stage.sandboxWithoutMedia });
+    await status(view, "does not play the audio file");
+    assert.match(await view.locator("#facts code").textContent(), /\.wav$/);
+    assert.deepEqual(stage.complaints.splice(0).filter((text) => !text.includes("data:")), []);
   },
 
   async "a checked image has its verdict in words and numbers, and each candidate can be made"() {
-    const first = await imageResult();
-    const facts = factsOf(first);
-    const { seed } = facts.parameters_used;
-    const part = (text, probability) => ({ text, probability });
-    const check = {
-      verdict: "misses the prompt", probability: 0.3127, threshold: 0.5, model: "demo-vlm",
-      parts: [part("a circle", 0.981), part("a plain background", 0.3127)],
-    };
-    const candidates = [7, 8].map((one, index) =>
-      ({ index, seed: one, probability: one === seed ? 0.3127 : 0.0214, parts: check.parts, chosen: one === seed }));
-    const changed = recorded({ ...facts, check, candidates }, ...first.content.slice(1));
-    const view = await stage.mount("generate_image", { ...WISH, best_of: 2 }, changed);
+    const args = { ...WISH, seed: FIRST_OF_TWO, best_of: 2 };
+    const view = await stage.mount("generate_image", args, await stage.call("generate_image", args));
     await shown(view);
+    await status(view, "The image shows the prompt.");
     const words = await view.locator("#check").innerText();
-    assert.match(words, /✗ Misses the prompt: 31\.3 %, at least 50\.0 % wanted/);
-    assert.match(words, /a circle\s+98\.1 %/);
-    assert.match(words, /8\s+2\.1 %/);
-    assert.equal(await view.locator("#check button").count(), 1); // the other one is shown
+    assert.match(words, /✓ Shows the prompt: 90\.9 %, at least 50\.0 % wanted/);
+    assert.match(words, /a plain background\s+90\.9 %/);
+    assert.match(words, new RegExp(`0\\s+${FIRST_OF_TWO}\\s+9\\.1 %`));
+    assert.match(words, new RegExp(`1\\s+${FIRST_OF_TWO + 1}\\s+90\\.9 %\\s+This image`));
+    assert.equal(await view.locator("#check button").count(), 1); // the other one is there
     assert.deepEqual(await stage.axe(view), []);
+    const { file_path } = factsOf(await stage.call("list_images", { limit: 1 })).images[0];
     await stage.screenshot(view, path.join(out, "checked.png"));
-    await view.getByRole("button", { name: "Make this one: candidate 1, seed 8" }).click();
+    await view.getByRole("button", { name: `Make this one: candidate 0, seed ${FIRST_OF_TWO}` }).click();
     await view.locator("#grid li").nth(1).waitFor();
     await status(view, "Done.");
-    assert.deepEqual(stage.callsOf("generate_image"), [{ like: facts.file_path, wait_s: 0, seed: 8 }]);
+    assert.deepEqual(stage.callsOf("generate_image"), [{ like: file_path, wait_s: 0, seed: FIRST_OF_TWO }]);
     assert.ok(await view.locator("#check").isHidden()); // nobody looked at the new one
     await view.locator("#grid button").first().click();
     await view.locator("#another-seed").click();
     await view.locator("#grid li").nth(2).waitFor();
     assert.equal(stage.callsOf("generate_image")[1].check, true);
+    assert.match(await view.locator("#check").innerText(), /(Shows|Misses) the prompt: \d+\.\d %/);
+  },
+
+  async "an image that misses the prompt is said to"() {
+    const args = { ...WISH, check: true };
+    const view = await stage.mount("generate_image", args, await stage.call("generate_image", args), { theme: "dark" });
+    await status(view, "The image misses the prompt.");
+    assert.match(await view.locator("#check").innerText(), /✗ Misses the prompt: 9\.1 %/);
+    assert.equal(await view.locator("#check button").count(), 0);
+    assert.deepEqual(await stage.axe(view), []);
   },
 
   async "the list of images is a gallery with pages"() {

@@ -120,7 +120,6 @@ export class Stage {
     this.forwarded = []; // tools/call of the view, as they came to the MCP client
     this.complaints = []; // of the console
     this.refused = new Set(); // tools that the host does not pass on
-    this.answers = new Map(); // functions of the arguments, in place of the server's tools
   }
 
   async close() {
@@ -141,8 +140,7 @@ export class Stage {
     await this.tab.exposeFunction("mcp", (method, params) => {
       this.forwarded.push(params);
       if (this.refused.has(params.name)) throw new Error(`Tool not found on server: ${params.name}`);
-      const answer = this.answers.get(params.name);
-      return answer ? answer(params.arguments) : this.client.callTool(params);
+      return this.client.callTool(params);
     });
     await this.tab.goto(`http://127.0.0.1:${port}/`);
   }

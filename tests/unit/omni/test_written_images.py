@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
@@ -12,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from omni.errors import InvalidParameters
+from omni.errors import InvalidParameters, OutputFailed
 from omni.files.metadata import MAX_TEXT_BYTES, parameters_text, with_mp4_text, with_png_text
 from omni.images.parameters import ImageParameters
 from omni.images.written_images import is_image_of_ours, newest_files, parameters_of, read_image
@@ -157,7 +158,18 @@ def test_only_plain_files_in_the_folder_itself_are_listed(tmp_path: Path) -> Non
 
 def test_folder_that_is_not_there_has_no_images(tmp_path: Path) -> None:
     assert names(tmp_path / "none") == []
-    assert names(written(tmp_path, "file.png", 1)) == []
+
+
+def test_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OutputFailed, match=r"file.png cannot be read: a file of that name exists\.$"):
+        names(written(tmp_path, "file.png", 1))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(OutputFailed, match=r"cannot be read: permission denied\.$"):
+        names(tmp_path)
 
 
 @pytest.mark.parametrize(
