@@ -33,7 +33,7 @@ from benchmarks.soak_traffic import BROKEN, Request, Traffic, tool
 from tests.e2e.processes import children_of
 from tests.scripted_omni import ScriptedOmni
 from tests.scripted_speech import ScriptedSpeechServer
-from tests.scripted_video import ScriptedVideoServer
+from tests.scripted_video import FROM_WORDS_MODEL, ScriptedVideoServer
 
 TITLE = "Soak"
 REQUIRED_MIB = 10.0
@@ -124,9 +124,10 @@ def soak(model: str, seconds: float, seed: int = 0) -> Soak:
         ScriptedOmni() as omni,
         ScriptedVideoServer() as video,
         ScriptedSpeechServer() as speech,
+        ScriptedVideoServer(FROM_WORDS_MODEL) as words,
     ):
         omni.delay_s = 0.05
-        environment = engine_environment(model) | _settings(Path(folder), omni, video, speech)
+        environment = engine_environment(model) | _settings(Path(folder), omni, video, words, speech)
         with PipeServer((sys.executable, str(ROOT / "vllm_server.py")), environment=environment) as pipes:
             pipes.initialize()
             rounds = Rounds(pipes, Path(folder), seed)
@@ -207,13 +208,18 @@ class Rounds:
 
 
 def _settings(
-    folder: Path, omni: ScriptedOmni, video: ScriptedVideoServer, speech: ScriptedSpeechServer
+    folder: Path,
+    omni: ScriptedOmni,
+    video: ScriptedVideoServer,
+    words: ScriptedVideoServer,
+    speech: ScriptedSpeechServer,
 ) -> dict[str, str]:
     """Small limits, which caches reach within the settling phase."""
     return {
         "OMNI_URL": omni.url,
         "OMNI_VIDEO_URL": video.url,
         "OMNI_SPEECH_URL": speech.url,
+        "OMNI_VIDEO_MODELS": f"words={words.url}",
         "OMNI_OUTPUT_DIR": str(folder / "out"),
         "OMNI_JOB_TTL": "5",
         "VLLM_SESSION_DB": str(folder / "sessions.db"),

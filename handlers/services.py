@@ -172,15 +172,17 @@ class Services:
         """Generates images with the vLLM-Omni server; no request is sent before the first call."""
         from omni.client import OmniClient
         from omni.images.generate import ImageMaker
+        from omni.images.loras import ImageLoras
         from omni.images.profiles import ProfileBook
 
         settings = self.settings.omni
         client = OmniClient(settings.url, settings.timeout_s, settings.api_key, self.outgoing)
-        return ImageMaker(client, ProfileBook(settings.profiles), self.output_folder, self.jobs, self.decoder)
+        profiles, loras = ProfileBook(settings.profiles), ImageLoras(settings.lora_modules)
+        return ImageMaker(client, profiles, self.output_folder, self.jobs, self.decoder, loras)
 
     @locked_cached_property
     def video_maker(self) -> VideoMaker:
-        """Generates talking videos with vLLM-Omni servers; no request is sent before the first call."""
+        """Generates videos with vLLM-Omni servers; no request is sent before the first call."""
         from omni.video.generate import VideoMaker
         from omni.video.servers import VideoServers
 

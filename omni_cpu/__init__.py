@@ -28,6 +28,8 @@ def register_pipelines() -> None:
         ("Flux2KleinPipeline", "StoppableFlux2Klein"),
         ("QwenImagePipeline", "StoppableQwenImage"),
         ("WanS2VPipeline", "StoppableWanS2V"),
+        ("WanPipeline", "StoppableWan"),
+        ("WanImageToVideoPipeline", "StoppableWanI2V"),
     ):
         register_diffusion_model(architecture, "omni_cpu.pipelines", pipeline)
     for architecture in ("OmniVoice", "OmniVoicePipeline"):

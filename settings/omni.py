@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from settings.kinds import (
     FILE,
@@ -11,11 +12,36 @@ from settings.kinds import (
     NAMED_SERVERS,
     TEXT,
     WEB_SERVER,
+    Kind,
     Setting,
     auto_or,
+    named_texts,
     number,
     positive,
     whole,
+)
+
+
+class ImageLora(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A LoRA adapter: its folder on the image server's machine, and the factor of its effect."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    scale: Annotated[float, Meta(ge=-10, le=10)] = 1.0
+
+
+def _named_loras(text: str) -> dict[str, ImageLora]:
+    """The paths stay as they are: they belong to the server's machine."""
+    found = msgspec.json.decode(text, type=dict[str, str | ImageLora]) if text.startswith("{") else named_texts(text)
+    adapters = {name: ImageLora(value) if isinstance(value, str) else value for name, value in found.items()}
+    if not all(name.strip() and adapter.path for name, adapter in adapters.items()):
+        raise ValueError(text)
+    return adapters
+
+
+NAMED_LORAS = Kind(
+    "name=folder pairs with different names, separated by commas or spaces, or a JSON object such as "
+    '{"ink": "/loras/ink", "soft": {"path": "/loras/soft", "scale": 0.5}}',
+    _named_loras,
 )
 
 
@@ -65,6 +91,15 @@ class OmniSettings(msgspec.Struct, frozen=True):
     profiles: Annotated[
         str | None, Setting("OMNI_PROFILES", FILE, "JSON or TOML file with profiles of further image models.")
     ] = None
+    lora_modules: Annotated[
+        dict[str, ImageLora],
+        Setting(
+            "OMNI_LORA_MODULES",
+            NAMED_LORAS,
+            "LoRA adapters for images, which calls select by name (`lora`); the folders are on the image server's "
+            "machine.",
+        ),
+    ] = {}
     video_url: Annotated[
         str | None,
         Setting(

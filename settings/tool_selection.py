@@ -30,6 +30,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "images": (
         "generate_image",
         "batch_generate",
+        "list_images",
         *JOB_TOOLS,
         "get_model_info",
         "gpu_status",
@@ -38,6 +39,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "estimate_generation",
     ),
     "video": (
+        "generate_video",
         "process_image_to_video",
         "process_video_to_video",
         *JOB_TOOLS,

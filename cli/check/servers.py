@@ -66,7 +66,7 @@ def images(services: Services) -> list[Finding]:
 
 
 def video(services: Services) -> list[Finding]:
-    """The vLLM-Omni servers for talking videos."""
+    """The vLLM-Omni servers for videos."""
     if not services.settings.server.offers("video"):
         return [off("video", "Not offered: the settings leave out the tools for video.")]
     states = services.jobs.ask(services.video_maker.servers.states())
@@ -102,9 +102,10 @@ def _video_server(state: ServerState, settings: OmniSettings) -> Finding:
     subject = f"video {names[0]}" if names else "video"
     served = f"{state.url} serves {state.model}" if state.model else state.url
     text = f"{served}. {state.note}" if state.model else f"{served}: {state.note}"
-    if state.talks:
+    can = (state.talks, state.text, state.image)
+    if any(can):
         return ok(subject, text)
-    if state.model and state.talks is None:
+    if state.model and None in can:
         return warning(subject, text)
     is_set = bool(names) or settings.video_url is not None
     return problem(subject, text) if is_set else off(subject, text)

@@ -77,12 +77,12 @@ def generate_speech(arguments: SpeechArguments, call: Call, services: Services) 
     return report(job, call, services, "none")
 
 
-def require_media() -> None:
-    """Raises `ArgumentError` where the packages that check the made audio are missing: before anything is made."""
+def require_media(noun: str = "speech") -> None:
+    """Raises `ArgumentError` where the packages that check what was made are missing: before anything is made."""
     from importlib.util import find_spec
 
     if find_spec("av") is None or find_spec("numpy") is None:
-        raise ArgumentError(missing_media("speech"))
+        raise ArgumentError(missing_media(noun))
 
 
 def _reference(reference: str | None, call: Call, services: Services) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The models to choose from, and the servers for talking videos."""
+"""The models to choose from, and the servers for videos."""
 
 from __future__ import annotations
 
@@ -35,17 +35,20 @@ class AvailableModel(msgspec.Struct, frozen=True):
     accepts: list[str] | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class TalkingVideoServer(msgspec.Struct, frozen=True):
-    """A vLLM-Omni server for talking videos; null if it did not report it.
+class VideoServer(msgspec.Struct, frozen=True):
+    """A vLLM-Omni server for videos; null if it did not report it.
 
-    `model_types` are the names that select it in process_image_to_video and process_video_to_video, `name` is the
-    model that it serves, `talks` whether that model generates a video from an image and a voice.
+    `model_types` are the names that select it in generate_video, process_image_to_video and process_video_to_video,
+    `name` is the model that it serves. The model generates videos from an image and a voice (`talks`), from words
+    (`text`), from an image and words (`image`).
     """
 
     server_url: str
     model_types: list[str]
     name: str | None
     talks: bool | None
+    text: bool | None
+    image: bool | None
     note: str
 
 
@@ -69,7 +72,7 @@ class ModelGroups(msgspec.Struct, frozen=True):
     bundled: list[AvailableModel]
     cached: list[AvailableModel]
     suggested: list[AvailableModel]
-    video: list[TalkingVideoServer]
+    video: list[VideoServer]
     speech: list[SpeechServer]
 
 
@@ -97,7 +100,7 @@ def list_available_models(arguments: NoArguments, call: Call, services: Services
         models=groups,
         total_count=sum(model.name is not None and not _is_mute(model) for model in listed),
         message=(
-            f"{message} For talking video set OMNI_VIDEO_URL, or OMNI_VIDEO_MODELS for several servers; for speech set "
+            f"{message} For videos set OMNI_VIDEO_URL, or OMNI_VIDEO_MODELS for several servers; for speech set "
             "OMNI_SPEECH_URL."
         ),
     )
@@ -141,11 +144,14 @@ def _served_models(status: EngineStatus, url: str) -> tuple[ModelGroups, str]:
     return ModelGroups(models, [], [], [], [], []), message
 
 
-def _video_servers(call: Call, services: Services) -> list[TalkingVideoServer]:
+def _video_servers(call: Call, services: Services) -> list[VideoServer]:
     if not services.settings.server.offers("video"):
         return []
     states = services.jobs.ask(services.video_maker.servers.states(), call.cancellation)
-    return [TalkingVideoServer(state.url, state.model_types, state.model, state.talks, state.note) for state in states]
+    return [
+        VideoServer(state.url, state.model_types, state.model, state.talks, state.text, state.image, state.note)
+        for state in states
+    ]
 
 
 def _speech_servers(call: Call, services: Services) -> list[SpeechServer]:

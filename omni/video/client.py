@@ -50,13 +50,12 @@ class VideoClient(OmniClient):
     url_setting = "OMNI_VIDEO_URL or OMNI_VIDEO_MODELS"
     health_tool = "list_available_models"
 
-    async def submit(self, fields: Mapping[str, str], image: bytes) -> str:
-        """Creates a job from a PNG file and returns its id."""
-        files = {"input_reference": ("image.png", image, "image/png")}
-        form = dict(fields)
-        data = await attempted(
-            lambda: self._answer("POST", "/v1/videos", SUBMIT_TIMEOUT_S, MAX_ASK_BYTES, data=form, files=files)
-        )
+    async def submit(self, fields: Mapping[str, str], image: bytes | None) -> str:
+        """Creates a job, with a PNG file if the video begins with an image, and returns its id."""
+        form: dict[str, Any] = {name: (None, value) for name, value in fields.items()}  # parts without a file's name
+        if image is not None:
+            form["input_reference"] = ("image.png", image, "image/png")
+        data = await attempted(lambda: self._answer("POST", "/v1/videos", SUBMIT_TIMEOUT_S, MAX_ASK_BYTES, files=form))
         job = self._decoded(data, dict)
         video_id = str(job.get("id") or "")
         if not video_id and job.get("error"):

@@ -65,7 +65,8 @@ const SCENARIOS = {
     const withView = stage.tools.filter((tool) => getToolUiResourceUri(tool));
     assert.deepEqual(
       withView.map((tool) => tool.name).sort(),
-      ["analyze_images_with_query", "batch_generate", "generate_image", "process_image_to_video", "process_video_to_video"],
+      ["analyze_images_with_query", "batch_generate", "generate_image", "generate_video", "process_image_to_video",
+        "process_video_to_video"],
     );
     assert.deepEqual(stage.tools.filter(isToolVisibilityAppOnly).map((tool) => tool.name), ["view_media", "read_media"]);
     const uri = getToolUiResourceUri(withView[0]);

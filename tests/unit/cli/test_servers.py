@@ -120,7 +120,7 @@ def test_video_server_talks(make_services: MakeServices, omni: ScriptedOmni) -> 
     omni.model = "Wan-AI/Wan2.2-S2V-14B"
     found = only(servers.video(make_services(OMNI_VIDEO_URL=omni.url)))
     assert found == Finding(
-        "video", State.OK, f"{omni.url} serves {omni.model}. Makes a video from an image and a voice."
+        "video", State.OK, f"{omni.url} serves {omni.model}. Makes videos from an image and a voice."
     )
 
 

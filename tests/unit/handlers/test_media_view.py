@@ -36,7 +36,8 @@ PAGE = Path(PAGE_FILE).read_text("utf-8")
 MIME = "text/html;profile=mcp-app"
 MAX_PAGE_BYTES = 64_000
 VIEWED = {
-    "analyze_images_with_query", "generate_image", "batch_generate", "process_image_to_video", "process_video_to_video",
+    "analyze_images_with_query", "generate_image", "batch_generate", "generate_video", "generate_speech",
+    "process_image_to_video", "process_video_to_video",
 }  # fmt: skip
 
 
