@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from media.call_limits import NO_LIMITS, CallLimits
-from media.decoding.audio import MAX_SPEECH_S
+from media.decoding.audio import MAX_SPEECH_S, SAMPLE_RATE
 from media.decoding.containers import format_of
 from media.decoding.frames import MAX_FRAMES
 from media.kinds import AUDIO, VIDEO
@@ -52,9 +52,9 @@ class AudioReader:
         self._decoder = decoder
         self._source = MediaSource(AUDIO, settings.max_media_bytes, settings, tls_context)
 
-    def read(self, reference: str, limits: CallLimits = NO_LIMITS) -> DecodedAudio:
-        """Reads a URL if the text begins like one, else a path."""
-        return self._decoder.audio(self._source.read(reference, limits), self._max_s, limits)
+    def read(self, reference: str, limits: CallLimits = NO_LIMITS, *, sample_rate: int = SAMPLE_RATE) -> DecodedAudio:
+        """Reads a URL if the text begins like one, else a path; the result has `sample_rate` in Hz."""
+        return self._decoder.audio(self._source.read(reference, limits), self._max_s, limits, sample_rate)
 
     def samples(self, reference: str, limits: CallLimits = NO_LIMITS, *, max_s: float = MAX_SPEECH_S) -> SpeechAudio:
         """Reads what a model hears, from a URL if the text begins like one, else from a path; it may be silent.

@@ -31,6 +31,7 @@ from settings import missing_media
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from media.decoding.audio import AudioFacts
     from sandbox.pool import Sandbox
     from sandbox.result import Result
 
@@ -74,24 +75,32 @@ class Decoder:
         image: Image = self._run(work, data, arguments, limits, _image)
         return image
 
-    def audio(self, data: bytes, max_s: float, limits: CallLimits = NO_LIMITS) -> audio.DecodedAudio:
+    def audio(
+        self, data: bytes, max_s: float, limits: CallLimits = NO_LIMITS, sample_rate: int = audio.SAMPLE_RATE
+    ) -> audio.DecodedAudio:
         """Audio, as `media.decoding.audio.decode_audio` returns it."""
-        memory = containers.OPENING_BYTES + round(max_s * audio.BYTES_PER_S)
-        work = _Work("decode_audio", AUDIO, audio.DECODE_TIMEOUT_S, memory)
-        arguments = {"max_s": max_s, "timeout_s": audio.DECODE_TIMEOUT_S}
+        bytes_per_s = audio.BYTES_PER_S * sample_rate / audio.SAMPLE_RATE
+        work = _Work(
+            "decode_audio", AUDIO, audio.DECODE_TIMEOUT_S, containers.OPENING_BYTES + round(max_s * bytes_per_s)
+        )
+        arguments = {"max_s": max_s, "sample_rate": sample_rate, "timeout_s": audio.DECODE_TIMEOUT_S}
 
         def taken(result: Result) -> audio.DecodedAudio:
-            duration_s, sample_rate = result.value
-            return audio.DecodedAudio(bytes(result.content), duration_s, sample_rate)
+            return audio.DecodedAudio(bytes(result.content), *result.value)
 
         decoded: audio.DecodedAudio = self._run(work, data, arguments, limits, taken)
         return decoded
 
+    def check_audio(self, data: bytes, max_s: float) -> AudioFacts:
+        """Decodes a generated audio file, as `media.decoding.audio.check_audio` does."""
+        work = _speech_work("check_audio", max_s)
+        arguments = {"max_s": max_s, "timeout_s": audio.SPEECH_TIMEOUT_S}
+        facts: dict[str, Any] = self._run(work, data, arguments, NO_LIMITS, lambda result: result.value)
+        return audio.AudioFacts(**facts)
+
     def speech(self, data: bytes, max_s: float, limits: CallLimits = NO_LIMITS) -> tuple[bytes, float]:
         """The samples and the duration of audio, as `media.decoding.audio.decode_speech` returns them."""
-        first = containers.OPENING_BYTES + round(min(max_s, SPEECH_FIRST_S) * audio.BYTES_PER_S)
-        ceiling = containers.OPENING_BYTES + round((max_s + SPEECH_FIRST_S) * audio.BYTES_PER_S)
-        work = _Work("decode_speech", AUDIO, audio.SPEECH_TIMEOUT_S, first, ceiling)
+        work = _speech_work("decode_speech", max_s)
         arguments = {"max_s": max_s, "timeout_s": audio.SPEECH_TIMEOUT_S}
         decoded: tuple[bytes, float] = self._run(
             work, data, arguments, limits, lambda result: (bytes(result.content), result.value)
@@ -202,6 +211,13 @@ class _Work(NamedTuple):
     timeout_s: float
     memory_bytes: int
     ceiling_bytes: int = 0
+
+
+def _speech_work(function: str, max_s: float) -> _Work:
+    """Work on audio of many minutes: its memory grows with the samples."""
+    first = containers.OPENING_BYTES + round(min(max_s, SPEECH_FIRST_S) * audio.BYTES_PER_S)
+    ceiling = containers.OPENING_BYTES + round((max_s + SPEECH_FIRST_S) * audio.BYTES_PER_S)
+    return _Work(function, AUDIO, audio.SPEECH_TIMEOUT_S, first, ceiling)
 
 
 def _generated_work(function: str, timeout_s: float, more_bytes: int = 0) -> _Work:

@@ -7,12 +7,14 @@ several calls refer to is decoded once.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from media.call_limits import NO_LIMITS, CallLimits
+from media.files.paths import read_file
 from media.kinds import IMAGE
 from media.source import MediaSource
 
@@ -77,11 +79,21 @@ class ImageReader:
         """Reads a file; `path` is absolute, begins with "~", or is relative to the server's working folder."""
         return self._decoded(self._source.read_path(path), longest_side, limits)
 
+    def read_written(self, path: str, limits: CallLimits = NO_LIMITS) -> DecodedImage:
+        """Reads a file that this server wrote, whatever folders the settings allow; a link that leads out of its folder
+        is not followed."""
+        data = read_file(path, (os.path.dirname(path),), self._settings.max_image_bytes)
+        return self._decoded(data, None, limits)
+
     def read_base64(
         self, data: str, mime_type: str | None, longest_side: int | None = None, limits: CallLimits = NO_LIMITS
     ) -> DecodedImage:
         """Reads base64 text or a data URL; a MIME type that is not an image type is an error."""
         return self._decoded(self._source.read_base64(data, mime_type), longest_side, limits)
+
+    def read_bytes(self, data: bytes, longest_side: int | None = None, limits: CallLimits = NO_LIMITS) -> DecodedImage:
+        """Reads an image file that is already in memory."""
+        return self._decoded(data, longest_side, limits)
 
     def forget(self) -> None:
         """Empties the cache."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from media.call_limits import NO_LIMITS, CallLimits
 from media.errors import MediaForbidden, shown
 from media.files.file_urls import path_of_file_url
-from media.files.paths import read_file
+from media.files.paths import path_here, read_file
 from media.inline import decode_base64, decode_data_url, refuse_other_media
 from media.network.downloads import fetch
 
@@ -25,6 +25,15 @@ _BARE_IMAGE = re.compile(r"(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[A-Za-z0-9+/_\s-]*",
 """The beginning of PNG, JPEG, GIF and WebP in base64."""
 MAX_NAME_CHARS = 120
 """A shorter text is taken as a path; the base64 text of a real image is longer."""
+
+
+def local_path(reference: str) -> str | None:
+    """The absolute path of the file that `MediaSource.read` reads for a reference; `None` for other URLs and base64.
+
+    Raises: `MediaError` for a `file:` URL or a relative path that names no file of this machine.
+    """
+    path = _path_in(reference)
+    return None if path is None else path_here(path)
 
 
 class MediaSource:
@@ -50,12 +59,11 @@ class MediaSource:
 
         Whitespace around a URL and before an absolute path is ignored.
         """
+        path = _path_in(reference)
+        if path is not None:
+            return self.read_path(path)
         stripped = reference.strip()
-        if _SCHEME.match(stripped):
-            return self.read_url(stripped, limits)
-        if len(stripped) >= MAX_NAME_CHARS and _BARE_IMAGE.fullmatch(stripped[:MAX_NAME_CHARS]):
-            return self.read_base64(stripped, None)
-        return self.read_path(stripped if reference[:1].isspace() and stripped[:1] in ("/", "~") else reference)
+        return self.read_url(stripped, limits) if _SCHEME.match(stripped) else self.read_base64(stripped, None)
 
     def read_path(self, path: str) -> bytes:
         """Reads a file; `path` is absolute, begins with "~", or is relative to the server's working folder."""
@@ -86,3 +94,13 @@ class MediaSource:
         if data[:5].casefold() == "data:":
             return self.read_url(data)
         return decode_base64(data, self._max_bytes, self._kind)
+
+
+def _path_in(reference: str) -> str | None:
+    """The path that a reference is, or that its `file:` URL has; `None` for other URLs and the base64 of an image."""
+    stripped = reference.strip()
+    if _SCHEME.match(stripped):
+        return path_of_file_url(stripped) if stripped[:5].casefold() == "file:" else None
+    if len(stripped) >= MAX_NAME_CHARS and _BARE_IMAGE.fullmatch(stripped[:MAX_NAME_CHARS]):
+        return None
+    return stripped if reference[:1].isspace() and stripped[:1] in ("/", "~") else reference

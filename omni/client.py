@@ -92,6 +92,8 @@ class OmniClient:
     """The setting with the server's address."""
     health_tool = "server_health"
     """The tool that shows what runs at the address."""
+    too_slow_advice = "Try fewer steps or a smaller size, or raise OMNI_TIMEOUT."
+    """What to do where a generation takes too long."""
 
     def __init__(
         self,
@@ -162,10 +164,20 @@ class OmniClient:
         """One image from a prompt; `n_pixels` limits the size of the response."""
         return await self._generated("/v1/images/generations", n_pixels, json=fields)
 
-    async def edit(self, fields: dict[str, Any], images: Sequence[bytes], n_pixels: int) -> GeneratedImage:
-        """One image from a prompt and 1 to 4 PNG files."""
-        files = [("image[]" if len(images) > 1 else "image", ("image.png", data, "image/png")) for data in images]
-        form = {name: str(value) for name, value in fields.items()}
+    async def edit(
+        self, fields: dict[str, Any], images: Sequence[bytes], n_pixels: int, mask: bytes | None = None
+    ) -> GeneratedImage:
+        """One image from a prompt and 1 to 4 PNG files.
+
+        With a mask, only the first image is edited, where the mask is white; a second one shows what to put there.
+        """
+        if mask is None:
+            parts = [("image[]" if len(images) > 1 else "image", data) for data in images]
+        else:
+            # As another input image, the second one would not fit the mask's latents.
+            parts = [("image", images[0]), ("mask_image", mask), *(("reference_image", data) for data in images[1:])]
+        files = [(name, ("image.png", data, "image/png")) for name, data in parts]
+        form = {name: _form_text(value) for name, value in fields.items()}
         return await self._generated("/v1/images/edits", n_pixels, data=form, files=files)
 
     async def _generated(self, path: str, n_pixels: int, **body: Any) -> GeneratedImage:
@@ -253,7 +265,7 @@ class OmniClient:
         if found.trouble is Trouble.TIMEOUT:
             return ServerTooSlow(
                 f"The vLLM server at {self.url} did not respond within {timeout_s:g} s. "
-                + ("Try fewer steps or a smaller size, or raise OMNI_TIMEOUT." if method == "POST" else "Try again.")
+                + (self.too_slow_advice if method == "POST" else "Try again.")
             )
         if found.trouble is Trouble.LOST:
             return ConnectionLost(self.url, self.health_tool)
@@ -272,6 +284,11 @@ class OmniClient:
             + (f": {said.rstrip('.')}. " if said else ". ")
             + f"Check {self.url_setting}, and what runs there with `{self.health_tool}`."
         )
+
+
+def _form_text(value: Any) -> str:
+    """A field of a form: objects are JSON."""
+    return msgspec.json.encode(value).decode() if isinstance(value, dict) else str(value)
 
 
 async def attempted(send: Callable[[], Awaitable[T]]) -> T:

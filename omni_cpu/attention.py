@@ -31,3 +31,7 @@ class CpuAttentionBackend(SDPABackend):
     def get_impl_cls() -> type[CpuAttention]:
         """The attention class."""
         return CpuAttention
+
+
+# Layers that pack several sequences into one ask for vLLM-Omni's own class by name, not for the platform's.
+SDPAImpl.forward = CpuAttention.forward  # type: ignore[method-assign]

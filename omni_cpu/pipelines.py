@@ -19,7 +19,15 @@ from vllm_omni.diffusion.models.flux2_klein import pipeline_flux2_klein
 from vllm_omni.diffusion.models.flux2_klein.pipeline_flux2_klein import get_flux2_klein_post_process_func  # noqa: F401
 from vllm_omni.diffusion.models.qwen_image import pipeline_qwen_image
 from vllm_omni.diffusion.models.qwen_image.pipeline_qwen_image import get_qwen_image_post_process_func  # noqa: F401
-from vllm_omni.diffusion.models.wan2_2 import pipeline_wan2_2_s2v
+from vllm_omni.diffusion.models.wan2_2 import pipeline_wan2_2, pipeline_wan2_2_i2v, pipeline_wan2_2_s2v
+from vllm_omni.diffusion.models.wan2_2.pipeline_wan2_2 import (  # noqa: F401
+    get_wan22_post_process_func,
+    get_wan22_pre_process_func,
+)
+from vllm_omni.diffusion.models.wan2_2.pipeline_wan2_2_i2v import (  # noqa: F401
+    get_wan22_i2v_post_process_func,
+    get_wan22_i2v_pre_process_func,
+)
 from vllm_omni.diffusion.models.wan2_2.pipeline_wan2_2_s2v import get_wan22_s2v_post_process_func  # noqa: F401
 
 Request = Any
@@ -39,6 +47,18 @@ class _StopsAtSchedulerSteps:
         return super().scheduler_step_maybe_with_cfg(*arguments, **options)  # type: ignore[misc]
 
 
+class _StopsAtRecordedSteps:
+    """Checks for cancellation before each step."""
+
+    supports_request_cancellation: ClassVar[bool] = True
+    _progress_bar_config = NO_PROGRESS_BAR
+
+    def record_denoise_step(self, *arguments: Any, **options: Any) -> None:
+        """Records the start of a step, unless the request was cancelled."""
+        check_request_cancellation()
+        super().record_denoise_step(*arguments, **options)  # type: ignore[misc]
+
+
 class StoppableFlux2Klein(_StopsAtSchedulerSteps, pipeline_flux2_klein.Flux2KleinPipeline):
     """FLUX.2 klein."""
 
@@ -47,16 +67,16 @@ class StoppableQwenImage(_StopsAtSchedulerSteps, pipeline_qwen_image.QwenImagePi
     """Qwen-Image."""
 
 
-class StoppableWanS2V(pipeline_wan2_2_s2v.Wan22S2VPipeline):
-    """Wan2.2 S2V; it checks for cancellation before each step, in every clip of the video."""
+class StoppableWanS2V(_StopsAtRecordedSteps, pipeline_wan2_2_s2v.Wan22S2VPipeline):
+    """Wan2.2 S2V; it stops in any clip of the video."""
 
-    supports_request_cancellation: ClassVar[bool] = True
-    _progress_bar_config = NO_PROGRESS_BAR
 
-    def record_denoise_step(self, *arguments: Any, **options: Any) -> None:
-        """Records the start of a step, unless the request was cancelled."""
-        check_request_cancellation()
-        super().record_denoise_step(*arguments, **options)
+class StoppableWan(_StopsAtRecordedSteps, pipeline_wan2_2.Wan22Pipeline):
+    """Wan2.2 T2V and TI2V."""
+
+
+class StoppableWanI2V(_StopsAtRecordedSteps, pipeline_wan2_2_i2v.Wan22I2VPipeline):
+    """Wan2.2 I2V."""
 
 
 def get_wan22_s2v_pre_process_func(od_config: Any) -> Callable[[Request], Request]:

@@ -58,13 +58,16 @@ def main() -> None:
     if os.path.isdir(ours.model):
         set_defaults({"HF_HUB_OFFLINE": "1"})
     with tempfile.TemporaryDirectory(prefix="omni-cpu-videos-") as videos:
-        set_defaults({"VLLM_OMNI_SERVER_STORAGE__PATH": videos})
+        # Uploaded voices would outlive the server in the user's cache folder.
+        voices = os.path.join(videos, "voices")
+        set_defaults({"VLLM_OMNI_SERVER_STORAGE__PATH": videos, "SPEAKER_SAMPLES_DIR": voices})
         _end_promptly(videos)
         _announce_when_ready(ours.host, ours.port, started_s)
         sys.argv = [
             *("vllm-omni", "serve", ours.model, "--omni", "--host", ours.host, "--port", str(ours.port)),
             *("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"),
             *_dtype_arguments(ours.model, theirs),
+            *_executor_arguments(ours.model, theirs),
             *theirs,
         ]
         _entry_point()
@@ -106,6 +109,18 @@ def _dtype_arguments(model: str, given: Sequence[str]) -> list[str]:
         if len(types) == 1 and (dtype := DTYPES.get(types.pop())):
             return ["--dtype", dtype]
     return []
+
+
+def _executor_arguments(model: str, given: Sequence[str]) -> list[str]:
+    """Keeps OmniVoice in this process, as an argument: the process that vLLM-Omni would start needs a GPU."""
+    if any(argument.partition("=")[0] == "--distributed-executor-backend" for argument in given):
+        return []
+    config = Path(model, "config.json")
+    if config.is_file():
+        is_omnivoice = json.loads(config.read_text("utf-8")).get("model_type") == "omnivoice"
+    else:
+        is_omnivoice = "omnivoice" in model.casefold() and not os.path.isdir(model)
+    return ["--distributed-executor-backend", "uni"] if is_omnivoice else []
 
 
 def _end_promptly(videos: str) -> None:

@@ -184,7 +184,8 @@ def _windows_advice(text: str) -> str:
     return "This Windows path does not exist on this machine; WSL has the drive C: at /mnt/c."
 
 
-def _named_texts(text: str) -> dict[str, str]:
+def named_texts(text: str) -> dict[str, str]:
+    """name=value pairs, or a JSON object of texts."""
     if text.startswith("{"):
         values = msgspec.json.decode(text, type=dict[str, str])
     else:
@@ -219,9 +220,7 @@ class ModelOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def _named_models(text: str) -> dict[str, ModelOptions]:
-    found = (
-        msgspec.json.decode(text, type=dict[str, str | ModelOptions]) if text.startswith("{") else _named_texts(text)
-    )
+    found = msgspec.json.decode(text, type=dict[str, str | ModelOptions]) if text.startswith("{") else named_texts(text)
     options = {name: ModelOptions(value) if isinstance(value, str) else value for name, value in found.items()}
     if not all(name.strip() and len(name) <= MAX_NAME and each.model for name, each in options.items()):
         raise ValueError(text)
@@ -287,7 +286,7 @@ def _named(value: str, parse: Callable[[str], str], is_path: bool = False) -> Ki
     example = f'{{"name": "{value}"}}'
     return Kind(
         f"name={value} pairs with different names, separated by commas or spaces, or a JSON object {example}",
-        lambda text: {name: parse(item) for name, item in _named_texts(text).items()},
+        lambda text: {name: parse(item) for name, item in named_texts(text).items()},
         is_path=is_path,
     )
 

@@ -1,8 +1,9 @@
-"""The vLLM-Omni servers, and the files of the generated images and videos."""
+"""The vLLM-Omni servers, and the files of what they generate."""
 
 from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from settings.kinds import (
     FILE,
@@ -11,16 +12,41 @@ from settings.kinds import (
     NAMED_SERVERS,
     TEXT,
     WEB_SERVER,
+    Kind,
     Setting,
     auto_or,
+    named_texts,
     number,
     positive,
     whole,
 )
 
 
+class ImageLora(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A LoRA adapter: its folder on the image server's machine, and the factor of its effect."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    scale: Annotated[float, Meta(ge=-10, le=10)] = 1.0
+
+
+def _named_loras(text: str) -> dict[str, ImageLora]:
+    """The paths stay as they are: they belong to the server's machine."""
+    found = msgspec.json.decode(text, type=dict[str, str | ImageLora]) if text.startswith("{") else named_texts(text)
+    adapters = {name: ImageLora(value) if isinstance(value, str) else value for name, value in found.items()}
+    if not all(name.strip() and adapter.path for name, adapter in adapters.items()):
+        raise ValueError(text)
+    return adapters
+
+
+NAMED_LORAS = Kind(
+    "name=folder pairs with different names, separated by commas or spaces, or a JSON object such as "
+    '{"ink": "/loras/ink", "soft": {"path": "/loras/soft", "scale": 0.5}}',
+    _named_loras,
+)
+
+
 class OmniSettings(msgspec.Struct, frozen=True):
-    """The vLLM-Omni servers that generate images and videos, and where the files are saved."""
+    """The vLLM-Omni servers that generate images, videos and speech, and where the files are saved."""
 
     url: Annotated[
         str,
@@ -57,11 +83,23 @@ class OmniSettings(msgspec.Struct, frozen=True):
         ),
     ] = None
     timeout_s: Annotated[
-        float, Setting("OMNI_TIMEOUT", positive(86_400), "Longest generation of one image in seconds (`--timeout`).")
+        float,
+        Setting(
+            "OMNI_TIMEOUT", positive(86_400), "Longest generation of one image or speech in seconds (`--timeout`)."
+        ),
     ] = 300.0
     profiles: Annotated[
         str | None, Setting("OMNI_PROFILES", FILE, "JSON or TOML file with profiles of further image models.")
     ] = None
+    lora_modules: Annotated[
+        dict[str, ImageLora],
+        Setting(
+            "OMNI_LORA_MODULES",
+            NAMED_LORAS,
+            "LoRA adapters for images, which calls select by name (`lora`); the folders are on the image server's "
+            "machine.",
+        ),
+    ] = {}
     video_url: Annotated[
         str | None,
         Setting(
@@ -82,6 +120,15 @@ class OmniSettings(msgspec.Struct, frozen=True):
     video_timeout_s: Annotated[
         float, Setting("OMNI_VIDEO_TIMEOUT", positive(7 * 86_400), "Longest generation of one video in seconds.")
     ] = 3600.0
+    speech_url: Annotated[
+        str | None,
+        Setting(
+            "OMNI_SPEECH_URL",
+            WEB_SERVER,
+            "Address of the vLLM-Omni server for speech, with `/v1` or without.",
+            "OMNI_URL",
+        ),
+    ] = None
     job_ttl_s: Annotated[
         float, Setting("OMNI_JOB_TTL", number(1, 30 * 86_400), "Seconds for which a finished job stays listed.")
     ] = 86_400.0

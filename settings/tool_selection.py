@@ -25,11 +25,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "get_model_status",
         *JOB_TOOLS,
     ),
-    "audio": ("transcribe_audio", *JOB_TOOLS),
+    "audio": ("transcribe_audio", "generate_speech", *JOB_TOOLS),
     "gpu": ("get_gpu_status", "offload_gpu", "release_gpu", "update_gpu_timeout", "list_available_models"),
     "images": (
         "generate_image",
         "batch_generate",
+        "list_images",
         *JOB_TOOLS,
         "get_model_info",
         "gpu_status",
@@ -38,6 +39,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "estimate_generation",
     ),
     "video": (
+        "generate_video",
         "process_image_to_video",
         "process_video_to_video",
         *JOB_TOOLS,
@@ -70,6 +72,7 @@ _INSTRUCTIONS = (
     "release_gpu frees the model's memory.",
     "generate_image generates images: with status 'running', call job_status for the result.",
     "transcribe_audio writes down speech.",
+    "generate_speech speaks a text.",
     "generate_multimodal_response uses hosted models; list_available_providers lists them.",
 )
 _FEWER_TOOLS = "Only some of this server's tools are offered; descriptions may name others."

@@ -60,6 +60,10 @@ class ScriptedOmni(ScriptedServer):
         """The fields of all requests for images so far."""
         return [fields for _, path, fields in self.seen if path == "/v1/images/generations"]
 
+    def edits(self) -> list[dict[str, list[bytes]]]:
+        """The fields and files of all requests for edits so far."""
+        return [form_of(fields["body"]) for _, path, fields in self.seen if path == "/v1/images/edits"]
+
     def honest(self, request: Request, fields: Json) -> None:
         """As a vLLM-Omni server answers: the seed decides the image's colour."""
         if request.path == "/v1/models":
@@ -79,6 +83,16 @@ class ScriptedOmni(ScriptedServer):
             request.answer(images_json(png((64, 64))))
         else:
             request.answer(b'{"status":"healthy"}')
+
+
+def form_of(body: bytes) -> dict[str, list[bytes]]:
+    """The fields and files of a multipart form, by name."""
+    boundary = body.partition(b"\r\n")[0]
+    found: dict[str, list[bytes]] = {}
+    for part in body.split(boundary)[1:-1]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        found.setdefault(head.split(b'name="')[1].split(b'"')[0].decode(), []).append(content.removesuffix(b"\r\n"))
+    return found
 
 
 def png(size: tuple[int, int] = (64, 64), seed: int = 0) -> bytes:

@@ -12,6 +12,7 @@ from tests.scripted_server import Json
 from tests.unit.media.sample_media import video_file
 
 MODEL = "Wan-AI/Wan2.2-S2V-14B"
+FROM_WORDS_MODEL = "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
 NOT_FOUND = b'{"error": {"message": "Video not found", "type": "Not Found", "param": null, "code": 404}}'
 
 
@@ -95,10 +96,11 @@ def failed(message: str, status: int = 500, video_id: str = "video_gen_1") -> Ro
 
 
 def made_from(form: Json) -> bytes:
-    """A video of the size and length that was asked for, with the given sound's length."""
+    """A video of the size and length that was asked for, with sound where sound was given."""
     width, height = map(int, form["size"].split("x"))
     frames, fps = int(form["num_frames"]), int(form["fps"])
-    return video_file(size=(width, height), frames=frames, fps=fps, audio="aac")
+    audio = "aac" if "audio_reference" in form else None
+    return video_file(size=(width, height), frames=frames, fps=fps, audio=audio)
 
 
 def _form(request: Request, body: bytes) -> Json:

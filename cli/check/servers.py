@@ -1,4 +1,4 @@
-"""Checks of the vLLM-Omni servers for images and videos."""
+"""Checks of the vLLM-Omni servers for images, videos and speech."""
 
 from __future__ import annotations
 
@@ -66,11 +66,25 @@ def images(services: Services) -> list[Finding]:
 
 
 def video(services: Services) -> list[Finding]:
-    """The vLLM-Omni servers for talking videos."""
+    """The vLLM-Omni servers for videos."""
     if not services.settings.server.offers("video"):
         return [off("video", "Not offered: the settings leave out the tools for video.")]
     states = services.jobs.ask(services.video_maker.servers.states())
     return [_video_server(state, services.settings.omni) for state in sorted(states, key=lambda state: state.url)]
+
+
+def speech(services: Services) -> list[Finding]:
+    """The vLLM-Omni server for speech, where one is set: without one, that of the images is not expected to speak."""
+    settings = services.settings
+    if "generate_speech" not in settings.server.offered_tools:
+        return [off("speech", "Not offered: the settings leave out the tool that speaks.")]
+    if settings.omni.speech_url is None:
+        return [off("speech", "OMNI_SPEECH_URL is not set: generate_speech tries the server of OMNI_URL.")]
+    state = services.jobs.ask(services.speech_maker.state())
+    served = f"{state.url} serves {state.model}. {state.note}" if state.model else f"{state.url}: {state.note}"
+    if state.model is None or state.speaks is False:
+        return [problem("speech", served)]
+    return [ok("speech", served) if state.speaks else warning("speech", served)]
 
 
 def _unreachable(url: str, *, is_set: bool) -> Finding:
@@ -88,9 +102,10 @@ def _video_server(state: ServerState, settings: OmniSettings) -> Finding:
     subject = f"video {names[0]}" if names else "video"
     served = f"{state.url} serves {state.model}" if state.model else state.url
     text = f"{served}. {state.note}" if state.model else f"{served}: {state.note}"
-    if state.talks:
+    can = (state.talks, state.text, state.image)
+    if any(can):
         return ok(subject, text)
-    if state.model and state.talks is None:
+    if state.model and None in can:
         return warning(subject, text)
     is_set = bool(names) or settings.video_url is not None
     return problem(subject, text) if is_set else off(subject, text)

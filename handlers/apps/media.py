@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from base64 import b64encode
 from math import isqrt
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
 
 from handlers.image_reading import call_limits
 from handlers.resources.files import media_type
+from handlers.resources.written_files import open_written, path_of
 from mcp_protocol.tools.toolbox import ArgumentError, image_block, json_text, text_block
 from media.errors import MediaError, MediaForbidden, MediaTooLarge, MediaUnreadable, megabytes, shown
-from media.files.file_urls import path_of_file_url
-from media.files.paths import open_regular_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,11 +85,11 @@ def view_media(arguments: ViewMediaArguments, call: Call, services: Services) ->
 def read_media(arguments: ReadMediaArguments, call: Call, services: Services) -> list[Json]:
     """Reads a part of a generated file, as base64 in the JSON of the first block."""
     path, offset = arguments.path, arguments.offset
-    with _open_written(path, services) as file:
+    with open_written(path, services) as file:
         total_bytes = os.fstat(file.fileno()).st_size
         if offset >= total_bytes:
             raise ArgumentError(f"arguments.offset: the file has {total_bytes} bytes.")
-        facts = {"path": path, "mime_type": media_type(_path_of(path)), "total_bytes": total_bytes, "offset": offset}
+        facts = {"path": path, "mime_type": media_type(path_of(path)), "total_bytes": total_bytes, "offset": offset}
         room = services.settings.server.max_result_bytes - 2 * len(json_text(facts)) - 2 * BLOCK_BYTES
         file.seek(offset)
         part = file.read(max(3, min(PART_BYTES, room * 3 // 4 // 3 * 3)))
@@ -103,14 +102,16 @@ def _small_image(path: str, side: int, call: Call, services: Services) -> Image:
 
     limits = call_limits(call)
     try:
-        file = _open_written(path, services)
+        file = open_written(path, services)
     except MediaForbidden:
-        if media_type(_path_of(path)) == "video/mp4":
+        if media_type(path_of(path)) == "video/mp4":
             raise
-        decoded = services.images.read_path(_path_of(path), side, limits)
+        decoded = services.images.read_path(path_of(path), side, limits)
         with services.budget.hold(decoded.n_bytes):
             return reduced(decoded.image, side)
     with file:
+        if (media_type(path_of(path)) or "").startswith("audio/"):
+            raise MediaUnreadable(f"The file {shown(path)} is audio; there is no image in it.")
         n_bytes = os.fstat(file.fileno()).st_size
         if n_bytes > MAX_FILE_BYTES:
             raise MediaTooLarge(f"The file {shown(path)} is larger than {megabytes(MAX_FILE_BYTES)}.")
@@ -119,35 +120,3 @@ def _small_image(path: str, side: int, call: Call, services: Services) -> Image:
             if data[4:8] == b"ftyp":
                 return reduced(services.decoder.poster(data, limits), side)
             return reduced(services.decoder.image(data, MAX_PIXELS, side, limits), side)
-
-
-def _open_written(reference: str, services: Services) -> BinaryIO:
-    """Opens a file that a tool of this server wrote, at its beginning.
-
-    Raises: `MediaForbidden` for any other file, whether or not it exists; `MediaNotFound` and `MediaUnreadable` for
-    what is wrong in the output folders.
-    """
-    path = _path_of(reference)
-    not_ours = MediaForbidden(f"The file {shown(reference)} is none that this server generated.")
-    kind = media_type(path) or ""
-    if os.path.basename(path).startswith(".") or not kind.startswith(("image/", "video/", "audio/")):
-        raise not_ours
-    for root in list(services.resource_roots):
-        try:
-            file = open_regular_file(path, (root.folder,))
-        except MediaForbidden:
-            continue
-        try:
-            if root.is_ours(file):
-                file.seek(0)
-                return file
-        except OSError:
-            file.close()
-            raise MediaUnreadable(f"The file {shown(reference)} cannot be read.") from None
-        file.close()
-    raise not_ours
-
-
-def _path_of(reference: str) -> str:
-    """The path of a file whose name a result has as a path, or as a `file:` URL; raises `MediaForbidden`."""
-    return path_of_file_url(reference) if reference[:5].casefold() == "file:" else reference

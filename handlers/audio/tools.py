@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from handlers.audio import transcribe_audio
+from handlers.media_generation import speech
+from handlers.resources.media_view import MEDIA_VIEW
 from mcp_protocol.tools.toolbox import Annotations, Tool
 
 TOOLS = (
@@ -20,5 +22,19 @@ TOOLS = (
         result=transcribe_audio.TranscriptResult,
         text=transcribe_audio.text_of,
         annotations=Annotations(idempotent=True, open_world=True),
+    ),
+    Tool(
+        name="generate_speech",
+        title="Speak a text",
+        description=(
+            "Speaks a text with the speech model of a vLLM-Omni server, with one of its voices or one cloned from a "
+            "recording, and saves it as an audio file that was checked to its end. Leave out what the user does not "
+            "ask for. Returns the file's path, duration and seed; or status 'running' with a job_id: then use "
+            "job_status."
+        ),
+        arguments=speech.SpeechArguments,
+        handler=speech.generate_speech,
+        annotations=Annotations(read_only=False, open_world=True),
+        view=MEDIA_VIEW,
     ),
 )

@@ -38,13 +38,19 @@ class RecommendedParameters(msgspec.Struct, frozen=True):
 
 
 class ImageModelInfo(msgspec.Struct, frozen=True):
-    """Result of `get_model_info`; null if unknown."""
+    """Result of `get_model_info`; null if unknown.
+
+    `supports_strength` says with what strength counts: "never", "with_mask" or "with_image".
+    """
 
     model_name: str
     model_type: str
     recommended_parameters: RecommendedParameters
     supports_negative_prompt: bool
     max_reference_images: int | None
+    supports_mask: bool | None
+    supports_strength: str | None
+    lora_modules: list[str]
     supported_aspect_ratios: dict[str, str]
     estimated_vram_gb: float | None
     in_registry: bool
@@ -118,6 +124,9 @@ def get_model_info(arguments: NoArguments, call: Call, services: Services) -> Im
         ),
         supports_negative_prompt=profile.supports_negative_prompt,
         max_reference_images=profile.max_reference_images,
+        supports_mask=profile.supports_mask,
+        supports_strength=profile.supports_strength,
+        lora_modules=services.image_maker.loras.names,
         supported_aspect_ratios=_ratios(model),
         estimated_vram_gb=profile.estimated_vram_gb,
         in_registry=model.in_registry,

@@ -7,26 +7,29 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from handlers.image_reading import call_images
+from handlers.media_generation import checked_images
 from handlers.media_generation.capacity import capacity
+from handlers.media_generation.inputs import read_inputs
 from handlers.media_generation.jobs import PreviewKind, Wait, report, wait_for
+from handlers.media_generation.like import like
 from mcp_protocol.tools.toolbox import ArgumentError
-from omni.images.parameters import ImageOptions
+from omni.images.parameters import MAX_GIVEN_SEED, ImageOptions
 
 if TYPE_CHECKING:
     from handlers.services import Services
     from mcp_protocol.calls.call import Call
     from mcp_protocol.jsonrpc import Json
     from omni.images.generate import ImageModel
+    from omni.jobs.job import AnyJob
 
 MAX_PROMPTS = 20
 MAX_REFERENCES = 4
-MAX_SEED = 2**63 - 1
+MAX_CANDIDATES = 8
 Prompt = Annotated[str, Meta(min_length=1, max_length=20_000, description="What the image shows.")]
 Side = Annotated[int, Meta(ge=16, le=16_384)]
 Steps = Annotated[int, Meta(ge=1, le=200, description="Diffusion steps; default: the model's.")]
 Guidance = Annotated[float, Meta(ge=0, le=20, description="How closely to follow the prompt; default: the model's.")]
-Seed = Annotated[int, Meta(ge=0, le=MAX_SEED)]
+Seed = Annotated[int, Meta(ge=0, le=MAX_GIVEN_SEED)]
 NegativePrompt = Annotated[str, Meta(max_length=20_000, description="What to avoid, if the model supports it.")]
 SIZE = "Pixels; default: the model's, or the first input image's."
 Ratio = Annotated[
@@ -36,6 +39,7 @@ Ratio = Annotated[
         description="E.g. 16:9; overrides width and height.",
     ),
 ]
+LoraName = Annotated[str, Meta(min_length=1, max_length=256, description="Name of a LoRA adapter that the server has.")]
 Filename = Annotated[str, Meta(min_length=1, description="In the output folder; default: generated.")]
 
 
@@ -48,6 +52,7 @@ class ImageArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
     aspect_ratio: Ratio | None = None
     num_inference_steps: Steps | None = None
     guidance_scale: Guidance | None = None
+    lora: LoraName | None = None
     preview: PreviewKind = "small"
     wait_s: Wait | None = None
 
@@ -59,20 +64,60 @@ class ImageArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, f
 class GenerateImageArguments(ImageArguments, kw_only=True, frozen=True):
     """Arguments of `generate_image`."""
 
-    prompt: Prompt
+    prompt: Annotated[Prompt | None, Meta(description="What the image shows; needed without like.")] = None
+    like: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=5_000,
+                description=(
+                    "An earlier image to make again: job_id, batch_id#index or path. What is not given stays as it "
+                    "was, the seed too."
+                ),
+            ),
+        ]
+        | None
+    ) = None
     image_paths: (
         Annotated[
             list[Annotated[str, Meta(min_length=1)]],
             Meta(
                 min_length=1,
                 max_length=MAX_REFERENCES,
-                description="Input images: absolute paths or URLs. The prompt says what to change or combine.",
+                description=(
+                    "Input images: absolute paths, URLs, or job_id or batch_id#index of earlier ones. The prompt says "
+                    "what to change or combine."
+                ),
             ),
         ]
         | None
     ) = None
+    mask_path: (
+        Annotated[
+            str, Meta(min_length=1, description="Mask of the first input image: white is changed, black is kept.")
+        ]
+        | None
+    ) = None
+    strength: (
+        Annotated[float, Meta(gt=0, le=1, description="How much of the input image is changed; 1 is all.")] | None
+    ) = None
     seed: Annotated[Seed | None, Meta(description="The same seed gives the same image; default: random.")] = None
     filename: Filename | None = None
+    best_of: (
+        Annotated[
+            int,
+            Meta(
+                ge=2,
+                le=MAX_CANDIDATES,
+                description="Make so many, check each, and keep the one that shows the prompt best.",
+            ),
+        ]
+        | None
+    ) = None
+    check: Annotated[
+        bool | None, Meta(description="true: the chat model checks whether the image shows the prompt.")
+    ] = None
 
 
 class BatchGenerateArguments(ImageArguments, kw_only=True, frozen=True):
@@ -98,10 +143,22 @@ class BatchGenerateArguments(ImageArguments, kw_only=True, frozen=True):
 def generate_image(arguments: GenerateImageArguments, call: Call, services: Services) -> list[Json]:
     """Generates one image, as a job with one item."""
     maker = services.image_maker
-    references = _references(arguments.image_paths or [], call, services)
-    planning = maker.plan([arguments.prompt], arguments.options(), references=references)
+    arguments, notes = like(arguments, call, services)
+    if arguments.prompt is None:
+        raise ArgumentError("arguments.prompt: say what the image shows, or name an image to make again in like.")
+    best_of = arguments.best_of
+    checked_images.check_arguments(best_of, arguments.check, arguments.seed, services)
+    inputs = read_inputs(arguments, call, services)
+    planning = maker.plan([arguments.prompt], arguments.options(), inputs=inputs)
     plan = services.jobs.ask(planning, call.cancellation)
-    job = maker.start("image", plan, _limit(services, plan.model), arguments.filename)
+    plan.notes.extend(notes)
+    limit, name = _limit(services, plan.model), arguments.filename
+    job: AnyJob
+    if best_of is not None or arguments.check:
+        random_seeds = arguments.seed is None
+        job = checked_images.start(plan, best_of, limit, services, filename=name, random_seeds=random_seeds)
+    else:
+        job = maker.start("image", plan, limit, name)
     wait_for(job, call, services, arguments.wait_s)
     return report(job, call, services, arguments.preview)
 
@@ -119,21 +176,6 @@ def batch_generate(arguments: BatchGenerateArguments, call: Call, services: Serv
     job = maker.start("batch", plan, arguments.max_concurrent or _limit(services, plan.model))
     wait_for(job, call, services, arguments.wait_s)
     return report(job, call, services, arguments.preview)
-
-
-def _references(references: list[str], call: Call, services: Services) -> list[bytes]:
-    """The input images as PNG files; raises `ArgumentError` if one cannot be read."""
-    if not references:
-        return []
-    from omni.images.previews import png_of
-
-    encoded = []
-    with call_images(call, services).parallel_parts(references) as images:
-        for index, image in enumerate(images):
-            if isinstance(image, str):
-                raise ArgumentError(f"arguments.image_paths[{index}]: {image}")
-            encoded.append(png_of(image.image))
-    return encoded
 
 
 def model_of(call: Call, services: Services) -> ImageModel:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from handlers.resources.files import media_type
+from handlers.resources.written_files import path_or_url
 from mcp_protocol.tools.toolbox import image_block, link_block, text_block
 from media.errors import MediaError
 from media.files.file_urls import url_of_path
 from omni.errors import JobFailed
-from omni.files.output_folder import shown_path
+from omni.images.parameters import common_parameters
 from omni.jobs.job import State
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     from omni.images.generate import ImagePlan, MadeImage
     from omni.images.previews import Preview
     from omni.jobs.job import AnyJob, Item, Job
-    from omni.video.generate import MadeVideo, VideoPlan
+    from omni.speech.generate import MadeSpeech, SpeechPlan
+    from omni.speech.talking import MadeTalking, TalkingPlan
+    from omni.video.generate import VideoPlan
+    from omni.video.server_jobs import MadeVideo
+    from omni.video.text_generate import TextVideoPlan
 
 BASE64_GROWTH = 4 / 3
 RESERVED_BYTES = 20_000
@@ -73,25 +78,37 @@ def image_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services,
         return [_cancelled_block(job, item)]
     facts = {
         "status": "success" if made.unsaved is None else "not_saved",
-        "file_path": _path_or_url(made.file_path),
+        "file_path": made.file_path and path_or_url(made.file_path),
         "generation_time_seconds": made.generation_time_s,
         "parameters_used": made.parameters,
+        **_check_facts(made),
         "job_id": job.id,
     }
     return _with_images(facts, [*job.plan.notes, *made.notes], [made], call, services, preview)
 
 
+def _check_facts(made: MadeImage) -> dict[str, Any]:
+    """What the check of an image found, and what it was chosen from; empty where it was not to be checked."""
+    from omni.images.generate import CheckedImage
+
+    if not isinstance(made, CheckedImage):
+        return {}
+    return {"check": made.check, **({"candidates": made.candidates} if made.candidates is not None else {})}
+
+
 def batch_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services, preview: str) -> list[Json]:
     """The result of `batch_generate`; raises `JobFailed` if all images failed."""
     plan = job.plan
+    common = common_parameters(plan.images)
     facts = {
-        "status": _batch_status(job),
+        "status": _BATCH_STATUS[job.state],
         "batch_id": job.id,
         "total_time_seconds": round(job.elapsed_s, 3),
         "images_generated": job.count(State.SUCCEEDED),
         "images_failed": job.count(State.FAILED),
         "images_cancelled": job.count(State.CANCELLED),
-        "results": [_batch_entry(item, plan) for item in job.items],
+        "parameters_used": common,
+        "results": [_batch_entry(item, plan, common) for item in job.items],
     }
     if job.state is State.FAILED:
         raise JobFailed(_json(facts))
@@ -101,57 +118,135 @@ def batch_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services,
     return _with_images(facts, notes, made, call, services, preview, numbers)
 
 
-def video_report(job: Job[VideoPlan, MadeVideo], call: Call, services: Services, preview: str) -> list[Json]:
-    """The result of a talking video; raises `JobFailed`."""
+def video_report(
+    job: Job[VideoPlan | TextVideoPlan, MadeVideo], call: Call, services: Services, preview: str
+) -> list[Json]:
+    """The result of a video; raises `JobFailed`."""
     (item,) = job.items
     made = item.result
     if made is None:
         return [_cancelled_block(job, item)]
-    plan, facts = job.plan, made.facts
-    result = {
+    return video_content(video_facts(job.plan, made, job.id), job.plan, made, call, services, preview)
+
+
+def talking_report(job: Job[TalkingPlan, MadeTalking], call: Call, services: Services, preview: str) -> list[Json]:
+    """The result of a talking video whose voice was made from words; raises `JobFailed`."""
+    (item,) = job.items
+    made = item.result
+    if made is None:
+        return [_cancelled_block(job, item)]
+    voice = {"voice_path": path_or_url(made.voice.file_path), "speech": speech_facts(made.voice)}
+    facts = {**video_facts(made.plan, made.video, job.id), **voice}
+    notes = msgspec.structs.replace(made.plan, notes=[*job.plan.speech.notes, *made.plan.notes])
+    return video_content(facts, notes, made.video, call, services, preview) + speech_links(made.voice, call)
+
+
+def video_facts(plan: VideoPlan | TextVideoPlan, made: MadeVideo, job_id: str) -> dict[str, Any]:
+    """What a result says of a video."""
+    from omni.video.text_generate import TextVideoPlan
+
+    facts = made.facts
+    audio: dict[str, Any]
+    if isinstance(plan, TextVideoPlan):
+        server, audio = {"server_url": plan.client.url}, {"has_audio": facts.has_audio}
+        message = _VIDEO_MESSAGE
+    else:
+        server, audio = {"model_used": plan.model_type}, {"audio_duration_seconds": plan.parameters.audio_s}
+        message = f"{_VIDEO_MESSAGE} {_CLIP_MESSAGE}" if plan.from_clip else _VIDEO_MESSAGE
+    return {
         "status": "success",
-        "output_path": _path_or_url(made.file_path),
-        "model_used": plan.model_type,
-        "message": _VIDEO_MESSAGES[plan.from_clip],
+        "output_path": path_or_url(made.file_path),
+        **server,
+        "message": message,
         "method": plan.method,
         "served_model": plan.model.name,
         "duration_seconds": round(facts.duration_s, 3),
         "frames": facts.frames,
         "fps": facts.fps,
         "resolution": f"{facts.width}x{facts.height}",
-        "audio_duration_seconds": made.parameters.audio_s,
+        **audio,
         "seed": made.parameters.seed,
         "generation_time_seconds": made.generation_time_s,
         "parameters_used": made.parameters,
-        "job_id": job.id,
+        "job_id": job_id,
     }
-    return _with_images(result, [*plan.notes, *made.notes], [made], call, services, preview)
 
 
-_VIDEO_MESSAGES = {
-    False: "The video was generated, checked to its last frame and saved.",
-    True: (
-        "The video was generated, checked to its last frame and saved. No model here edits the lips of an existing "
-        "clip: the clip's first frame was animated again, and the clip's own motion is lost."
-    ),
-}
+def video_content(
+    facts: dict[str, Any],
+    plan: VideoPlan | TextVideoPlan,
+    made: MadeVideo,
+    call: Call,
+    services: Services,
+    preview: str,
+) -> list[Json]:
+    """The content of the result of a video."""
+    return _with_images(facts, [*plan.notes, *made.notes], [made], call, services, preview)
+
+
+def speech_report(job: Job[SpeechPlan, MadeSpeech], call: Call, services: Services, preview: str) -> list[Json]:
+    """The result of `generate_speech`; raises `JobFailed`."""
+    (item,) = job.items
+    made = item.result
+    if made is None:
+        return [_cancelled_block(job, item)]
+    result = {
+        "status": "success",
+        "file_path": path_or_url(made.file_path),
+        **speech_facts(made),
+        "job_id": job.id,
+        **({"notes": job.plan.notes} if job.plan.notes else {}),
+    }
+    return [_json_block(result), *speech_links(made, call)]
+
+
+def speech_facts(made: MadeSpeech) -> dict[str, Any]:
+    """What a result says of a speech."""
+    return {
+        "duration_seconds": round(made.facts.duration_s, 3),
+        "sample_rate": made.facts.sample_rate,
+        "format": made.parameters.format,
+        "voice": made.parameters.voice,
+        "seed": made.parameters.seed,
+        "generation_time_seconds": made.generation_time_s,
+        "parameters_used": made.parameters,
+    }
+
+
+def speech_links(made: MadeSpeech, call: Call) -> list[Json]:
+    """The link to the file of a speech, where the client knows links."""
+    return [_link(made.file_path, made.n_bytes, made.parameters.text)] if call.revision.resource_links else []
+
+
+_VIDEO_MESSAGE = "The video was generated, checked to its last frame and saved."
+_CLIP_MESSAGE = (
+    "No model here edits the lips of an existing clip: the clip's first frame was animated again, and the clip's own "
+    "motion is lost."
+)
 
 Report = Callable[["AnyJob", "Call", "Services", str], "list[Json]"]
-REPORTS: Mapping[str, Report] = {"image": image_report, "batch": batch_report, "video": video_report}
+REPORTS: Mapping[str, Report] = {
+    "talking": talking_report,
+    "image": image_report,
+    "batch": batch_report,
+    "video": video_report,
+    "speech": speech_report,
+}
 """The result of each kind of job once it has ended."""
 
 
-def _batch_status(job: AnyJob) -> str:
-    if job.state is State.CANCELLED:
-        return "cancelled"
-    return "error" if job.state is State.FAILED else "success"
+_BATCH_STATUS = {State.CANCELLED: "cancelled", State.FAILED: "error", State.SUCCEEDED: "success"}
 
 
-def _batch_entry(item: Item[MadeImage], plan: ImagePlan) -> dict[str, Any]:
+def _batch_entry(item: Item[MadeImage], plan: ImagePlan, common: Mapping[str, Any]) -> dict[str, Any]:
+    """An image of a batch, with those of its parameters that are not as the common ones say."""
     made = item.result
-    entry = {"index": item.index, "prompt": item.label, "seed": plan.images[item.index].seed}
+    parameters = plan.images[item.index] if made is None else made.parameters
+    own = {name: value for name, value in msgspec.to_builtins(parameters).items() if common.get(name) != value}
+    entry = {"index": item.index, **own}
     if made is not None:
-        return {**entry, "file_path": _path_or_url(made.file_path), "generation_time_seconds": made.generation_time_s}
+        path = made.file_path and path_or_url(made.file_path)
+        return {**entry, "file_path": path, "generation_time_seconds": made.generation_time_s}
     return {**entry, "error": item.error or "Cancelled before it was done."}
 
 
@@ -159,7 +254,8 @@ def _cancelled_block(job: AnyJob, item: Item[Any]) -> Json:
     """The result of a job with one item that was cancelled; raises `JobFailed` if it failed."""
     if item.state is State.FAILED:
         raise JobFailed(item.error or "The generation failed.")
-    return _json_block({"status": "cancelled", "job_id": job.id, "message": "Cancelled before it was done."})
+    kept = {"files_kept": [path_or_url(path) for path in job.kept_files]} if job.kept_files else {}
+    return _json_block({"status": "cancelled", "job_id": job.id, "message": "Cancelled before it was done.", **kept})
 
 
 def _with_images(
@@ -227,13 +323,6 @@ def _content(made: MadeImage | MadeVideo) -> bytes:
         return file.read()
 
 
-def _path_or_url(path: str | None) -> str | None:
-    """A path for a result; a path that is not UTF-8 becomes a file: URL, which calls accept too."""
-    if path is None:
-        return None
-    return path if shown_path(path) == path else url_of_path(path)
-
-
 def _link(path: str, n_bytes: int, prompt: str) -> Json:
     description = prompt if len(prompt) <= 200 else prompt[:199] + "…"
     mime_type = media_type(path) or "application/octet-stream"
@@ -245,8 +334,8 @@ def _ids(job: AnyJob) -> dict[str, str]:
 
 
 def _files(job: AnyJob) -> list[str]:
-    paths = [_path_or_url(getattr(item.result, "file_path", None)) for item in job.items]
-    return [path for path in paths if path is not None]
+    saved = [getattr(item.result, "file_path", None) for item in job.items]
+    return [path_or_url(path) for path in [*job.kept_files, *saved] if path is not None]
 
 
 def _notes(item: Item[Any]) -> list[str]:

@@ -228,11 +228,12 @@ def _entry(job: AnyJob) -> ListedJob:
         completed=job.count(State.SUCCEEDED),
         failed=job.count(State.FAILED),
         total=len(job.items),
-        created=_utc(job.created_s),
-        finished=None if job.finished_s is None else _utc(job.finished_s),
+        created=utc(job.created_s),
+        finished=None if job.finished_s is None else utc(job.finished_s),
         elapsed_seconds=round(job.elapsed_s, 3),
     )
 
 
-def _utc(seconds: float) -> str:
+def utc(seconds: float) -> str:
+    """A time in seconds since 1970, in UTC by ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from omni.jobs.job import Item, Job
     from sandbox.cancellation import Cancellation
 
+THIS_SERVER = "this server"
+"""Whose slots work with the models of this process takes."""
+
 
 class Plan(Protocol):
     """What such a job is made of."""
@@ -51,7 +54,7 @@ def start_here(
 
     try:
         limit = services.settings.server.max_concurrent
-        return services.jobs.start(kind, [label], work, server="this server", plan=plan, limit=limit, on_end=plan.close)
+        return services.jobs.start(kind, [label], work, server=THIS_SERVER, plan=plan, limit=limit, on_end=plan.close)
     except BaseException:
         plan.close()
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handlers.media_generation import image_server, images, jobs, video
+from handlers.media_generation import image_list, image_server, images, jobs, text_video, video
 from handlers.model.model import NoArguments
 from handlers.resources.media_view import MEDIA_VIEW
 from mcp_protocol.tools.toolbox import Annotations, Tool
@@ -13,9 +13,9 @@ TOOLS = (
         title="Generate an image",
         description=(
             "Generates an image from a text prompt with the image model of a vLLM-Omni server and saves it as a PNG "
-            "file. With image_paths it edits or combines images, if the model can. Leave out steps, guidance and size "
-            "unless the user asks: the defaults suit the model. Returns the file's path, the parameters and a "
-            "preview; or status 'running' with a job_id after wait_s or the time limit: then use job_status."
+            "file. With image_paths it edits or combines images, with mask_path a part of one, if the model can. "
+            "Leave out steps, guidance and size unless the user asks: the defaults suit the model. Returns the "
+            "file's path, the parameters and a preview; or status 'running' with a job_id: then use job_status."
         ),
         arguments=images.GenerateImageArguments,
         handler=images.generate_image,
@@ -34,6 +34,21 @@ TOOLS = (
         arguments=images.BatchGenerateArguments,
         handler=images.batch_generate,
         annotations=Annotations(read_only=False, open_world=True),
+        view=MEDIA_VIEW,
+    ),
+    Tool(
+        name="list_images",
+        title="List generated images",
+        description=(
+            "Lists the images that this server saved, newest first, also from before its last start: path, prompt, "
+            "seed, model, size and time. Use it to find an image again, for like of generate_image. If next_cursor is "
+            "not null there are more, even when images is empty."
+        ),
+        arguments=image_list.ListImagesArguments,
+        handler=image_list.list_images,
+        result=image_list.ImageList,
+        annotations=Annotations(idempotent=True),
+        bypass_queue=True,
         view=MEDIA_VIEW,
     ),
     Tool(
@@ -140,13 +155,27 @@ TOOLS = (
         bypass_queue=True,
     ),
     Tool(
+        name="generate_video",
+        title="Generate a video",
+        description=(
+            "Generates a short video (MP4) from words, or from an image and words: the image becomes the first frame. "
+            "For somebody who talks use process_image_to_video. It takes minutes: set wait_s and poll job_status with "
+            "the job_id; cancel_batch stops it. Leave out steps, guidance, size, frames and fps unless the user asks "
+            "for them. Returns the file's path, duration, size and seed, and one frame."
+        ),
+        arguments=text_video.GenerateVideoArguments,
+        handler=text_video.generate_video,
+        annotations=Annotations(read_only=False, open_world=True),
+        view=MEDIA_VIEW,
+    ),
+    Tool(
         name="process_image_to_video",
         title="Make an image talk",
         description=(
-            "Generates a video (MP4 with audio) in which the person or character in an image speaks with a given "
-            "voice, using the audio-driven video model of a vLLM-Omni server. It takes minutes: set wait_s and poll "
-            "job_status with the job_id; cancel_batch stops it. Leave out steps, guidance, size and frames unless the "
-            "user asks for them. Returns the file's path, duration, size and seed, and one frame."
+            "Generates a video (MP4 with audio) in which the person or character in an image speaks: with a recorded "
+            "voice (audio_path), or speech_text with a made one. It takes minutes: set wait_s and poll job_status with "
+            "the job_id; cancel_batch stops it. Leave out steps, guidance, size and frames unless the user asks for "
+            "them. Returns the file's path, duration, size and seed, and one frame."
         ),
         arguments=video.ImageToVideoArguments,
         handler=video.process_image_to_video,

@@ -10,12 +10,14 @@ from msgspec import Meta
 from handlers.image_reading import OrderedPool, call_images, call_limits
 from handlers.media_generation.images import Filename, Guidance, Ratio, Seed, Steps
 from handlers.media_generation.jobs import PreviewKind, Wait, report, wait_for
+from handlers.media_generation.speech import SpokenText, Voice, require_media
 from mcp_protocol.tools.toolbox import ArgumentError
 from media.errors import MediaError
+from omni.speech.parameters import SpeechOptions
 from omni.video.parameters import VideoOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from PIL.Image import Image
 
@@ -42,10 +44,18 @@ VideoSide = Annotated[int, Meta(ge=16, le=4_096)]
 class VideoArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """Arguments of both tools that generate videos."""
 
-    audio_path: Annotated[
-        Reference,
-        Meta(description="The voice: absolute path or URL of an audio file, or of a video with audio."),
-    ]
+    audio_path: (
+        Annotated[
+            Reference,
+            Meta(description="The voice: absolute path or URL of an audio file, or of a video with audio."),
+        ]
+        | None
+    ) = None
+    speech_text: (
+        Annotated[SpokenText, Meta(description="Instead of audio_path: what is said, spoken by the speech model.")]
+        | None
+    ) = None
+    voice: Voice | None = None
     text_prompt: (
         Annotated[str, Meta(max_length=20_000, description="What the video shows: mood, gestures, surroundings.")]
         | None
@@ -97,7 +107,7 @@ class VideoToVideoArguments(VideoArguments, kw_only=True, frozen=True):
 
 
 def process_image_to_video(arguments: ImageToVideoArguments, call: Call, services: Services) -> list[Json]:
-    """Generates a video in which an image speaks."""
+    """Generates a video in which an image speaks, with a recorded voice or with one made from words."""
     images = call_images(call, services)
 
     def read_image() -> Image:
@@ -125,11 +135,42 @@ def _process(
 ) -> list[Json]:
     maker = services.video_maker
     maker.servers.client(model_type)  # rejects an unknown name before anything is downloaded
-    image, audio = _read(read_image, source, arguments.audio_path, call, services)
     from_clip = source == "video_path"
+    if (arguments.audio_path is None) == (arguments.speech_text is None):
+        raise ArgumentError("Give either audio_path, a recorded voice, or speech_text, the words to speak.")
+    if arguments.audio_path is None:
+        return _process_words(arguments, model_type, read_image, source, call, services)
+    if arguments.voice is not None:
+        raise ArgumentError("arguments.voice: it is the voice that speaks speech_text; audio_path has its own.")
+    image, audio = _read(read_image, source, arguments.audio_path, call, services)
     planning = maker.plan(model_type, arguments.options(), image.size, audio.duration_s, from_clip=from_clip)
     plan = services.jobs.ask(planning, call.cancellation)
     job = maker.start(plan, image, audio, filename=arguments.filename)
+    wait_for(job, call, services, arguments.wait_s)
+    return report(job, call, services, arguments.preview)
+
+
+def _process_words(
+    arguments: VideoArguments,
+    model_type: str,
+    read_image: Callable[[], Image],
+    source: str,
+    call: Call,
+    services: Services,
+) -> list[Json]:
+    """Makes the voice from words, and the video from it, as one job."""
+    require_media()
+    (image,) = _read_all({source: read_image}, call)
+    from omni.speech.talking import TalkingMaker
+
+    max_s, ask = services.settings.media.max_audio_s, services.jobs.ask
+    maker = TalkingMaker(services.speech_maker, services.video_maker, services.jobs, max_s)
+    options = SpeechOptions(voice=arguments.voice, seed=arguments.seed)
+    speech = ask(
+        services.speech_maker.plan(arguments.speech_text or "", options, has_reference=False), call.cancellation
+    )
+    planning = maker.plan(speech, model_type, arguments.options(), from_clip=source == "video_path")
+    job = maker.start(ask(planning, call.cancellation), image, filename=arguments.filename)
     wait_for(job, call, services, arguments.wait_s)
     return report(job, call, services, arguments.preview)
 
@@ -138,18 +179,26 @@ def _read(
     read_image: Callable[[], Image], source: str, audio_path: str, call: Call, services: Services
 ) -> tuple[Image, DecodedAudio]:
     """Reads image and voice in parallel; raises `ArgumentError` for the first that cannot be read."""
-    readers = (read_image, lambda: services.audio.read(audio_path, call_limits(call)))
+    image, audio = _read_all(
+        {source: read_image, "audio_path": lambda: services.audio.read(audio_path, call_limits(call))}, call
+    )
+    return image, audio
+
+
+def _read_all(readers: Mapping[str, Callable[[], Any]], call: Call) -> list[Any]:
+    """Reads the media of arguments in parallel; raises `ArgumentError` for the first that cannot be read."""
+    names, functions = list(readers), list(readers.values())
 
     def read(index: int) -> Any:
         try:
-            return readers[index]()
+            return functions[index]()
         except MediaError as error:
             return str(error)
 
     media: list[Any] = []
-    with OrderedPool(read, len(readers), call, NOT_IN_TIME, downloads=True) as results:
-        for name, result in zip((source, "audio_path"), results, strict=True):
+    with OrderedPool(read, len(functions), call, NOT_IN_TIME, downloads=True) as results:
+        for name, result in zip(names, results, strict=True):
             if isinstance(result, str):
                 raise ArgumentError(f"arguments.{name}: {result}")
             media.append(result)
-    return media[0], media[1]
+    return media

@@ -1,4 +1,4 @@
-"""The models to choose from, and the servers for talking videos."""
+"""The models to choose from, and the servers for videos."""
 
 from __future__ import annotations
 
@@ -35,28 +35,45 @@ class AvailableModel(msgspec.Struct, frozen=True):
     accepts: list[str] | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class TalkingVideoServer(msgspec.Struct, frozen=True):
-    """A vLLM-Omni server for talking videos; null if it did not report it.
+class VideoServer(msgspec.Struct, frozen=True):
+    """A vLLM-Omni server for videos; null if it did not report it.
 
-    `model_types` are the names that select it in process_image_to_video and process_video_to_video, `name` is the
-    model that it serves, `talks` whether that model generates a video from an image and a voice.
+    `model_types` are the names that select it in generate_video, process_image_to_video and process_video_to_video,
+    `name` is the model that it serves. The model generates videos from an image and a voice (`talks`), from words
+    (`text`), from an image and words (`image`).
     """
 
     server_url: str
     model_types: list[str]
     name: str | None
     talks: bool | None
+    text: bool | None
+    image: bool | None
+    note: str
+
+
+class SpeechServer(msgspec.Struct, frozen=True):
+    """The vLLM-Omni server of generate_speech; null if it did not report it.
+
+    `voices` are the names for the argument `voice`; `uploaded_voices` are those among them that somebody uploaded.
+    """
+
+    server_url: str
+    name: str | None
+    voices: list[str] | None
+    uploaded_voices: list[str] | None
     note: str
 
 
 class ModelGroups(msgspec.Struct, frozen=True):
-    """The models, each in the first group that it belongs to; `video` lists servers instead of models."""
+    """The models, each in the first group that it belongs to; `video` and `speech` list servers instead of models."""
 
     configured: list[AvailableModel]
     bundled: list[AvailableModel]
     cached: list[AvailableModel]
     suggested: list[AvailableModel]
-    video: list[TalkingVideoServer]
+    video: list[VideoServer]
+    speech: list[SpeechServer]
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -74,12 +91,18 @@ def list_available_models(arguments: NoArguments, call: Call, services: Services
     groups, message = (
         _local_models(services) if status.server_url is None else _served_models(status, status.server_url)
     )
-    groups = msgspec.structs.replace(groups, video=_video_servers(call, services))
+    groups = msgspec.structs.replace(
+        groups, video=_video_servers(call, services), speech=_speech_servers(call, services)
+    )
+    listed = [model for name in groups.__struct_fields__ for model in getattr(groups, name)]
     return ModelList(
         status="success",
         models=groups,
-        total_count=sum(model.name is not None for name in groups.__struct_fields__ for model in getattr(groups, name)),
-        message=f"{message} For talking video set OMNI_VIDEO_URL, or OMNI_VIDEO_MODELS for several servers.",
+        total_count=sum(model.name is not None and not _is_mute(model) for model in listed),
+        message=(
+            f"{message} For videos set OMNI_VIDEO_URL, or OMNI_VIDEO_MODELS for several servers; for speech set "
+            "OMNI_SPEECH_URL."
+        ),
     )
 
 
@@ -96,6 +119,7 @@ def _local_models(services: Services) -> tuple[ModelGroups, str]:
         cached=[_available_model(model) for model in models.cached],
         suggested=[_available_model(model) for model in models.suggested],
         video=[],
+        speech=[],
     )
     missing = missing_vllm()
     message = (
@@ -117,14 +141,29 @@ def _served_models(status: EngineStatus, url: str) -> tuple[ModelGroups, str]:
     if not is_ready:
         message = f"The models of the server at {url} are listed at the first call that needs one. "
     message += "Without VLLM_BASE_URL this server runs its own model."
-    return ModelGroups(models, [], [], [], []), message
+    return ModelGroups(models, [], [], [], [], []), message
 
 
-def _video_servers(call: Call, services: Services) -> list[TalkingVideoServer]:
+def _video_servers(call: Call, services: Services) -> list[VideoServer]:
     if not services.settings.server.offers("video"):
         return []
     states = services.jobs.ask(services.video_maker.servers.states(), call.cancellation)
-    return [TalkingVideoServer(state.url, state.model_types, state.model, state.talks, state.note) for state in states]
+    return [
+        VideoServer(state.url, state.model_types, state.model, state.talks, state.text, state.image, state.note)
+        for state in states
+    ]
+
+
+def _speech_servers(call: Call, services: Services) -> list[SpeechServer]:
+    if "generate_speech" not in services.settings.server.offered_tools:
+        return []
+    state = services.jobs.ask(services.speech_maker.state(), call.cancellation)
+    return [SpeechServer(state.url, state.model, state.voices, state.uploaded_voices, state.note)]
+
+
+def _is_mute(entry: object) -> bool:
+    """Whether an entry is a speech server whose model, listed with the videos or the images, does not speak."""
+    return isinstance(entry, SpeechServer) and entry.voices is None
 
 
 def _configured_model(model: CatalogModel, status: EngineStatus, is_default: bool) -> AvailableModel:

@@ -67,8 +67,8 @@ TOOLS = (
         description=(
             "Lists the models that can be used: the configured ones, the bundled one, those in this machine's Hugging "
             "Face cache, and some suggested downloads, with the memory each needs and whether this machine has it "
-            "(null: unknown). Downloads nothing. video lists the talking-video servers, asked now: what each serves "
-            "and the model_types that select it."
+            "(null: unknown). Downloads nothing. video lists the video servers, asked now: what each serves, "
+            "from what it makes videos (talks: an image and a voice), and the model_types that select it."
         ),
         arguments=NoArguments,
         handler=available.list_available_models,

@@ -19,13 +19,13 @@ from handlers.model.model import control_of
 from handlers.progress import ImageProgress
 from handlers.vision.batches import Batches
 from handlers.vision.prompts import (
-    YES_NO,
     Metadata,
     analysis_prompt,
     comparison_prompt,
     relevance_prompt,
     summary_prompt,
 )
+from handlers.yes_no import UNDECIDED, probability_of, yes_no_question
 
 if TYPE_CHECKING:
     from engine.interface import Engine
@@ -36,7 +36,6 @@ NOT_ANALYSED = "The call's time was up before this image was analysed."
 CUT_OFF = "The call's time was up; the analysis is cut off."
 NOT_ANSWERED = "The call's time was up before the overall answer was complete."
 NOTHING_ANALYSED = "There is no overall answer, since no image could be analysed."
-UNDECIDED = "The model gave no probability for yes or no."
 
 
 @dataclass(slots=True)
@@ -230,21 +229,12 @@ class Analysis:
 
 def relevance_check(image: ImagePart, query: str, metadata: Metadata) -> Conversation:
     """The question whether an image is relevant, with the choice of yes or no as the reply."""
-    return Conversation(
-        relevance_prompt(image, query, metadata), Sampling(0.0, 1), enable_thinking=False, choice=YES_NO
-    )
+    return yes_no_question(relevance_prompt(image, query, metadata))
 
 
 def failure(index: int, error: str) -> str:
     """An error text that names the image."""
     return f"arguments.image_paths[{index}]: {error}"
-
-
-def probability_of(completion: Completion) -> float | None:
-    """The probability of yes in the reply to a `relevance_prompt`; `None` if the check failed."""
-    if completion.choice_probabilities is None:
-        return None
-    return round(completion.choice_probabilities[0], 6)
 
 
 def is_late(completion: Completion) -> bool:

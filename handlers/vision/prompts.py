@@ -14,8 +14,6 @@ import msgspec
 
 from engine.interface import ImagePart, Message, TextPart
 
-YES_NO = ("yes", "no")
-
 Metadata = str | dict[str, Any] | None
 Spoken = tuple[float, float, str]
 """A text with the times in seconds at which it begins and ends."""
@@ -30,7 +28,7 @@ MAX_KEYWORDS = 6
 
 
 def relevance_prompt(image: ImagePart, query: str, metadata: Metadata) -> tuple[Message, ...]:
-    """Asks whether an image is relevant to a query; the reply is one of `YES_NO`."""
+    """Asks whether an image is relevant to a query; the reply is yes or no."""
     quote = '"' if "'" in query else "'"
     question = f"Is this image relevant to the query {quote}{query.strip()}{quote}? Answer yes or no."
     return _prompt([image], _with_metadata(question, metadata))

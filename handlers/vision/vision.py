@@ -16,8 +16,9 @@ from handlers.model.model import ModelArguments, ModelName, control_of, model_in
 from handlers.model.states import ModelState, model_states
 from handlers.progress import TextProgress
 from handlers.usage import Stopwatch, Timings, Usage, usage_of
-from handlers.vision.analysis import NOT_CHECKED, UNDECIDED, Analysis, Item, Items, probability_of, relevance_check
+from handlers.vision.analysis import NOT_CHECKED, Analysis, Item, Items, relevance_check
 from handlers.vision.prompts import analysis_prompt
+from handlers.yes_no import UNDECIDED, probability_of
 from mcp_protocol.tools.toolbox import MAX_TIMEOUT_S, ArgumentError
 
 if TYPE_CHECKING:

@@ -48,13 +48,25 @@ MIN_AUDIO_S = 0.1
 SILENCE_DBFS = -60.0
 """Audio whose peak is below this is silent: badly recorded speech peaks above -40 dBFS, the noise of a muted microphone
 stays below -60."""
+PART_S = 0.02
+"""The length of a part that is heard or silent."""
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 MAX_CHANNELS = 32
 
+_FULL_SCALE = 32_768
 _ROUNDING_S = 0.1  # codecs pad the end to whole frames
 _CUT_S, _CUT_SHARE = 0.25, 0.01  # how much less than declared is accepted: codecs drop their first frames
 _ALLOWED_STEP = 8 << 20
 _MAX_BAD_PACKETS, _MAX_BAD_SHARE = 2, 0.02  # tags at the end of an MP3 look like damaged packets
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFacts:
+    """What decoding a whole audio file shows; `heard_s` is how many seconds of it are not silent."""
+
+    duration_s: float
+    heard_s: float
+    sample_rate: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +92,19 @@ def decode_audio(
         raise MediaUnreadable(
             f"The audio is too short: it lasts {samples.duration_s:.2f} s; the minimum is {MIN_AUDIO_S} s."
         )
-    if samples.peak < 32_768 * 10 ** (SILENCE_DBFS / 20):
+    if samples.peak < _FULL_SCALE * 10 ** (SILENCE_DBFS / 20):
         raise MediaUnreadable(f"The audio is silent: mixed to mono, it stays below {SILENCE_DBFS:g} dBFS.")
     return DecodedAudio(samples.wav(), samples.duration_s, sample_rate)
+
+
+def check_audio(data: bytes, max_s: float, timeout_s: float = DECODE_TIMEOUT_S) -> AudioFacts:
+    """Decodes a generated audio file to its end; it may be silent.
+
+    Raises: `MediaTooLarge` above `max_s` seconds; `MediaUnreadable` for data that is not audio, is damaged or cut off.
+    """
+    limit = f"The audio is longer than {max_s:g} s."
+    samples = _decoded(data, _Samples(SAMPLE_RATE, max_s, limit, len(data)), timeout_s)
+    return AudioFacts(samples.duration_s, samples.heard_s(), samples.encoded_rate)
 
 
 def decode_speech(data: bytes, max_s: float, timeout_s: float = SPEECH_TIMEOUT_S) -> tuple[Pending, float]:
@@ -100,6 +122,7 @@ def _decoded(data: bytes, samples: _Samples, timeout_s: float) -> _Samples:
     deadline = Deadline(timeout_s, AUDIO.noun)
     with opened(data, AUDIO, deadline) as container:
         stream = audio_stream(container)
+        samples.encoded_rate = stream.sample_rate
         _decode_into(samples, container, stream, deadline)
         declared_s = _declared_s(container, stream, data, samples.duration_s)
     if declared_s is not None and samples.duration_s < declared_s * (1 - _CUT_SHARE) - _CUT_S:
@@ -168,9 +191,12 @@ class _Samples:
         max_s: the longest duration in seconds.
         too_long: the error text for more.
         n_encoded: the size of the file in bytes.
+
+    Attributes: `encoded_rate`, the sample rate of the file in Hz.
     """
 
     def __init__(self, sample_rate: int, max_s: float, too_long: str, n_encoded: int) -> None:
+        self.encoded_rate = sample_rate
         self._sample_rate = sample_rate
         self._n_encoded = n_encoded
         self._max_s = max_s
@@ -189,6 +215,18 @@ class _Samples:
     def peak(self) -> float:
         """The largest amplitude so far, from 0 to 32768; 0 for a constant signal."""
         return (self._high - self._low) / 2
+
+    def heard_s(self) -> float:
+        """Seconds of the parts, of `PART_S` each, whose peak is not below `SILENCE_DBFS`."""
+        import numpy as np
+
+        samples = np.frombuffer(self._data, "<i2")
+        size = round(self._sample_rate * PART_S)
+        starts = np.arange(0, len(samples), size)
+        if not len(starts):
+            return 0.0
+        swing = np.maximum.reduceat(samples, starts).astype(np.int32) - np.minimum.reduceat(samples, starts)
+        return float(np.count_nonzero(swing >= 2 * _FULL_SCALE * 10 ** (SILENCE_DBFS / 20)) * PART_S)
 
     def add(self, frame: AudioFrame) -> None:
         """Adds a decoded frame; raises `MediaTooLarge` above the maximum duration."""

@@ -63,7 +63,7 @@ def open_regular_file(path: str, allowed_dirs: Sequence[str] | None) -> BinaryIO
         raise MediaForbidden(f"The path {shown(path)} is not a valid file name.")
     if not is_foreign(path) and (reason := why_unsafe(local_form(path))) is not None:
         raise MediaForbidden(f"The path {shown(path)} {reason}.")
-    full_path = _path_here(path)
+    full_path = path_here(path)
     try:
         descriptor = open_for_reading(full_path)
     except ValueError:
@@ -78,7 +78,7 @@ def open_regular_file(path: str, allowed_dirs: Sequence[str] | None) -> BinaryIO
         raise
 
 
-def _path_here(path: str) -> str:
+def path_here(path: str) -> str:
     """The full path on this machine: the path itself, or its meaning in WSL if that exists."""
     candidates = paths_here(path)
     usual = candidates[0] if candidates and is_foreign(path) else _full_path(local_form(path))

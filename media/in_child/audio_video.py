@@ -22,10 +22,15 @@ prepare()
 Data = bytes | memoryview
 
 
-def decode_audio(data: Data, max_s: float, timeout_s: float) -> Result:
+def decode_audio(data: Data, max_s: float, sample_rate: int, timeout_s: float) -> Result:
     """A WAV file, and the other fields of `DecodedAudio`."""
-    decoded = audio.decode_audio(bytes(data), max_s, timeout_s=timeout_s)
+    decoded = audio.decode_audio(bytes(data), max_s, sample_rate, timeout_s)
     return Result((decoded.duration_s, decoded.sample_rate), decoded.wav)
+
+
+def check_audio(data: Data, max_s: float, timeout_s: float) -> dict[str, object]:
+    """The fields of `AudioFacts`."""
+    return asdict(audio.check_audio(bytes(data), max_s, timeout_s))
 
 
 def decode_speech(data: Data, max_s: float, timeout_s: float) -> Result:

@@ -1,4 +1,4 @@
-"""Output files: the folder, writing without overwriting, parameters inside PNG and MP4 files.
+"""Output files: the folder, writing without overwriting, parameters inside the files.
 
-It does not know how images and videos are made.
+It does not know how images, videos and speech are made.
 """

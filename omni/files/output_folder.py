@@ -38,6 +38,9 @@ _REASONS = {
     errno.ESTALE: "its file system is disconnected",
     errno.ENAMETOOLONG: "its name is too long",
 }
+_IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+_VIDEO_ENDINGS = (".mp4", ".webm", ".mov", ".avi")
+_AUDIO_ENDINGS = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac")
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)", re.IGNORECASE)
 
 
@@ -131,7 +134,7 @@ def checked_name(name: str, extension: str) -> str:
     """
     stem, ending = os.path.splitext(name)
     if ending.casefold() != extension:
-        if ending.casefold() in (".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mov", ".avi"):
+        if ending.casefold() in _IMAGE_ENDINGS + _VIDEO_ENDINGS + _AUDIO_ENDINGS:
             raise InvalidParameters(f"filename: this is a {extension} file; leave {ending} out.")
         stem, ending = name, ""
     full_name = stem + (ending or extension)

@@ -10,15 +10,18 @@ import msgspec
 
 from http_client.model_list import ServedModel
 from omni.client import UNKNOWN, UNREPORTED_MODEL, GeneratedImage, OmniClient
-from omni.errors import InvalidParameters, ModelChanged, OutputFailed
-from omni.files.metadata import png_size, with_png_text
+from omni.errors import ModelChanged, OutputFailed, ServerFailed, ServerRefused
+from omni.files.metadata import with_png_text
 from omni.files.output_folder import OutputFolder, automatic_name, checked_name
+from omni.images.checks import Candidate, ImageCheck
+from omni.images.editing import NO_INPUTS, Inputs, check_inputs, masked
+from omni.images.loras import NO_LORAS, ImageLoras
 from omni.images.parameters import ImageOptions, ImageParameters, resolve
 from omni.images.previews import PREVIEW_SIDE, SHEET_PREVIEW_SIDE, Preview, checked, small_preview
 from omni.images.profiles import FALLBACK, Profile, ProfileBook
 from omni.images.speed import SpeedBook
 from omni.jobs.job import Item, Job
-from omni.jobs.jobs import Jobs, run_shielded
+from omni.jobs.jobs import Jobs, run_in_thread, run_shielded
 
 if TYPE_CHECKING:
     from media.decoder import Decoder
@@ -63,13 +66,31 @@ class ImagePlan(msgspec.Struct, frozen=True):
         model: the served model.
         images: the parameters of each image.
         notes: for the caller.
-        references: the images to edit, as PNG files.
+        inputs: the input images of an edit.
     """
 
     model: ImageModel
     images: list[ImageParameters]
     notes: list[str]
-    references: list[bytes] = []
+    inputs: Inputs = NO_INPUTS
+
+    def without_media(self) -> ImagePlan:
+        """What a job keeps of it for a day."""
+        return msgspec.structs.replace(self, inputs=NO_INPUTS)
+
+
+class RawImage(msgspec.Struct, frozen=True):
+    """An image as the server sent it, not saved yet.
+
+    Attributes:
+        data: the image file.
+        parameters: what it was made with.
+        seconds: how long it took.
+    """
+
+    data: bytes
+    parameters: ImageParameters
+    seconds: float
 
 
 class MadeImage(msgspec.Struct, frozen=True):
@@ -83,6 +104,13 @@ class MadeImage(msgspec.Struct, frozen=True):
     unsaved: Preview | None = None
 
 
+class CheckedImage(MadeImage, frozen=True, kw_only=True):
+    """A saved image with its check, `None` where it could not be made, and all candidates if there were several."""
+
+    check: ImageCheck | None
+    candidates: list[Candidate] | None
+
+
 class ImageMaker:
     """Makes images with one vLLM-Omni server. Its coroutines run on the event loop of `jobs`; any thread may call the
     other methods.
@@ -93,12 +121,20 @@ class ImageMaker:
         folder: where images are saved.
         jobs: runs the generations.
         decoder: checks images in a child process.
+        loras: the LoRA adapters that a call may name.
     """
 
     def __init__(
-        self, client: OmniClient, profiles: ProfileBook, folder: OutputFolder, jobs: Jobs, decoder: Decoder
+        self,
+        client: OmniClient,
+        profiles: ProfileBook,
+        folder: OutputFolder,
+        jobs: Jobs,
+        decoder: Decoder,
+        loras: ImageLoras = NO_LORAS,
     ) -> None:
         self.client = client
+        self.loras = loras
         self.decoder = decoder
         self.folder = folder
         self.jobs = jobs
@@ -131,7 +167,7 @@ class ImageMaker:
         prompts: Sequence[str],
         options: ImageOptions,
         seeds: Sequence[int] | None = None,
-        references: Sequence[bytes] = (),
+        inputs: Inputs = NO_INPUTS,
     ) -> ImagePlan:
         """Decides everything about images, without making them.
 
@@ -139,23 +175,26 @@ class ImageMaker:
             prompts: one for each image.
             options: what the caller set, the same for all.
             seeds: one for each image; they override the seed in `options`.
-            references: the images to edit, as PNG files.
+            inputs: the input images of an edit.
 
         Raises: `InvalidParameters`, `OutputFailed`, and the client's errors.
         """
+        self.loras.check(options.lora)
         model = await self.model()
-        _check_references(model, len(references))
+        notes = [model.warning] if model.warning else []
+        notes += check_inputs(model.name, model.profile, inputs, options.strength)
         self.folder.check()
-        shape = png_size(references[0]) if references else None
-        images, notes = [], [model.warning] if model.warning else []
+        images = []
         for index, prompt in enumerate(prompts):
             own = options if seeds is None else msgspec.structs.replace(options, seed=seeds[index])
-            parameters, more = resolve(
-                model.name, model.profile, prompt, own, reference_images=len(references), shape=shape
-            )
+            parameters, more = resolve(model.name, model.profile, prompt, own, inputs)
             images.append(parameters)
             notes += [note for note in more if note not in notes]
-        return ImagePlan(model, images, notes, list(references))
+        if inputs.mask is not None:
+            size = images[0].width, images[0].height
+            inputs, more = await run_in_thread(lambda: masked(inputs, size))
+            notes += more
+        return ImagePlan(model, images, notes, inputs)
 
     def start(self, kind: str, plan: ImagePlan, limit: int, filename: str | None = None) -> Job[ImagePlan, MadeImage]:
         """Starts a job that makes the images of a plan.
@@ -174,10 +213,17 @@ class ImageMaker:
             return await self._make(plan, item.index, name)
 
         labels = [parameters.prompt for parameters in plan.images]
-        kept = msgspec.structs.replace(plan, references=[])  # a job is kept for a day, without its media
-        return self.jobs.start(kind, labels, work, server=self.client.url, limit=limit, plan=kept)
+        return self.jobs.start(kind, labels, work, server=self.client.url, limit=limit, plan=plan.without_media())
 
     async def _make(self, plan: ImagePlan, index: int, name: str | None) -> MadeImage:
+        image = await self.generate(plan, index)
+        return await self.save(image, name, PREVIEW_SIDE if len(plan.images) == 1 else SHEET_PREVIEW_SIDE)
+
+    async def generate(self, plan: ImagePlan, index: int) -> RawImage:
+        """Makes one image of a plan, and saves nothing.
+
+        Raises: the client's errors.
+        """
         parameters = plan.images[index]
         begun_s = time.monotonic()
         image = await self._generated(plan, parameters)
@@ -185,22 +231,40 @@ class ImageMaker:
         if image.peak_memory_mb is not None:
             self.peak_memory_mb = image.peak_memory_mb
         self.speeds.learn(parameters.model, parameters.megapixel_steps, image.compute_s or seconds)
-        side = PREVIEW_SIDE if len(plan.images) == 1 else SHEET_PREVIEW_SIDE
-        return await run_shielded(lambda: self._save(image.data, parameters, name, seconds, side))
+        return RawImage(image.data, parameters, seconds)
+
+    def check(self, image: RawImage) -> None:
+        """Decodes an image completely; raises `InvalidResponse` where it is none. May take a second."""
+        checked(image.data, self.decoder)
+
+    async def save(self, image: RawImage, name: str | None, preview_side: int = PREVIEW_SIDE) -> MadeImage:
+        """Checks an image and saves it.
+
+        Arguments:
+            image: from `generate`.
+            name: the name of its file, `None` for one of its own.
+            preview_side: pixels of the preview that is kept where the file cannot be written.
+
+        Raises: `InvalidResponse` where it is no complete image.
+        """
+        return await run_shielded(lambda: self._save(image.data, image.parameters, name, image.seconds, preview_side))
 
     async def _generated(self, plan: ImagePlan, parameters: ImageParameters) -> GeneratedImage:
         model = plan.model
         name = {} if model.served_as is None else {"model": model.served_as}
+        fields = {**name, **parameters.request(model.profile), **self.loras.fields(parameters.lora)}
         try:
-            return await self._request({**name, **parameters.request(model.profile)}, plan, parameters)
+            return await self._request(fields, plan.inputs, parameters)
         except ModelChanged:
             self._served = None
             raise
+        except (ServerFailed, ServerRefused) as error:
+            raise self.loras.explained(error, parameters.lora) from None
 
-    async def _request(self, fields: dict[str, Any], plan: ImagePlan, parameters: ImageParameters) -> GeneratedImage:
+    async def _request(self, fields: dict[str, Any], inputs: Inputs, parameters: ImageParameters) -> GeneratedImage:
         n_pixels = parameters.width * parameters.height
-        if plan.references:
-            return await self.client.edit(fields, plan.references, n_pixels)
+        if inputs.images:
+            return await self.client.edit(fields, inputs.images, n_pixels, inputs.mask)
         return await self.client.generate(fields, n_pixels)
 
     def _save(
@@ -223,15 +287,3 @@ class ImageMaker:
             unsaved = small_preview(file, self.decoder, preview_side)
             return MadeImage(None, 0, round(seconds, 3), parameters, notes, unsaved)
         return MadeImage(path, len(file), round(seconds, 3), parameters, notes)
-
-
-def _check_references(model: ImageModel, n_references: int) -> None:
-    maximum = model.profile.max_reference_images
-    if maximum is None or n_references <= maximum:
-        return
-    if maximum == 0:
-        raise InvalidParameters(
-            f"The model {model.name} cannot edit images. Leave image_paths out, or serve a model that edits images, "
-            "such as black-forest-labs/FLUX.2-klein-4B."
-        )
-    raise InvalidParameters(f"The model {model.name} accepts at most {maximum} images in image_paths.")

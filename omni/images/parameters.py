@@ -6,16 +6,21 @@ Sizes are checked here, because servers round some invalid sizes silently.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from omni.errors import InvalidParameters
+from omni.files.metadata import png_size
+from omni.images.editing import MAX_MASKED_MP, NO_INPUTS, Inputs
 from omni.images.profiles import Profile
 from omni.images.shapes import MAX_RATIO, Size, following, of_ratio, ratio_of
 
 MAX_SEED = 2**32 - 1
 """Random seeds are below 2³², as vLLM-Omni's are: every generator accepts them."""
+MAX_GIVEN_SEED = 2**63 - 1
+"""The largest seed that callers may give."""
 _NOTED_SHARE = 0.8
 """An edit that keeps a smaller share of the pixels than this adds a note."""
 
@@ -30,10 +35,16 @@ class ImageOptions(msgspec.Struct, frozen=True):
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     seed: int | None = None
+    strength: float | None = None
+    lora: str | None = None
 
 
 class ImageParameters(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything that determines an image, as results and files contain it: the same parameters make it again."""
+    """Everything that determines an image, as results and files contain it: the same parameters make it again.
+
+    Attributes: `mask` is whether the edit had one; `image_paths` and `mask_path` are the files of its inputs, left out
+    unless all of them are files of this machine; `lora` is the name of an adapter.
+    """
 
     model: str
     prompt: str
@@ -44,6 +55,11 @@ class ImageParameters(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: int
     negative_prompt: str | None = None
     reference_images: int = 0
+    strength: float | None = None
+    mask: bool = False
+    image_paths: list[str] = []
+    mask_path: str | None = None
+    lora: str | None = None
 
     @property
     def megapixel_steps(self) -> float:
@@ -69,6 +85,8 @@ class ImageParameters(msgspec.Struct, frozen=True, omit_defaults=True):
         negative_prompt = self.negative_prompt or (" " if profile.needs_negative_prompt else None)
         if negative_prompt is not None:
             fields["negative_prompt"] = negative_prompt
+        if self.strength is not None:
+            fields["strength"] = self.strength
         return fields
 
 
@@ -77,26 +95,33 @@ def resolve(
     profile: Profile,
     prompt: str,
     options: ImageOptions,
-    *,
-    reference_images: int = 0,
-    shape: Size | None = None,
+    inputs: Inputs = NO_INPUTS,
 ) -> tuple[ImageParameters, list[str]]:
     """The complete parameters, with a note for each option that was ignored.
 
-    `shape` is the size of the image to edit, the default size of the result.
+    The size of the first input image is the default size of the result.
 
     Raises: `InvalidParameters` for a size or a ratio that the model does not support.
     """
     notes = []
+    shape = png_size(inputs.images[0]) if inputs.images else None
     negative_prompt = options.negative_prompt or None
     if negative_prompt is not None and not profile.supports_negative_prompt:
         negative_prompt = None
         notes.append("negative_prompt was ignored: this model does not support negative prompts.")
-    width, height = _size(profile, options, shape)
     has_no_size = (options.aspect_ratio, options.width, options.height) == (None, None, None)
+    if inputs.mask is not None and has_no_size:
+        profile = msgspec.structs.replace(profile, max_resolution_mp=min(profile.max_resolution_mp, MAX_MASKED_MP))
+    width, height = _size(profile, options, shape)
+    if inputs.mask is not None and width * height > MAX_MASKED_MP * 1024 * 1024:
+        raise InvalidParameters(
+            f"{width}x{height} has {width * height} pixels; an edit with mask_path has at most "
+            f"{int(MAX_MASKED_MP * 1024 * 1024)}. Reduce width and height."
+        )
     if has_no_size and shape is not None and width * height < shape[0] * shape[1] * _NOTED_SHARE:
+        what = "this model's images" if inputs.mask is None else "edits with mask_path"
         notes.append(
-            f"The image of {shape[0]}x{shape[1]} is edited as {width}x{height}: this model's images have at most "
+            f"The image of {shape[0]}x{shape[1]} is edited as {width}x{height}: {what} have at most "
             f"{profile.max_pixels} pixels."
         )
     if options.aspect_ratio is not None and (options.width is not None or options.height is not None):
@@ -110,9 +135,27 @@ def resolve(
         guidance_scale=profile.default_guidance_scale if options.guidance_scale is None else options.guidance_scale,
         seed=draw_seed() if options.seed is None else options.seed,
         negative_prompt=negative_prompt,
-        reference_images=reference_images,
+        reference_images=len(inputs.images),
+        strength=options.strength,
+        mask=inputs.mask is not None,
+        image_paths=inputs.image_paths,
+        mask_path=inputs.mask_path,
+        lora=options.lora,
     )
     return parameters, notes
+
+
+_OF_EACH_IMAGE = ("prompt", "seed")
+
+
+def common_parameters(images: Sequence[ImageParameters]) -> dict[str, Any]:
+    """The parameters that all images of a batch have in common, without those that each entry of a result has."""
+    first, *others = (msgspec.to_builtins(parameters) for parameters in images)
+    return {
+        name: value
+        for name, value in first.items()
+        if name not in _OF_EACH_IMAGE and all(other.get(name) == value for other in others)
+    }
 
 
 def draw_seed() -> int:

@@ -32,6 +32,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         max_resolution_mp: in megapixels of 1024 × 1024.
         estimated_vram_gb: GPU memory in GB.
         max_reference_images: 0 where the model cannot edit, `None` where that is not known.
+        supports_mask: whether an edit may have a mask, `None` where that is not known.
+        needs_mask: whether it edits images only with a mask.
+        supports_strength: with which inputs the strength of an edit counts, `None` where that is not known.
         supported_aspect_ratios: where empty, any ratio is computed from the pixels of the default resolution.
     """
 
@@ -46,6 +49,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resolution_multiple: Annotated[int, Meta(ge=1, le=256)] = 16
     estimated_vram_gb: Annotated[float, Meta(gt=0)] | None = None
     max_reference_images: Annotated[int, Meta(ge=0, le=16)] | None = None
+    supports_mask: bool | None = None
+    needs_mask: bool = False
+    supports_strength: Literal["never", "with_mask", "with_image"] | None = None
     supported_aspect_ratios: dict[str, Size] = {}
 
     @property
@@ -80,6 +86,8 @@ _KLEIN = Profile(
     supports_negative_prompt=False,
     estimated_vram_gb=13,
     max_reference_images=4,
+    supports_mask=True,
+    supports_strength="with_mask",
     supported_aspect_ratios={
         "1:1": (1024, 1024),
         "16:9": (1024, 576),
@@ -100,6 +108,8 @@ _QWEN_2512 = Profile(
     default_resolution=(1328, 1328),
     estimated_vram_gb=40,
     max_reference_images=0,
+    supports_mask=False,
+    supports_strength="never",
     supported_aspect_ratios={
         "1:1": (1328, 1328),
         "16:9": (1664, 928),
@@ -123,7 +133,9 @@ _Z_IMAGE_TURBO = Profile(
     default_guidance_scale=0.0,
     supports_negative_prompt=False,
     estimated_vram_gb=16,
-    max_reference_images=0,
+    max_reference_images=1,
+    supports_mask=False,
+    supports_strength="with_image",
     supported_aspect_ratios={
         "1:1": (1024, 1024),
         "16:9": (1280, 720),
@@ -135,7 +147,8 @@ _Z_IMAGE_TURBO = Profile(
     },
 )
 
-# The bundled model, see models/demo-image/README.md: trained at these sizes and for 4 steps, from words alone.
+# The bundled model, see models/demo-image/README.md: trained at these sizes and for 4 steps, from words alone. It
+# does not understand input images, but a mask keeps what is outside of it.
 _DEMO = Profile(
     type="distilled",
     default_steps=4,
@@ -143,7 +156,10 @@ _DEMO = Profile(
     supports_negative_prompt=False,
     default_resolution=(128, 128),
     max_resolution_mp=1 / 16,
-    max_reference_images=0,
+    max_reference_images=1,
+    supports_mask=True,
+    needs_mask=True,
+    supports_strength="with_mask",
     supported_aspect_ratios={"1:1": (128, 128), "3:2": (192, 128), "2:3": (128, 192)},
 )
 
@@ -157,13 +173,20 @@ PROFILES: Mapping[str, Profile] = {
 }
 
 FAMILIES: Mapping[str, dict[str, Any]] = {
-    "Flux2KleinPipeline": {"supports_negative_prompt": False, "max_reference_images": 4},
+    "Flux2KleinPipeline": {
+        "supports_negative_prompt": False,
+        "max_reference_images": 4,
+        "supports_mask": True,
+        "supports_strength": "with_mask",
+    },
     "QwenImagePipeline": {
         "guidance_parameter": "true_cfg_scale",
         "needs_negative_prompt": True,
         "max_reference_images": 0,
+        "supports_mask": False,
+        "supports_strength": "never",
     },
-    "ZImagePipeline": {"max_reference_images": 0},
+    "ZImagePipeline": {"max_reference_images": 1, "supports_mask": False, "supports_strength": "with_image"},
 }
 """What the pipeline class in `model_index.json` says about a model."""
 
@@ -237,10 +260,15 @@ def _unusable(path: str, why: str) -> InvalidParameters:
 
 def pipeline_class(folder: str) -> str:
     """The pipeline class in a model's files; "" where they are not on this machine."""
+    found = model_index(folder).get("_class_name")
+    return found if isinstance(found, str) else ""
+
+
+def model_index(folder: str) -> dict[str, Any]:
+    """The `model_index.json` in a model's files; empty where they are not on this machine."""
     try:
         with open(os.path.join(folder, "model_index.json"), "rb") as file:
             index = msgspec.json.decode(file.read(MAX_FILE_BYTES))
     except (OSError, ValueError):
-        return ""
-    found = index.get("_class_name") if isinstance(index, dict) else None
-    return found if isinstance(found, str) else ""
+        return {}
+    return index if isinstance(index, dict) else {}

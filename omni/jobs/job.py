@@ -76,7 +76,8 @@ class Job(_Stateful, Generic[PlanT, ResultT]):
         on_end: called once, when it ends in whatever way.
 
     Attributes: `created_s` and `finished_s` are seconds since 1970; `progress` is what is done and the whole, in the
-    job's own unit, `None` where only its phase is known.
+    job's own unit, `None` where only its phase is known; `kept_files` are paths of files that remain whatever becomes
+    of the job.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Job(_Stateful, Generic[PlanT, ResultT]):
         self.kind = kind
         self.plan = plan
         self.items: list[Item[ResultT]] = [Item(index, label) for index, label in enumerate(labels)]
+        self.kept_files: list[str] = []
         self.phase: str | None = None
         self.progress: tuple[float, float] | None = None
         self.created_s = time.time()

@@ -13,7 +13,7 @@ import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 from http_client.event_loop import EventLoopClosed, EventLoopThread
@@ -152,11 +152,16 @@ class Jobs:
         except EventLoopClosed:
             raise JobCancelled("The server is shutting down.") from None
 
-    async def _run(self, job: Job[PlanT, ResultT], work: Work[PlanT, ResultT], server: str, limit: int) -> None:
-        slots = self._slots.setdefault(server, Slots())
+    def slot(self, server: str, limit: int) -> AbstractAsyncContextManager[None]:
+        """A slot of a server, for work on the event loop that sends several requests for one item.
 
+        Arguments: `server`, `limit`: see `start`.
+        """
+        return self._slots.setdefault(server, Slots()).taken(limit)
+
+    async def _run(self, job: Job[PlanT, ResultT], work: Work[PlanT, ResultT], server: str, limit: int) -> None:
         async def run_one(item: Item[ResultT]) -> None:
-            async with slots.taken(limit):
+            async with self.slot(server, limit):
                 await self._run_item(job, item, work)
 
         task = asyncio.current_task()

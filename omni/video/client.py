@@ -66,8 +66,8 @@ class VideoClient(OmniClient):
         super().__init__(url, timeout_s, api_key, outgoing, turns)
         self._running: set[str] = set()
 
-    async def submit(self, fields: Mapping[str, str], image: bytes) -> str:
-        """Creates a job from a PNG file and returns its id."""
+    async def submit(self, fields: Mapping[str, str], image: bytes | None) -> str:
+        """Creates a job, with a PNG file if the video begins with an image, and returns its id."""
         await self.turns.begin(self.url)
         video_id = None
         try:
@@ -78,12 +78,11 @@ class VideoClient(OmniClient):
                 self.turns.end(self.url)
         return video_id
 
-    async def _submitted(self, fields: Mapping[str, str], image: bytes) -> str:
-        files = {"input_reference": ("image.png", image, "image/png")}
-        form = dict(fields)
-        data = await attempted(
-            lambda: self._answer("POST", "/v1/videos", SUBMIT_TIMEOUT_S, MAX_ASK_BYTES, data=form, files=files)
-        )
+    async def _submitted(self, fields: Mapping[str, str], image: bytes | None) -> str:
+        form: dict[str, Any] = {name: (None, value) for name, value in fields.items()}  # parts without a file's name
+        if image is not None:
+            form["input_reference"] = ("image.png", image, "image/png")
+        data = await attempted(lambda: self._answer("POST", "/v1/videos", SUBMIT_TIMEOUT_S, MAX_ASK_BYTES, files=form))
         job = self._decoded(data, dict)
         video_id = str(job.get("id") or "")
         if not video_id and job.get("error"):

@@ -16,7 +16,7 @@ DEFAULT_PROMPT = "A person talks to the viewer."
 """The models require a prompt; this one adds nothing to the image and the audio."""
 MIN_CLIP_FRAMES = 16
 _RATIO = re.compile(r"\s*([1-9][0-9]{0,3})\s*[:x/]\s*([1-9][0-9]{0,3})\s*")
-_MAX_RATIO = 4.0
+MAX_RATIO = 4.0
 
 
 class VideoOptions(msgspec.Struct, frozen=True):
@@ -125,17 +125,12 @@ def _clip_frames(profile: VideoProfile, num_frames: int | None, audio_s: float) 
 def _size(profile: VideoProfile, options: VideoOptions, image: tuple[int, int]) -> tuple[int, int]:
     multiple = profile.multiple
     if options.aspect_ratio is None and options.width is not None and options.height is not None:
-        check_multiples(options.width, options.height, multiple)
-        if options.width * options.height > profile.max_area:
-            raise InvalidParameters(
-                f"{options.width}x{options.height} has {options.width * options.height} pixels; this model's videos "
-                f"have at most {profile.max_area}. Reduce width or height."
-            )
+        check_size(options.width, options.height, multiple, profile.max_area)
         return options.width, options.height
     if options.aspect_ratio is None and (options.width is not None or options.height is not None):
         raise InvalidParameters("Give both width and height, or neither: then the image's aspect ratio is used.")
     ratio = _ratio(options.aspect_ratio) if options.aspect_ratio is not None else image[0] / image[1]
-    ratio = min(max(ratio, 1 / _MAX_RATIO), _MAX_RATIO)
+    ratio = min(max(ratio, 1 / MAX_RATIO), MAX_RATIO)
     area = min(max(image[0] * image[1], profile.min_area), profile.area)
     width, height = math.sqrt(area * ratio), math.sqrt(area / ratio)
     return max(1, int(width // multiple)) * multiple, max(1, int(height // multiple)) * multiple
@@ -143,9 +138,24 @@ def _size(profile: VideoProfile, options: VideoOptions, image: tuple[int, int]) 
 
 def _ratio(text: str) -> float:
     found = _RATIO.fullmatch(text)
-    if not found or not 1 / _MAX_RATIO <= int(found[1]) / int(found[2]) <= _MAX_RATIO:
-        raise InvalidParameters(
-            f"The aspect ratio {text[:20]!r} is invalid: use two numbers such as 16:9, neither more than "
-            f"{_MAX_RATIO:g} times the other."
-        )
+    if not found or not 1 / MAX_RATIO <= int(found[1]) / int(found[2]) <= MAX_RATIO:
+        raise invalid_ratio(text)
     return int(found[1]) / int(found[2])
+
+
+def check_size(width: int, height: int, multiple: int, max_area: int) -> None:
+    """Raises `InvalidParameters` where a side is not a multiple of `multiple`, or for more than `max_area` pixels."""
+    check_multiples(width, height, multiple)
+    if width * height > max_area:
+        raise InvalidParameters(
+            f"{width}x{height} has {width * height} pixels; this model's videos have at most {max_area}. Reduce width "
+            "or height."
+        )
+
+
+def invalid_ratio(text: str) -> InvalidParameters:
+    """The error for an aspect ratio that is none, or too extreme."""
+    return InvalidParameters(
+        f"The aspect ratio {text[:20]!r} is invalid: use two numbers such as 16:9, neither more than {MAX_RATIO:g} "
+        "times the other."
+    )

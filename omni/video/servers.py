@@ -1,9 +1,11 @@
-"""The servers that make talking videos, by `model_type`."""
+"""The servers that make videos, by `model_type`."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -12,9 +14,10 @@ from http_client.outgoing import Outgoing
 from omni.client import UNKNOWN, UNREPORTED_MODEL
 from omni.errors import InvalidParameters, OmniError, ServerRefused, ServerUnreachable
 from omni.turns import Turns
+from omni.video.abilities import Abilities, abilities, advice
 from omni.video.client import VideoClient
 from omni.video.models import CAPABLE, WAN_S2V, VideoProfile, is_known, talking_profile
-from settings import in_clone
+from omni.video.text_models import FALLBACK, TextVideoProfile, text_video_profile
 
 INFINITETALK = (
     "single_original", "multi_original", "single_int8", "multi_int8", "single_fp8", "multi_fp8",
@@ -24,6 +27,8 @@ MULTITALK = ("multitalk_original", "multitalk_int8_fusionx", "multitalk_fp8_fusi
 ALWAYS_KNOWN = INFINITETALK + MULTITALK
 LOOK_TIMEOUT_S = 3.0
 """How long a list of all servers waits for each server."""
+CHOICE_KNOWN_S = 30.0
+"""How long a server stays the chosen one for calls that name none."""
 
 
 class VideoModel(msgspec.Struct, frozen=True):
@@ -52,15 +57,58 @@ class VideoModel(msgspec.Struct, frozen=True):
             return f"The server does not report its model; the request is the one for Wan2.2-S2V. {self.unreported}"
         return f"The model '{self.name}' is unknown; the request is the one for Wan2.2-S2V."
 
+    @property
+    def advice(self) -> str | None:
+        """What to say beside the error of an unknown model."""
+        return None if self.known else f"Models known to make talking videos: {CAPABLE}."
+
+
+class TextVideoModel(msgspec.Struct, frozen=True):
+    """A served model that makes videos from words or an image; the attributes are those of `VideoModel`."""
+
+    name: str
+    served_as: str | None
+    profile: TextVideoProfile
+    known: bool
+    unreported: str | None = None
+
+    @property
+    def warning(self) -> str | None:
+        """The warning for an unknown model."""
+        if self.known:
+            return None
+        profile = self.profile
+        cause = f"The model '{self.name}' is unknown."
+        if self.unreported is not None:
+            cause = f"The server does not report its model. {self.unreported}"
+        return (
+            f"{cause} The request has common defaults ({profile.default_steps} steps, guidance "
+            f"{profile.default_guidance_scale:g}, {profile.num_frames} frames). A model for words alone would ignore "
+            "an image."
+        )
+
+    @property
+    def advice(self) -> str | None:
+        """What to say beside the error of an unknown model."""
+        return None if self.known else advice(Abilities(None, True, True))
+
 
 class ServerState(msgspec.Struct, frozen=True):
-    """One server in a list; `talks` is `None` where that is not known."""
+    """One server in a list, and what its model makes videos from; `None` where that is not known.
+
+    Attributes:
+        talks: from an image and a voice.
+        text: from words.
+        image: from an image and words.
+    """
 
     url: str
     model_types: list[str]
     model: str | None
     talks: bool | None
     note: str
+    text: bool | None = None
+    image: bool | None = None
 
 
 class VideoServers:
@@ -86,8 +134,9 @@ class VideoServers:
     ) -> None:
         self._url = root_of(url)
         self._named = {name: root_of(each) for name, each in named.items()}
-        urls = {self._url, *self._named.values()}
+        urls = dict.fromkeys([self._url, *self._named.values()])
         self._clients = {each: VideoClient(each, timeout_s, api_key, outgoing, turns) for each in urls}
+        self._chosen: dict[bool, tuple[VideoClient, float]] = {}
 
     def names(self) -> list[str]:
         """All values of `model_type`."""
@@ -115,9 +164,27 @@ class VideoServers:
         if profile is None:
             raise ServerRefused(
                 f"The vLLM-Omni server at {client.url} serves {served.shown}, which does not make videos from an "
-                f"image and a voice. {_ADVICE}"
+                f"image and a voice. {advice(Abilities(True, None, None))}"
             )
         return VideoModel(served.shown, served.id, profile, is_known(served.id, served.root))
+
+    async def text_model(self, model_type: str | None, *, with_image: bool) -> tuple[VideoClient, TextVideoModel]:
+        """The server and the model for a video from words, or from an image and words.
+
+        Arguments:
+            model_type: the server; by default the first whose model can, an unknown model only where no other can.
+            with_image: whether the video begins with an image.
+
+        Raises: `InvalidParameters` for an unknown name; `ServerRefused` where the model cannot; `ServerUnreachable`.
+        """
+        if model_type is not None:
+            client = self.client(model_type)
+            return client, await self._text_model(client, with_image=with_image)
+        chosen = self._chosen.get(with_image)
+        if chosen is not None and time.monotonic() < chosen[1]:
+            with suppress(OmniError):  # it serves another model by now, or nothing
+                return chosen[0], await self._text_model(chosen[0], with_image=with_image)
+        return await self._choose(with_image=with_image)
 
     async def states(self) -> list[ServerState]:
         """Asks all servers for their models."""
@@ -128,28 +195,76 @@ class VideoServers:
         for client in self._clients.values():
             await client.close()
 
+    async def _choose(self, *, with_image: bool) -> tuple[VideoClient, TextVideoModel]:
+        """Asks all servers, each for `LOOK_TIMEOUT_S` at most, and takes the first with a known model that can."""
+        clients = list(self._clients.values())
+
+        async def look(client: VideoClient) -> TextVideoModel | OmniError:
+            try:
+                async with asyncio.timeout(LOOK_TIMEOUT_S):
+                    return await self._text_model(client, with_image=with_image)
+            except TimeoutError:
+                return ServerRefused(f"The server at {client.url} does not respond in time.")
+            except OmniError as error:
+                return error
+
+        found = list(zip(clients, await asyncio.gather(*map(look, clients)), strict=True))
+        able = [(client, model) for client, model in found if isinstance(model, TextVideoModel)]
+        if able:
+            chosen = next((pair for pair in able if pair[1].known), able[0])
+            self._chosen[with_image] = chosen[0], time.monotonic() + CHOICE_KNOWN_S
+            return chosen
+        errors = [error for _, error in found if isinstance(error, OmniError)]
+        if len(errors) == 1 or all(isinstance(error, ServerUnreachable) for error in errors):
+            raise errors[0]
+        wanted = _wanted(with_image)
+        states = await self.states()
+        served = "; ".join(f"{state.url} {_served(state)}" for state in states)
+        raise ServerRefused(f"No configured server makes {wanted.description}: {served}. {advice(wanted)}")
+
+    async def _text_model(self, client: VideoClient, *, with_image: bool) -> TextVideoModel:
+        """The model of a server; raises `ServerRefused` where it cannot, `ServerUnreachable`."""
+        try:
+            served = await client.served_model()
+        except UNREPORTED_MODEL as error:
+            return TextVideoModel(UNKNOWN, None, FALLBACK, False, str(error))
+        found = text_video_profile(served.id, served.root)
+        why = None
+        if found is None:
+            why = "makes no videos from words or an image."
+        elif with_image and not found[0].from_image:
+            why = "makes videos from words alone and would ignore the image: leave out image_path."
+        elif not with_image and not found[0].from_text:
+            why = "makes videos only from an image and words: give image_path."
+        if found is None or why is not None:
+            raise ServerRefused(
+                f"The vLLM-Omni server at {client.url} serves {served.shown}, which {why} {advice(_wanted(with_image))}"
+            )
+        profile, known = found
+        return TextVideoModel(served.shown, served.id, profile, known)
+
     async def _state(self, client: VideoClient) -> ServerState:
         names = [name for name in self.names() if self._named.get(name, self._url) == client.url]
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 served = await client.served_model()
         except ServerUnreachable as error:
-            note = error.why or f"There is no server at this address. {_ADVICE}"
+            note = error.why or f"There is no server at this address. {advice(Abilities(True, True, True))}"
             return ServerState(client.url, names, None, None, note)
         except (OmniError, TimeoutError) as error:
             return ServerState(client.url, names, None, None, str(error) or "It does not respond in time.")
-        talks: bool | None = talking_profile(served.id, served.root) is not None
-        if not talks:
-            note = f"It does not make videos from an image and a voice. {_ADVICE}"
-        elif is_known(served.id, served.root):
-            note = "Makes a video from an image and a voice."
-        else:
-            talks, note = None, f"This model is unknown. Models that can: {CAPABLE}."
-        return ServerState(client.url, names, served.shown, talks, note)
+        can = abilities(served)
+        return ServerState(client.url, names, served.shown, can.talks, can.note, can.text, can.image)
 
 
-_ADVICE = (
-    f"Models that can: {CAPABLE}. Serve one (`vllm serve Wan-AI/Wan2.2-S2V-14B --omni`"
-    f"{in_clone(', or without a GPU, for noise only, `scripts/omni-cpu --video`')}) and set OMNI_VIDEO_URL to its "
-    "address."
-)
+def _wanted(with_image: bool) -> Abilities:
+    """The ability that a call needs."""
+    return Abilities(None, None, True) if with_image else Abilities(None, True, None)
+
+
+def _served(state: ServerState) -> str:
+    """What is said of a server that cannot do what was asked for."""
+    if state.model is None:
+        return "does not report its model"
+    makes = Abilities(state.talks, state.text, state.image).description
+    return f"serves {state.model} ({makes or 'no videos'})"

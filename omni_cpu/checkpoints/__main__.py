@@ -14,7 +14,7 @@ from pathlib import Path
 
 BUILD = 1
 """Increased when a builder changes, so that old checkpoints are not used."""
-NAMES = ("klein", "qwen-image", "z-image", "wan-s2v")
+NAMES = ("klein", "qwen-image", "z-image", "wan-s2v", "wan-t2v", "wan-ti2v", "wan-i2v", "omnivoice")
 
 
 def built(name: str, folder: Path) -> Path:
@@ -37,6 +37,14 @@ def _save(name: str) -> Callable[[Path], None]:
         from omni_cpu.checkpoints import talking_video
 
         return talking_video.save_wan_s2v
+    if name == "omnivoice":
+        from omni_cpu.checkpoints import speech
+
+        return speech.save_omnivoice
+    if name.startswith("wan-"):
+        from omni_cpu.checkpoints import video
+
+        return {"wan-t2v": video.save_wan_t2v, "wan-ti2v": video.save_wan_ti2v, "wan-i2v": video.save_wan_i2v}[name]
     from omni_cpu.checkpoints import images
 
     return {"klein": images.save_klein, "qwen-image": images.save_qwen_image, "z-image": images.save_z_image}[name]

@@ -11,14 +11,13 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import safetensors.torch
 import torch
 import transformers
 
-from omni_cpu.checkpoints.tokenizer import END_TOKEN_ID, VOCABULARY, byte_tokenizer
+from omni_cpu.checkpoints.tokenizer import byte_tokenizer
+from omni_cpu.checkpoints.wan import TEXT_WIDTH, autoencoder, text_encoder
 
-_TEXT_WIDTH = 32
 _SOUND_WIDTH = 16
 _TRANSFORMER: dict[str, Any] = {
     "_class_name": "WanModel_S2V",
@@ -43,7 +42,7 @@ _TRANSFORMER: dict[str, Any] = {
     "num_audio_token": 4,
     "num_heads": 4,
     "num_layers": 2,
-    "text_dim": _TEXT_WIDTH,
+    "text_dim": TEXT_WIDTH,
     "text_len": 512,
     "trainable_token_pos_emb": False,
     "zero_init": True,
@@ -63,34 +62,14 @@ def save_wan_s2v(folder: Path) -> None:
     """Wan2.2 S2V: a UMT5 text encoder, a wav2vec 2.0 audio encoder, the transformer, a video autoencoder."""
     torch.manual_seed(0)
     byte_tokenizer().save_pretrained(folder / "tokenizer")
-    _text_encoder().to(torch.bfloat16).save_pretrained(folder / "text_encoder")
-    _autoencoder().to(torch.bfloat16).save_pretrained(folder / "vae")
+    text_encoder().to(torch.bfloat16).save_pretrained(folder / "text_encoder")
+    autoencoder().to(torch.bfloat16).save_pretrained(folder / "vae")
     _save_sound_encoder(folder / "wav2vec2-large-xlsr-53-english")
     (folder / "transformer").mkdir()
     _write_json(folder / "transformer" / "config.json", _TRANSFORMER)
     _write_json(folder / "model_index.json", _INDEX)
     weights = _transformer_weights(folder)
     safetensors.torch.save_file(weights, folder / "transformer" / "diffusion_pytorch_model.safetensors")
-
-
-def _text_encoder() -> Any:
-    config = transformers.UMT5Config(
-        vocab_size=VOCABULARY,
-        d_model=_TEXT_WIDTH,
-        d_kv=16,
-        d_ff=64,
-        num_heads=2,
-        num_layers=2,
-        feed_forward_proj="gated-gelu",
-        pad_token_id=END_TOKEN_ID,
-    )
-    return transformers.UMT5EncoderModel(config)
-
-
-def _autoencoder() -> Any:
-    return diffusers.AutoencoderKLWan(
-        base_dim=16, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
-    )
 
 
 def _save_sound_encoder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from tests.e2e.omni_server import OmniServer
 from tests.e2e.server_process import ROOT, ServerProcess
 
 DEMO_MODEL = ROOT / "models" / "demo-vlm"
-SHARED_SERVERS = ("omni_video_server", "omni_image_server", "model_server")
+SHARED_SERVERS = ("omni_video_server", "omni_image_server", "omni_speech_server", "model_server")
 """The fixtures of servers that take long to start and that all tests of a run share."""
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -123,4 +123,11 @@ def omni_image_server(omni_environment: None) -> Iterator[OmniServer]:
 def omni_video_server(omni_environment: None) -> Iterator[OmniServer]:
     """A vLLM-Omni with a tiny Wan2.2 S2V (an image and a sound become a video of noise), for the whole run."""
     with OmniServer("wan-s2v") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def omni_speech_server(omni_environment: None) -> Iterator[OmniServer]:
+    """A vLLM-Omni with a tiny OmniVoice (a text becomes noise that is as long as speech), for the whole run."""
+    with OmniServer("omnivoice") as server:
         yield server

@@ -42,7 +42,7 @@ SETTLE_S = 0.4
 AT_WORK = re.compile(rb"^vllm_omni:num_requests_(running|waiting)(\{.*\})? [1-9]", re.MULTILINE)
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens URLs of this machine, whatever proxy the environment names."""
-TINY = ("klein", "qwen-image", "z-image", "wan-s2v")
+TINY = ("klein", "qwen-image", "z-image", "wan-s2v", "wan-t2v", "wan-ti2v", "wan-i2v", "omnivoice")
 
 
 @functools.cache
@@ -76,7 +76,7 @@ class OmniServer:
     """One server, from its start to its end; `with` waits until it answers.
 
     Arguments:
-        model: a tiny model's name (`klein`, `qwen-image`, `z-image`, `wan-s2v`) or a folder.
+        model: one of `TINY`, or a folder.
         port: where it listens on 127.0.0.1; a free one by default.
         arguments: more arguments for `vllm-omni serve`.
     """

@@ -12,8 +12,9 @@ import pytest
 
 from engine.interface import Completion, Control, Conversation, FinishReason, ImagePart, Message, Sampling, TextPart
 from engine.local.engine import LocalEngine
-from handlers.vision.analysis import probability_of, relevance_check
-from handlers.vision.prompts import YES_NO, analysis_prompt
+from handlers.vision.analysis import relevance_check
+from handlers.vision.prompts import analysis_prompt
+from handlers.yes_no import YES_NO, probability_of
 from settings import EngineSettings
 from tests.e2e import tiny_architectures, tiny_models
 from tests.e2e.images import drawn, png

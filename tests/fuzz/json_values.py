@@ -75,11 +75,14 @@ PATHS = (
     "\0",
     "-i",
 )
+LISTS_OF_PATHS = ("file_paths", "image_paths", "image_urls", "paths")
+"""The arguments with several of them."""
 A_JOB = "@job"
 """Stands for the id of the last job that was told of."""
 BY_NAME: dict[str, Sequence[Any]] = {
     **dict.fromkeys(("session_id", "fork_session_id"), ("s", "t", "u", "../x", "", "a b", "é", "x" * 256, "x" * 257)),
     **dict.fromkeys(("path", "url", "image_path", "audio_path", "video_path"), PATHS),
+    **dict.fromkeys(("mask_path", "reference_audio", "like"), PATHS),
     **dict.fromkeys(("job_id", "batch_id"), (A_JOB, A_JOB, A_JOB, "../x", "", "image_" + "0" * 16)),
     **dict.fromkeys(("width", "height"), (16, 64, 128, 0, -8, 65, 100_000)),
     **dict.fromkeys(("wait_s", "timeout_s"), (0.01, 0.05, 0, -1, 1e9)),
@@ -111,7 +114,7 @@ def of_schema(schema: Json, images: Sequence[str], root: Json | None = None, nam
 def _of_type(schema: Json, images: Sequence[str], root: Json, name: str) -> st.SearchStrategy[Any]:
     kind = schema.get("type")
     if kind == "string":
-        if name in ("image_paths", "paths"):
+        if name in LISTS_OF_PATHS:
             return st.sampled_from((*PATHS, *images, *images))
         at_least, at_most = schema.get("minLength", 0), schema.get("maxLength", 40)
         return st.text(string.printable, min_size=min(at_least, 50), max_size=min(at_most, 40) or 1)

@@ -10,6 +10,7 @@ import pytest
 import settings
 from settings import SECTIONS, kinds, read, rows
 from settings.kinds import Kind
+from settings.omni import ImageLora
 
 GOOD: list[tuple[str, str, str, Any]] = [
     ("server", "VLLM_LOG_LEVEL", "debug", "DEBUG"),
@@ -98,6 +99,7 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("omni", "OMNI_MAX_CONCURRENT", "8", 8),
     ("omni", "OMNI_TIMEOUT", "0.5", 0.5),
     ("omni", "OMNI_VIDEO_URL", "http://gpu:6656/", "http://gpu:6656"),
+    ("omni", "OMNI_SPEECH_URL", "http://gpu:6657/", "http://gpu:6657"),
     (
         "omni",
         "OMNI_VIDEO_MODELS",
@@ -105,6 +107,13 @@ GOOD: list[tuple[str, str, str, Any]] = [
         {"wan": "http://a:1", "longcat": "https://b/v"},
     ),
     ("omni", "OMNI_VIDEO_MODELS", '{"my model": "http://a:1/"}', {"my model": "http://a:1"}),
+    ("omni", "OMNI_LORA_MODULES", "ink=~/ink,b=org/soft", {"ink": ImageLora("~/ink"), "b": ImageLora("org/soft")}),
+    (
+        "omni",
+        "OMNI_LORA_MODULES",
+        '{"my ink": "/a b", "soft": {"path": "/s", "scale": 0.5}}',
+        {"my ink": ImageLora("/a b"), "soft": ImageLora("/s", 0.5)},
+    ),
     ("omni", "OMNI_VIDEO_TIMEOUT", "604800", 604_800.0),
     ("omni", "OMNI_JOB_TTL", "60", 60.0),
     ("providers", "OPENAI_API_KEY", "sk-x", "sk-x"),
@@ -129,6 +138,7 @@ NAMED_FOLDERS = (
     'name=folder pairs with different names, separated by commas or spaces, or a JSON object {"name": "folder"}'
 )
 NAMED_SERVERS = 'name=URL pairs with different names, separated by commas or spaces, or a JSON object {"name": "URL"}'
+NAMED_LORAS = settings.omni.NAMED_LORAS.allowed
 FIELDS = {
     entry.variable: (section, name)
     for section, cls in SECTIONS.items()
@@ -195,6 +205,11 @@ def test_value_is_read_into_its_section(section: str, variable: str, text: str, 
             ("OMNI_VIDEO_MODELS", text, NAMED_SERVERS)
             for text in ("wan", "wan=gpu:1", "=http://a", "a=http://a,a=http://b", '{"a": 1}', "a=file:///x")
         ),
+        *(
+            ("OMNI_LORA_MODULES", text, NAMED_LORAS)
+            for text in ("ink", "ink=", "=/a", "a=/x,a=/y", '{"a": 1}', '{"a": {"path": ""}}', '{"a": {"scale": 1}}')
+        ),
+        ("OMNI_LORA_MODULES", '{"a": {"path": "/x", "scale": 11}}', NAMED_LORAS),
         ("OMNI_VIDEO_TIMEOUT", "0", "a number above 0 and up to 604800"),
         ("VLLM_MEDIA_FETCH_TIMEOUT", "3601", "a number above 0 and up to 3600"),
         ("VLLM_MAX_MEDIA_BYTES", "999", "a whole number from 1000 to 1073741824"),
@@ -234,7 +249,7 @@ def test_table_has_every_setting_once_with_all_its_cells() -> None:
     assert [row.variable for row in table] == [
         variable for variable in FIELDS if variable not in {"HF_TOKEN", *settings.NOT_LISTED}
     ]
-    assert len(table) <= 75
+    assert len(table) <= 77
     for row in table:
         assert row.section in SECTIONS
         assert row.allowed

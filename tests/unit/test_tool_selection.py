@@ -27,7 +27,7 @@ def selected(toolsets: str = "", tools: str = "") -> Settings:
         ("", "generate_image", ("generate_image",)),
         ("", "job_status chat_completion", ("chat_completion", "job_status")),
         ("", "*_image,list_*", ("list_sessions", "analyze_single_image", "list_available_models", "generate_image",
-                                "list_jobs", "list_presets", "list_available_providers")),
+                                "list_images", "list_jobs", "list_presets", "list_available_providers")),
         ("", "-*", ALL_TOOLS),  # nothing would be left
         ("", "-*gpu*", tuple(name for name in ALL_TOOLS if "gpu" not in name)),
         ("", "-*,job_status", ("job_status",)),

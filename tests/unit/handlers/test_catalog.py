@@ -75,7 +75,8 @@ def test_what_costs_money_makes_files_or_changes_something_is_not_read_only(
     changing = {tool.name for tool in TOOLS if not tool.annotations.read_only}
     assert changing == {
         "chat_completion", "delete_session", "offload_gpu", "release_gpu", "update_gpu_timeout", "generate_image",
-        "batch_generate", "cancel_batch", "process_image_to_video", "process_video_to_video",
+        "batch_generate", "cancel_batch", "generate_video", "generate_speech", "process_image_to_video",
+        "process_video_to_video",
         "generate_multimodal_response",
     }  # fmt: skip
     remote = listed(make_client(VLLM_BASE_URL="http://127.0.0.1:9/v1"))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from omni.video import generate as video_module
+from omni.video import server_jobs
 from tests.scripted_omni import MODEL as IMAGE_MODEL
 from tests.scripted_omni import ScriptedOmni
 from tests.scripted_video import ScriptedVideoServer, failed
@@ -32,8 +32,8 @@ TOOLS = ("process_image_to_video", "process_video_to_video")
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asks more often than one would ask a server that makes real videos."""
-    monkeypatch.setattr(video_module, "POLL_S", 0.01)
-    monkeypatch.setattr(video_module, "MAX_POLL_S", 0.05)
+    monkeypatch.setattr(server_jobs, "POLL_S", 0.01)
+    monkeypatch.setattr(server_jobs, "MAX_POLL_S", 0.05)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_call_that_may_not_wait_answers_with_the_job(
 
 def test_running_job_tells_its_phase(omni_client: Client, server: ScriptedVideoServer, media: Json) -> None:
     server.n_polls = 10_000
-    told = facts(omni_client, TOOLS[0], {**media[TOOLS[0]], "wait_s": 0.3})
+    told = facts(omni_client, TOOLS[0], {**media[TOOLS[0]], "wait_s": 2})
     assert told["phase"].startswith("generating")
     assert omni_client.result("cancel_batch", {"batch_id": told["job_id"]}).status == "cancelled"
     assert server.deleted == ["video_gen_1"]

@@ -15,7 +15,8 @@ import pytest
 from engine.errors import EngineDied, GenerationFailed, InvalidGeneration, PromptTooLong
 from engine.interface import ImagePart
 from handlers.vision.frame_analysis import FoundSpan, Frame, found_spans, sampling_step_s
-from handlers.vision.prompts import YES_NO, frames_summary_prompt
+from handlers.vision.prompts import frames_summary_prompt
+from handlers.yes_no import YES_NO
 from tests.unit.fake_engine import texts_of
 from tests.unit.handlers.tool_client import Client
 from tests.unit.handlers.vision_calls import OUTPUT_SCHEMAS, MakeClient, decide, structured

@@ -12,8 +12,8 @@ import pytest
 
 from engine.errors import InvalidGeneration, PromptTooLong
 from engine.interface import Completion, Control, Conversation
-from handlers.vision.prompts import YES_NO
 from handlers.vision.vision import short_reference
+from handlers.yes_no import YES_NO
 from tests.unit.fake_engine import texts_of
 from tests.unit.handlers.tool_client import Client, Json, make_image, user
 from tests.unit.handlers.vision_calls import MakeClient, analyse, decide

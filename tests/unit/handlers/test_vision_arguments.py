@@ -6,7 +6,8 @@ import jsonschema
 import pytest
 
 from engine.interface import FinishReason
-from handlers.vision.prompts import YES_NO, instruction
+from handlers.vision.prompts import instruction
+from handlers.yes_no import YES_NO
 from tests.unit.fake_engine import texts_of
 from tests.unit.handlers.tool_client import Client, Json
 from tests.unit.handlers.vision_calls import OUTPUT_SCHEMAS, MakeClient, analyse, decide, structured

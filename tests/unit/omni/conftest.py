@@ -15,7 +15,7 @@ from omni.files.output_folder import OutputFolder
 from omni.images.generate import ImageMaker
 from omni.images.profiles import ProfileBook
 from omni.jobs.jobs import Jobs
-from omni.video import generate as video_module
+from omni.video import server_jobs
 from omni.video.generate import VideoMaker
 from omni.video.servers import VideoServers
 from tests.decoder import DECODER
@@ -83,8 +83,8 @@ def generated(client: OmniClient, jobs: Jobs) -> GeneratedImage:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asks more often than one would ask a server that makes real videos."""
-    monkeypatch.setattr(video_module, "POLL_S", 0.01)
-    monkeypatch.setattr(video_module, "MAX_POLL_S", 0.05)
+    monkeypatch.setattr(server_jobs, "POLL_S", 0.01)
+    monkeypatch.setattr(server_jobs, "MAX_POLL_S", 0.05)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from omni.errors import InvalidParameters, OutputFailed, ServerUnreachable
+from omni.images.editing import NO_INPUTS, Inputs
 from omni.images.generate import ImageMaker, ImagePlan
 from omni.images.parameters import ImageOptions
 from omni.images.speed import SpeedBook, estimated_s
@@ -194,17 +195,17 @@ def test_unknown_model_comes_with_a_warning(maker: ImageMaker, omni: ScriptedOmn
 
 
 def test_editing_uses_the_edits_endpoint(maker: ImageMaker, omni: ScriptedOmni) -> None:
-    job = made(maker, references=[png()])
+    job = made(maker, inputs=Inputs([png()]))
     assert job.state is State.SUCCEEDED
     assert job.items[0].result.parameters.reference_images == 1
-    assert job.plan.references == []
+    assert job.plan.inputs == NO_INPUTS
     assert [path for _, path, _ in omni.seen][-1] == "/v1/images/edits"
 
 
 def test_model_that_cannot_edit_says_so(maker: ImageMaker, omni: ScriptedOmni) -> None:
-    omni.model = "Tongyi-MAI/Z-Image-Turbo"
+    omni.model = "Qwen/Qwen-Image"
     with pytest.raises(InvalidParameters, match=r"cannot edit images.*FLUX.2-klein-4B"):
-        planned(maker, references=[png()])
+        planned(maker, inputs=Inputs([png()]))
 
 
 def test_folder_is_checked_before_anything_is_made(maker: ImageMaker, omni: ScriptedOmni, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from omni.errors import InvalidParameters
+from omni.images.editing import Inputs
 from omni.images.parameters import MAX_SEED, ImageOptions, ImageParameters, resolve
 from omni.images.profiles import FALLBACK, PROFILES, Profile
+from tests.scripted_omni import png
 
 KLEIN = PROFILES["black-forest-labs/FLUX.2-klein-4B"]
 QWEN = PROFILES["Qwen/Qwen-Image"]
@@ -130,7 +132,7 @@ def test_same_ratio_in_other_words_is_the_model_s_own() -> None:
 
 
 def edited(shape: tuple[int, int], **wishes: Any) -> tuple[tuple[int, int], list[str]]:
-    parameters, notes = resolve("m", KLEIN, "a cat", ImageOptions(**wishes), reference_images=1, shape=shape)
+    parameters, notes = resolve("m", KLEIN, "a cat", ImageOptions(**wishes), Inputs([png(shape)]))
     return (parameters.width, parameters.height), notes
 
 

@@ -94,7 +94,7 @@ def test_words_become_arguments(tool: str, words: list[str], arguments: Json) ->
     ("tool", "words", "text"),
     [
         ("chat_completion", ["--max-token-count", "1"], "no option --max-token-count. Did you mean --max-tokens?"),
-        ("generate_image", ["--zzz", "1"], "There is no option --zzz. There are --prompt, --negative-prompt"),
+        ("generate_image", ["--zzz", "1"], "There is no option --zzz. There are --negative-prompt, --width"),
         ("chat_completion", ["--t", "1"], "--t may mean --temperature or --top-p or --top-k or --timeout-s or --tools"),
         ("chat_completion", ["Hello"], "'Hello' is no option"),
         ("chat_completion", ["-x"], "'-x' is no option"),
