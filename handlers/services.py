@@ -182,7 +182,7 @@ class Services:
 
     @locked_cached_property
     def video_maker(self) -> VideoMaker:
-        """Generates talking videos with vLLM-Omni servers; no request is sent before the first call."""
+        """Generates videos with vLLM-Omni servers; no request is sent before the first call."""
         from omni.video.generate import VideoMaker
         from omni.video.servers import VideoServers
 

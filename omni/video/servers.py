@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -176,12 +177,10 @@ class VideoServers:
         if model_type is not None:
             client = self.client(model_type)
             return client, await self._text_model(client, with_image=with_image)
-        client, until_s = self._chosen.get(with_image, (None, 0.0))
-        if client is not None and time.monotonic() < until_s:
-            try:
-                return client, await self._text_model(client, with_image=with_image)
-            except OmniError:
-                del self._chosen[with_image]  # it serves another model by now, or nothing
+        chosen = self._chosen.get(with_image)
+        if chosen is not None and time.monotonic() < chosen[1]:
+            with suppress(OmniError):  # it serves another model by now, or nothing
+                return chosen[0], await self._text_model(chosen[0], with_image=with_image)
         return await self._choose(with_image=with_image)
 
     async def states(self) -> list[ServerState]:
