@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from omni.files.output_folder import OutputFolder
     from omni.jobs.job import Item, Job
     from omni.jobs.jobs import Jobs
+    from omni.turns import Turns
     from settings import OmniSettings
 
 
@@ -182,11 +183,16 @@ class SpeechMaker:
 
 
 def speech_maker(
-    settings: OmniSettings, outgoing: Outgoing, folder: OutputFolder, jobs: Jobs, decoder: Decoder
+    settings: OmniSettings,
+    outgoing: Outgoing,
+    folder: OutputFolder,
+    jobs: Jobs,
+    decoder: Decoder,
+    turns: Turns | None = None,
 ) -> SpeechMaker:
     """The maker of speech by the settings."""
     url = settings.speech_url or settings.url
-    return SpeechMaker(SpeechClient(url, settings.timeout_s, settings.api_key, outgoing), folder, jobs, decoder)
+    return SpeechMaker(SpeechClient(url, settings.timeout_s, settings.api_key, outgoing, turns), folder, jobs, decoder)
 
 
 def checked(data: bytes, parameters: SpeechParameters, decoder: Decoder) -> AudioFacts:

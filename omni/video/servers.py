@@ -13,6 +13,7 @@ from http_client.addresses import root_of
 from http_client.outgoing import Outgoing
 from omni.client import UNKNOWN, UNREPORTED_MODEL
 from omni.errors import InvalidParameters, OmniError, ServerRefused, ServerUnreachable
+from omni.turns import Turns
 from omni.video.abilities import Abilities, abilities, advice
 from omni.video.client import VideoClient
 from omni.video.models import CAPABLE, WAN_S2V, VideoProfile, is_known, talking_profile
@@ -119,6 +120,7 @@ class VideoServers:
         timeout_s: the time limit of a request.
         api_key: the key of all servers.
         outgoing: makes the HTTP clients.
+        turns: says when a generation may begin.
     """
 
     def __init__(
@@ -128,11 +130,12 @@ class VideoServers:
         timeout_s: float,
         api_key: str | None,
         outgoing: Outgoing | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._url = root_of(url)
         self._named = {name: root_of(each) for name, each in named.items()}
         urls = dict.fromkeys([self._url, *self._named.values()])
-        self._clients = {each: VideoClient(each, timeout_s, api_key, outgoing) for each in urls}
+        self._clients = {each: VideoClient(each, timeout_s, api_key, outgoing, turns) for each in urls}
         self._chosen: dict[bool, tuple[VideoClient, float]] = {}
 
     def names(self) -> list[str]:
