@@ -120,6 +120,12 @@ class Traffic:
         yield tool("generate_video", {**words, "image_path": str(self._images[0])}, kind="video, from an image")
         yield tool("process_image_to_video", {"image_path": str(self._images[0]), **self._talking(size)})
         yield tool("process_video_to_video", {"video_path": str(self._clip), **self._talking(size)})
+        yield tool(
+            "process_image_to_video", {"image_path": str(self._images[1]), **self._words(size)}, kind="words, filmed"
+        )
+        yield tool("generate_speech", {"text": "One, two, three."}, may_be_cancelled=True)
+        cloned = {"reference_audio": str(self._voice), "reference_text": "So", "format": "flac"}
+        yield tool("generate_speech", {"text": "One, two, three.", **cloned}, kind="speech, cloned voice")
         yield tool("list_jobs")
         yield tool("job_status", {"job_id": self._job(), "wait_s": 0.2}, fails=None)
         yield tool("cancel_batch", {"batch_id": self._job()}, fails=None)
@@ -163,6 +169,7 @@ class Traffic:
             ("generate_video", {"prompt": "a", "num_frames": 9, "duration_s": 1}),
             ("generate_image", {"prompt": "a", "best_of": 2, "check": False}),
             ("process_image_to_video", {"image_path": str(self._voice), "audio_path": str(self._clip)}),
+            ("generate_speech", {"text": "One", "reference_audio": str(self._images[0])}),
             ("job_status", {"job_id": "../../etc"}),
             ("transcribe_audio", {"audio_path": str(self._voice)}),  # there is no speech model
         )
@@ -201,6 +208,9 @@ class Traffic:
 
     def _talking(self, size: Json) -> Json:
         return {"audio_path": str(self._voice), "num_inference_steps": 2, **size}
+
+    def _words(self, size: Json) -> Json:
+        return {"speech_text": "One, two, three.", "num_inference_steps": 2, **size}
 
     def _job(self) -> str:
         return self._random.choice(self.jobs[-4:]) if self.jobs else "batch_0"

@@ -52,7 +52,7 @@ FAMILY_TITLES = {
     "vision": "Vision",
     "gpu": "The model and its memory",
     "images": "Image generation and jobs",
-    "video": "Talking video",
+    "video": "Video generation",
     "audio": "Speech to text",
     "providers": "Providers",
 }

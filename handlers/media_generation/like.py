@@ -34,7 +34,7 @@ def like(arguments: ArgumentsT, call: Call, services: Services) -> tuple[Argumen
     if made.reference_images and "image_paths" not in merged:
         raise ArgumentError(
             "arguments.image_paths: the image in like is an edit, and its file does not name its input images; give "
-            "them again, and its mask if it had one."
+            "them again, with mask_path and strength if it had them."
         )
     try:
         arguments = msgspec.convert(merged, type(arguments))
@@ -51,7 +51,7 @@ def like(arguments: ArgumentsT, call: Call, services: Services) -> tuple[Argumen
 
 
 def _kept(made: ImageParameters, given: Mapping[str, object], cls: type[msgspec.Struct]) -> dict[str, object]:
-    """The earlier arguments that stay: a ratio replaces both sides, and other input images the mask of the old ones."""
+    """The earlier arguments that stay: a ratio replaces both sides, input images all that belongs to the old ones."""
     replaced = {"width", "height"} if "aspect_ratio" in given else set()
     if "image_paths" in given and made.mask:
         replaced |= {"mask_path", "strength"}

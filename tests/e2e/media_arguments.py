@@ -26,6 +26,8 @@ NEEDED: Mapping[tuple[str, str], Json] = {
     ("transcribe_audio", "audio_path"): {},
     ("generate_image", "image_paths"): {"prompt": "a"},
     ("generate_image", "mask_path"): {"prompt": "a", "image_paths": [IMAGE]},
+    ("generate_image", "like"): {},
+    ("generate_video", "image_path"): {"prompt": "a"},
     ("process_image_to_video", "image_path"): {"audio_path": VOICE},
     ("process_image_to_video", "audio_path"): {"image_path": IMAGE},
     ("process_video_to_video", "video_path"): {"audio_path": VOICE},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from omni.files.metadata import with_png_text
 from tests.e2e.processes import assert_all_end, children_of
 from tests.e2e.server_process import ServerProcess
+from tests.scripted_omni import png as picture
+from tests.scripted_speech import ScriptedSpeechServer
 from tests.unit.media.hostile_files import empty_scans, exif_pieces, huge_tile, jpeg, overlapping_strips, swollen_mp4s
 
 CALL_TIMEOUT_S = 2
@@ -82,6 +86,58 @@ def test_a_hostile_video_that_is_watched_costs_its_own_call_alone(
     assert answer["isError"]
     assert "Traceback" not in str(answer)
     server.assert_serves()
+
+
+MARKED = with_png_text(picture(), {})
+AFTER_MARK = MARKED.index(b"IDAT") - 4
+OUTPUTS: dict[str, bytes] = {
+    "text of 4 GB": MARKED[:AFTER_MARK] + b"\xff\xff\xff\xffiTXt" + bytes(100),
+    "cut in its text": with_png_text(picture(), {"parameters": "{}" * 999})[:-2_000],
+    "deep": with_png_text(picture(), {"parameters": '{"model":' * 50_000}),
+    "long numbers": with_png_text(picture(), {"parameters": '{"seed":' + "9" * 300_000 + "}"}),
+    "no text": MARKED,
+}
+"""Images in the output folder that have the mark of this server."""
+
+
+def test_hostile_files_in_the_output_folder_cost_their_own_entry_alone(tmp_path: Path) -> None:
+    for name, data in OUTPUTS.items():
+        (tmp_path / f"{name}.png").write_bytes(data)
+    with (tmp_path / "10 GB.png").open("wb") as file:
+        file.write(MARKED)
+        file.truncate(10 << 30)
+    (tmp_path / "foreign.png").write_bytes(picture())
+    os.mkfifo(tmp_path / "fifo.png")
+    with ServerProcess({"OMNI_OUTPUT_DIR": str(tmp_path), "OMNI_URL": "http://127.0.0.1:9"}) as server:
+        server.initialize()
+        server.result("list_images", {"limit": 1})
+        before = server.resident_bytes()
+        images = server.result("list_images")["images"]
+        assert {Path(image["file_path"]).stem for image in images} == {*OUTPUTS, "10 GB"}
+        assert {image["prompt"] for image in images} == {None}
+        for path in sorted(tmp_path.iterdir()):
+            answer = server.call("generate_image", {"like": str(path)})["result"]
+            assert answer["isError"]
+            assert answer["content"][0]["text"].startswith("arguments.like: ")
+        assert server.resident_bytes() - before < 20 << 20
+
+
+@pytest.mark.parametrize("name", ["tables of an MP4", "runs of a fragment", "scans"])
+def test_a_hostile_recording_of_a_voice_costs_its_own_call_alone(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(FILES[name]())
+    environment = {"VLLM_CALL_TIMEOUT": str(CALL_TIMEOUT_S), "OMNI_OUTPUT_DIR": str(tmp_path / "out")}
+    with ScriptedSpeechServer() as speech, ServerProcess({**environment, "OMNI_SPEECH_URL": speech.url}) as server:
+        server.initialize()
+        server.call("list_jobs", {})
+        before, alone = resident(server), server.resident_bytes()
+        answer = server.call("generate_speech", {"text": "Hello", "reference_audio": str(path)})["result"]
+        assert resident(server) - before < MAX_IN_ALL_BYTES
+        assert server.resident_bytes() - alone < MAX_GROWTH_BYTES
+        assert answer["isError"]
+        assert answer["content"][0]["text"].startswith("arguments.reference_audio: ")
+        assert speech.said() == []
+        server.assert_serves()
 
 
 def test_children_are_gone_with_a_server_that_was_killed(tmp_path: Path) -> None:

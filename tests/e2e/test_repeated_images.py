@@ -61,14 +61,22 @@ def test_images_are_listed_and_made_again_after_a_restart(start: Callable[[], Se
         assert "list_images has their paths" in error(server, "generate_image", {"like": told[0]["job_id"]})
 
 
-def test_edit_is_made_again_with_its_input_images(start: Callable[[], ServerProcess], tmp_path: Path) -> None:
+def test_edit_is_made_again_from_the_inputs_that_its_file_names(
+    start: Callable[[], ServerProcess], tmp_path: Path
+) -> None:
     (tmp_path / "in.png").write_bytes(png(drawn("blue", "circle", "red")))
-    inputs = {"image_paths": [str(tmp_path / "in.png")]}
+    (tmp_path / "mask.png").write_bytes(png(drawn("black", "square", "white")))
+    inputs = {"image_paths": [str(tmp_path / "in.png")], "mask_path": str(tmp_path / "mask.png"), "strength": 0.75}
     with start() as server:
         server.initialize()
         edited = facts(server, "generate_image", {"prompt": "make it green", **inputs, **SMALL})
-        again = facts(server, "generate_image", {"like": edited["file_path"], **inputs})
+    with start() as server:
+        server.initialize()
+        again = facts(server, "generate_image", {"like": edited["file_path"]})
+        other = facts(server, "generate_image", {"like": edited["file_path"], "prompt": "make it white"})
     assert Path(again["file_path"]).read_bytes() == Path(edited["file_path"]).read_bytes()
+    assert other["parameters_used"] == {**edited["parameters_used"], "prompt": "make it white"}
+    assert Path(other["file_path"]).read_bytes() != Path(edited["file_path"]).read_bytes()
 
 
 def test_thousands_of_files_are_listed_at_once_in_little_memory(

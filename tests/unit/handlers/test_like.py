@@ -14,6 +14,7 @@ from tests.scripted_omni import ScriptedOmni, images_json, png, refuses
 from tests.unit.handlers.image_calls import SMALL, WAIT_S, Json
 from tests.unit.handlers.media_answers import blocks, facts
 from tests.unit.handlers.tool_client import Client, make_image
+from tests.unit.handlers.vision_calls import decide
 from tests.unit.media.sample_media import video_file
 
 MADE = {
@@ -131,6 +132,18 @@ def test_another_model_is_noted(omni_client: Client, tmp_path: Path) -> None:
     ]
 
 
+def test_candidates_follow_the_earlier_seed_and_the_chosen_one_is_made_again(
+    omni_client: Client, omni: ScriptedOmni, first: Json
+) -> None:
+    decide(omni_client, 0.2, 0.9)
+    chosen = facts(omni_client, "generate_image", {"like": first["job_id"], "best_of": 2})
+    assert sorted(fields["seed"] for fields in omni.generations()[1:]) == [5, 6]
+    assert chosen["parameters_used"] == {**first["parameters_used"], "seed": 6}
+    told = facts(omni_client, "generate_image", {"like": chosen["job_id"]})
+    assert "check" not in told
+    assert Path(told["file_path"]).read_bytes() == Path(chosen["file_path"]).read_bytes()
+
+
 # Edits
 
 
@@ -141,10 +154,41 @@ def test_edit_needs_its_input_images_again_where_its_file_does_not_name_them(
     path = written(tmp_path, reference_images=2)
     assert omni_client.error("generate_image", {"like": path}) == (
         "arguments.image_paths: the image in like is an edit, and its file does not name its input images; give them "
-        "again, and its mask if it had one."
+        "again, with mask_path and strength if it had them."
     )
     assert omni.generations() == []
     assert again(omni_client, path, image_paths=[str(tmp_path / "in.png")])["reference_images"] == 1
+
+
+def test_edit_of_an_earlier_run_is_made_again_from_its_own_inputs(
+    make_client: Callable[..., Client], omni: ScriptedOmni, tmp_path: Path
+) -> None:
+    for name, colour in (("in.png", "red"), ("mask.png", "white"), ("other.png", "blue")):
+        (tmp_path / name).write_bytes(make_image(colour))
+    inputs = {"image_paths": [str(tmp_path / "in.png")], "mask_path": str(tmp_path / "mask.png"), "strength": 0.5}
+    settings = {"OMNI_URL": omni.url, "OMNI_OUTPUT_DIR": str(tmp_path / "out")}
+    edited = facts(make_client(**settings), "generate_image", {"prompt": "swap", **inputs})
+    later = make_client(**settings)
+    assert again(later, edited["file_path"]) == edited["parameters_used"]
+    assert again(later, edited["file_path"], strength=0.75) == {**edited["parameters_used"], "strength": 0.75}
+    of_another = again(later, edited["file_path"], image_paths=[str(tmp_path / "other.png")])
+    assert of_another["image_paths"] == [str(tmp_path / "other.png")]
+    assert not {"mask", "mask_path", "strength"} & set(of_another)
+    (tmp_path / "mask.png").unlink()
+    gone = later.error("generate_image", {"like": edited["file_path"]})
+    assert gone.startswith("arguments.mask_path: There is no file")
+
+
+def test_input_images_are_read_by_the_rules_of_this_run(
+    make_client: Callable[..., Client], omni: ScriptedOmni, tmp_path: Path
+) -> None:
+    (tmp_path / "in.png").write_bytes(make_image("red"))
+    path = written(tmp_path, reference_images=1, image_paths=[str(tmp_path / "in.png")])
+    allowed = str(tmp_path / "out")
+    client = make_client(OMNI_URL=omni.url, OMNI_OUTPUT_DIR=allowed, VLLM_ALLOWED_MEDIA_DIRS=allowed)
+    text = client.error("generate_image", {"like": path})
+    assert text.startswith("arguments.image_paths[0]: The path")
+    assert "is outside the folders" in text
 
 
 # Refused
