@@ -49,6 +49,7 @@ TOOLS = (
         result=image_list.ImageList,
         annotations=Annotations(idempotent=True),
         bypass_queue=True,
+        view=MEDIA_VIEW,
     ),
     Tool(
         name="cancel_batch",

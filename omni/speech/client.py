@@ -35,13 +35,10 @@ class SpeechClient(OmniClient):
     async def say(self, fields: dict[str, Any], max_s: float) -> bytes:
         """The audio file for the fields of a request; `max_s`, the longest that it may last, limits its size."""
         max_bytes = min(MAX_SPEECH_BYTES, MAX_ASK_BYTES + round(max_s * MAX_BYTES_PER_S))
-        await self.turns.begin(self.url)
-        try:
+        async with self.turn():
             data = await attempted(
                 lambda: self._answer("POST", "/v1/audio/speech", self.timeout_s, max_bytes, json=fields)
             )
-        finally:
-            self.turns.end(self.url)
         if data[:1] in (b"{", b"["):
             found, is_json = decoded(data)
             if is_json and isinstance(found, dict) and found.get("error"):
