@@ -101,7 +101,9 @@ class Traffic:
         yield tool(
             "generate_image", {"prompt": "so", "image_paths": [str(self._images[0])], **size}, kind="image, edited"
         )
-        yield tool("generate_image", {"like": self._job(), "seed": 3, **size}, kind="image, like another", fails=None)
+        yield tool(
+            "generate_image", {"like": f"{self._job()}#0", "seed": 3, **size}, kind="image, like another", fails=None
+        )
         yield tool("list_images", {"query": "circle", "limit": 5})
         best = {"prompt": "a circle on a blue background", "best_of": 2, **size}
         yield tool("generate_image", best, kind="image, the best of two", may_be_cancelled=True)
