@@ -11,6 +11,7 @@ from types import ModuleType
 
 from benchmarks import (
     batch,
+    best_of,
     cancel,
     chat,
     cold_start,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "cpu_speed": cpu_speed,
     "images": images,
     "generation": generation,
+    "best_of": best_of,
     "cancel": cancel,
     "concurrent": concurrent,
     "load": load,

@@ -2,11 +2,11 @@
 
 Rounds of requests, up to 12 pending: every tool, resources, prompts and completion, images by path and in base64,
 sessions in a file, jobs, wrong arguments, lines that are not messages, and calls that are cancelled a moment later.
-The model is the bundled one in the server's own engine; images and videos come from scripted servers. After each round
-all responses are awaited and the model is unloaded, alternately by the idle timeout and by `release_gpu`; then the
-process is measured, so the next round loads the model again. Growth is the median resident memory of the last quarter
-of the rounds divided by that of the first quarter after the settling phase (a quarter of all rounds); the slope is
-that of a least-squares line through all rounds after that phase.
+The model is the bundled one in the server's own engine; images, videos and speech come from scripted servers. After
+each round all responses are awaited and the model is unloaded, alternately by the idle timeout and by `release_gpu`;
+then the process is measured, so the next round loads the model again. Growth is the median resident memory of the last
+quarter of the rounds divided by that of the first quarter after the settling phase (a quarter of all rounds); the slope
+is that of a least-squares line through all rounds after that phase.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from benchmarks.soak_client import SoakClient, Tally, wait_until
 from benchmarks.soak_traffic import BROKEN, Request, Traffic, tool
 from tests.e2e.processes import children_of
 from tests.scripted_omni import ScriptedOmni
+from tests.scripted_speech import ScriptedSpeechServer
 from tests.scripted_video import FROM_WORDS_MODEL, ScriptedVideoServer
 
 TITLE = "Soak"
@@ -123,15 +124,16 @@ def soak(model: str, seconds: float, seed: int = 0) -> Soak:
         ScriptedOmni() as omni,
         ScriptedVideoServer() as video,
         ScriptedVideoServer(FROM_WORDS_MODEL) as words,
+        ScriptedSpeechServer() as speech,
     ):
         omni.delay_s = 0.05
-        environment = engine_environment(model) | _settings(Path(folder), omni, video, words)
+        environment = engine_environment(model) | _settings(Path(folder), omni, video, words, speech)
         with PipeServer((sys.executable, str(ROOT / "vllm_server.py")), environment=environment) as pipes:
             pipes.initialize()
             rounds = Rounds(pipes, Path(folder), seed)
             while len(rounds.readings) < MIN_ROUNDS or time.monotonic() - rounds.begun_s < seconds:
                 rounds.run()
-                for server in (omni, video):
+                for server in (omni, video, speech):
                     server.seen.clear()
                 video.submitted[:-1] = []
             listed = rounds.client.ask(Request("tools/list", "tools/list", {}))
@@ -206,13 +208,18 @@ class Rounds:
 
 
 def _settings(
-    folder: Path, omni: ScriptedOmni, video: ScriptedVideoServer, words: ScriptedVideoServer
+    folder: Path,
+    omni: ScriptedOmni,
+    video: ScriptedVideoServer,
+    words: ScriptedVideoServer,
+    speech: ScriptedSpeechServer,
 ) -> dict[str, str]:
     """Small limits, which caches reach within the settling phase."""
     return {
         "OMNI_URL": omni.url,
         "OMNI_VIDEO_URL": video.url,
         "OMNI_VIDEO_MODELS": f"words={words.url}",
+        "OMNI_SPEECH_URL": speech.url,
         "OMNI_OUTPUT_DIR": str(folder / "out"),
         "OMNI_JOB_TTL": "5",
         "VLLM_SESSION_DB": str(folder / "sessions.db"),

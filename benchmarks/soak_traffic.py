@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+from PIL import Image
 
 from benchmarks.pipe_server import Json
 from benchmarks.prompts import Prompts, user
@@ -40,6 +41,10 @@ class Traffic:
         self._images = [folder / f"image {number}.png" for number in range(6)]
         for image in self._images:
             image.write_bytes(base64.b64decode(self._prompts.data_url().partition(",")[2]))
+        self._mask = folder / "mask.png"
+        mask = Image.new("L", (IMAGE_SIDE, IMAGE_SIDE))
+        mask.paste(255, (0, 0, IMAGE_SIDE // 2, IMAGE_SIDE))
+        mask.save(self._mask)
         self._voice, self._clip = folder / "voice.mp3", folder / "clip.mp4"
         self._voice.write_bytes(audio_file("mp3", "libmp3lame", 44_100, "stereo", seconds=1))
         self._clip.write_bytes(video_file(size=(96, 64), frames=24, audio="aac"))
@@ -105,6 +110,8 @@ class Traffic:
             "generate_image", {"like": f"{self._job()}#0", "seed": 3, **size}, kind="image, like another", fails=None
         )
         yield tool("list_images", {"query": "circle", "limit": 5})
+        masked = {"image_paths": [str(self._images[0])], "mask_path": str(self._mask), "strength": 0.8}
+        yield tool("generate_image", {"prompt": "so", **masked, **size}, kind="image, edited with a mask")
         best = {"prompt": "a circle on a blue background", "best_of": 2, **size}
         yield tool("generate_image", best, kind="image, the best of two", may_be_cancelled=True)
         yield tool("generate_image", {"prompt": "a circle", "check": True, **size}, kind="image, checked")
@@ -115,6 +122,12 @@ class Traffic:
         yield tool("generate_video", {**words, "image_path": str(self._images[0])}, kind="video, from an image")
         yield tool("process_image_to_video", {"image_path": str(self._images[0]), **self._talking(size)})
         yield tool("process_video_to_video", {"video_path": str(self._clip), **self._talking(size)})
+        yield tool(
+            "process_image_to_video", {"image_path": str(self._images[1]), **self._words(size)}, kind="words, filmed"
+        )
+        yield tool("generate_speech", {"text": "One, two, three."}, may_be_cancelled=True)
+        cloned = {"reference_audio": str(self._voice), "reference_text": "So", "format": "flac"}
+        yield tool("generate_speech", {"text": "One, two, three.", **cloned}, kind="speech, cloned voice")
         yield tool("list_jobs")
         yield tool("job_status", {"job_id": self._job(), "wait_s": 0.2}, fails=None)
         yield tool("cancel_batch", {"batch_id": self._job()}, fails=None)
@@ -152,11 +165,13 @@ class Traffic:
             ("analyze_single_image", {"image_path": "/etc/passwd", "query": "?"}),
             ("get_session", {"session_id": "nobody"}),
             ("generate_image", {"prompt": "a", "width": -1}),
+            ("generate_image", {"prompt": "a", "lora": "../no_such_adapter"}),
             ("generate_image", {"like": "/etc/passwd"}),
             ("list_images", {"cursor": "../../etc"}),
             ("generate_video", {"prompt": "a", "num_frames": 9, "duration_s": 1}),
             ("generate_image", {"prompt": "a", "best_of": 2, "check": False}),
             ("process_image_to_video", {"image_path": str(self._voice), "audio_path": str(self._clip)}),
+            ("generate_speech", {"text": "One", "reference_audio": str(self._images[0])}),
             ("job_status", {"job_id": "../../etc"}),
             ("transcribe_audio", {"audio_path": str(self._voice)}),  # there is no speech model
         )
@@ -195,6 +210,9 @@ class Traffic:
 
     def _talking(self, size: Json) -> Json:
         return {"audio_path": str(self._voice), "num_inference_steps": 2, **size}
+
+    def _words(self, size: Json) -> Json:
+        return {"speech_text": "One, two, three.", "num_inference_steps": 2, **size}
 
     def _job(self) -> str:
         return self._random.choice(self.jobs[-4:]) if self.jobs else "batch_0"

@@ -36,12 +36,18 @@ class Models:
         settings: those of each model by its name; the first is the default model.
         make_engine: makes the engine of a model by its name.
         others: whether calls may name other models too, those of a remote server.
+        around_load: surrounds each load of a model of this process.
 
     Attributes: `names`, those of the settings, the default model first; `default`, its name.
     """
 
     def __init__(
-        self, settings: Mapping[str, EngineSettings], make_engine: Callable[[str], Engine], *, others: bool = False
+        self,
+        settings: Mapping[str, EngineSettings],
+        make_engine: Callable[[str], Engine],
+        *,
+        others: bool = False,
+        around_load: Callable[[Wait], contextlib.AbstractContextManager[object]] | None = None,
     ) -> None:
         self.settings = dict(settings)
         self._takes_others = others
@@ -51,7 +57,8 @@ class Models:
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
         room = MachineRoom(self.settings, self.engines)
-        self._residency = Residency(self.engine, self.engines, room, self.settings[self.default].max_loaded_models)
+        max_loaded = self.settings[self.default].max_loaded_models
+        self._residency = Residency(self.engine, self.engines, room, max_loaded, around_load)
 
     def name_of(self, name: str | None) -> str:
         """The name in replies of a model that a caller names by it or by its path; `None` means the default one.

@@ -76,6 +76,7 @@ class Residency:
         made: the engines made so far by the names of their models.
         room: the memory.
         max_loaded: how many models may be in memory, `None` for as many as fit.
+        around_load: surrounds each load, in the thread that loads.
     """
 
     def __init__(
@@ -84,7 +85,9 @@ class Residency:
         made: Callable[[], Mapping[str, Engine]],
         room: Room,
         max_loaded: int | None = None,
+        around_load: Callable[[Wait], contextlib.AbstractContextManager[object]] | None = None,
     ) -> None:
+        self._around_load = around_load or contextlib.nullcontext
         self._engine = engines
         self._made = made
         self._room = room
@@ -155,7 +158,9 @@ class Residency:
                 return engine.load(wait.on_phase)
             except BaseException as error:
                 self._leave(wait.name)
-                if not _lacks_memory(error) or not self._is_loaded_after_all(wait):
+                if not (
+                    isinstance(error, EngineUnavailable) and error.lacks_memory and self._is_loaded_after_all(wait)
+                ):
                     raise
         return self._load(engine, wait)
 
@@ -169,12 +174,14 @@ class Residency:
     def _load(self, engine: Engine, wait: Wait) -> float:
         """Loads the model; when memory lacks, one that is not used gives way, and it is loaded once more."""
         try:
-            try:
+            with self._around_load(wait):
+                self._stop_if_over(wait)
+                try:
+                    return engine.load(wait.on_phase)
+                except EngineUnavailable as error:
+                    if not error.lacks_memory or not self._an_idle_one_gives_way(wait):
+                        raise
                 return engine.load(wait.on_phase)
-            except EngineUnavailable as error:
-                if not _lacks_memory(error) or not self._an_idle_one_gives_way(wait):
-                    raise
-            return engine.load(wait.on_phase)
         except BaseException:
             self._leave(wait.name)
             raise
@@ -339,7 +346,3 @@ class Residency:
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
-
-
-def _lacks_memory(error: BaseException) -> bool:
-    return isinstance(error, EngineUnavailable) and error.lacks_memory

@@ -53,7 +53,7 @@ class MachineRoom:
         """Whether a model fits beside these; true where that is not known."""
         made = self._made()
         if any(made[other].status().device != "cpu" for other in loaded):
-            return sum(_gpu_share(self._settings[each]) for each in {name, *loaded}) <= WHOLE_GPU
+            return sum(gpu_share(self._settings[each]) for each in {name, *loaded}) <= WHOLE_GPU
         return self._has(self._needed_bytes(name))
 
     def give_way(self, name: str, on_phase: OnPhase) -> None:
@@ -96,5 +96,6 @@ class MachineRoom:
         return n_bytes is None or free is None or n_bytes <= free
 
 
-def _gpu_share(settings: EngineSettings) -> float:
+def gpu_share(settings: EngineSettings) -> float:
+    """The part of a GPU's memory that a model takes."""
     return float(settings.extra_engine_args.get("gpu_memory_utilization", settings.gpu_memory_utilization))

@@ -15,7 +15,7 @@ from engine.errors import GenerationCancelled
 from engine.interface import ImagePart
 from handlers.media_generation.references import path_of_reference
 from media.call_limits import CallLimits
-from media.errors import MediaError, MediaNotFound, MediaTooLarge
+from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge
 from omni.errors import InvalidParameters
 from sandbox.budget import OverBudget
 from sandbox.limits import n_decoders
@@ -140,17 +140,14 @@ class CallImages(PartReader[ImageSource, ImagePart]):
         reader: decodes a path, URL or base64 text.
         holding: the call's part of the byte budget.
         call: its deadline and its cancellation end a read.
-        resolve: returns the path of the file that a job of this server made, for the job's id, and any other text
-            unchanged; raises `InvalidParameters`.
+        written: what this server's own tools wrote; `None` where that makes no difference.
     """
 
-    def __init__(
-        self, reader: ImageReader, holding: Holding, call: Call, resolve: Callable[[str], str] = lambda text: text
-    ) -> None:
+    def __init__(self, reader: ImageReader, holding: Holding, call: Call, written: WrittenFiles | None = None) -> None:
         super().__init__(call)
         self._reader = reader
         self._holding = holding
-        self._resolve = resolve
+        self._written = written
         self._by_source: dict[ImageSource, DecodedImage] = {}
         self._by_digest: dict[str, DecodedImage] = {}
         self._lock = threading.Lock()
@@ -179,13 +176,16 @@ class CallImages(PartReader[ImageSource, ImagePart]):
         limits = call_limits(self._call)
         if isinstance(source, ImageData):
             return self._reader.read_base64(source.data, source.mime_type, limits=limits)
+        if self._written is None:
+            return self._reader.read(source, limits=limits)
+        path = self._written.path_of(source)
         try:
-            path = self._resolve(source)
-        except InvalidParameters as error:
-            raise MediaNotFound(str(error)) from None
-        if path != source:
-            return self._reader.read_written(path, limits)
-        return self._reader.read(source, limits=limits)
+            return self._reader.read(path, limits=limits)
+        except MediaForbidden:
+            own = self._written.path_if_own(path)
+            if own is None:
+                raise
+            return self._reader.read_written(own, limits)
 
     def part(self, source: ImageSource) -> ImagePart | str:
         """Returns the image as a part of a message, or the error text if it cannot be read."""
@@ -200,11 +200,36 @@ class CallImages(PartReader[ImageSource, ImagePart]):
         return is_download(source)
 
 
+class WrittenFiles:
+    """The files that this server's tools wrote: calls may name them by their jobs, and read them whatever folders the
+    settings allow."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def path_of(self, reference: str) -> str:
+        """The path of a job's file, for the job's id; any other text unchanged. Raises `MediaNotFound`."""
+        try:
+            return path_of_reference(reference, self._services)
+        except InvalidParameters as error:
+            raise MediaNotFound(str(error)) from None
+
+    def path_if_own(self, reference: str) -> str | None:
+        """The path that a text is or a `file:` URL has, if it names such a file."""
+        from handlers.resources.written_files import open_written, path_of
+
+        try:
+            open_written(reference, self._services).close()
+            return path_of(reference)
+        except MediaError:
+            return None
+
+
 def call_images(call: Call, services: Services) -> CallImages:
     """The reader for the images of a call."""
     holding = services.budget.hold()
     call.on_release(holding.release)
-    return CallImages(services.images, holding, call, lambda reference: path_of_reference(reference, services))
+    return CallImages(services.images, holding, call, WrittenFiles(services))
 
 
 def call_limits(call: Call) -> CallLimits:

@@ -6,10 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
-import msgspec
-
 from handlers.lazy import locked_cached_property
-from mcp_protocol.connection import OWNER_SHARE
+from handlers.published import PublishedSession, message_budgets
 from sandbox.budget import ByteBudget, default_bytes
 
 if TYPE_CHECKING:
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from engine.remote.providers import Providers
     from engine.sessions.store import SessionStore
     from handlers.resource_roots import ResourceRoot
+    from handlers.shared_gpu.sharing import SharedGpu
     from http_client.outgoing import Outgoing
     from mcp_protocol.http.metrics import Sample
     from media.audio_video import AudioReader, VideoReader
@@ -34,25 +33,6 @@ if TYPE_CHECKING:
     from omni.video.generate import VideoMaker
     from sandbox.pool import Sandbox
     from settings import EngineSettings, Settings
-    from settings.server import HttpSettings
-
-MESSAGE_SHARE = 4
-"""Queued calls and incomplete HTTP bodies may take one part of this many of the byte budget; the rest is for running
-calls."""
-
-
-class PublishedSession(msgspec.Struct, frozen=True):
-    """The part of a session that any thread may read; times are seconds since 1970."""
-
-    id: str
-    created_s: float
-    updated_s: float
-
-
-def _message_budgets(whole: ByteBudget, http: HttpSettings) -> list[ByteBudget]:
-    messages = whole.part(MESSAGE_SHARE)
-    n_owners = len(http.tokens) if http.transport != "stdio" else 1
-    return [messages] if n_owners <= 1 else [messages.part(OWNER_SHARE) for _ in range(n_owners)]
 
 
 class Services:
@@ -73,7 +53,7 @@ class Services:
         self.settings = settings
         self._ending_fd = ending_fd
         self.budget = ByteBudget(settings.server.max_held_bytes or default_bytes())
-        self.message_budgets = _message_budgets(self.budget, settings.http)
+        self.message_budgets = message_budgets(self.budget, settings.http)
         self.lock = threading.RLock()
         self._publishing = threading.Lock()
         self.published_sessions: tuple[PublishedSession, ...] = ()
@@ -109,7 +89,8 @@ class Services:
                 return self.engine
             return self._counted(self.make_engine(models.settings[name], self.engine if is_remote else None))
 
-        models = Models(dict(named), make, others=is_remote)
+        around_load = None if self.shared_gpu is None else self.shared_gpu.loading
+        models = Models(dict(named), make, others=is_remote, around_load=around_load)
         return models
 
     def _counted(self, engine: Engine) -> Engine:
@@ -176,13 +157,13 @@ class Services:
         from omni.images.profiles import ProfileBook
 
         settings = self.settings.omni
-        client = OmniClient(settings.url, settings.timeout_s, settings.api_key, self.outgoing)
+        client = OmniClient(settings.url, settings.timeout_s, settings.api_key, self.outgoing, self.shared_gpu)
         profiles, loras = ProfileBook(settings.profiles), ImageLoras(settings.lora_modules)
         return ImageMaker(client, profiles, self.output_folder, self.jobs, self.decoder, loras)
 
     @locked_cached_property
     def video_maker(self) -> VideoMaker:
-        """Generates talking videos with vLLM-Omni servers; no request is sent before the first call."""
+        """Generates videos with vLLM-Omni servers; no request is sent before the first call."""
         from omni.video.generate import VideoMaker
         from omni.video.servers import VideoServers
 
@@ -193,6 +174,7 @@ class Services:
             settings.video_timeout_s,
             settings.api_key,
             self.outgoing,
+            self.shared_gpu,
         )
         return VideoMaker(servers, self.output_folder, self.jobs, settings.video_timeout_s, self.decoder)
 
@@ -201,7 +183,17 @@ class Services:
         """Generates speech with a vLLM-Omni server; no request is sent before the first call."""
         from omni.speech.generate import speech_maker
 
-        return speech_maker(self.settings.omni, self.outgoing, self.output_folder, self.jobs, self.decoder)
+        settings, folder = self.settings.omni, self.output_folder
+        return speech_maker(settings, self.outgoing, folder, self.jobs, self.decoder, self.shared_gpu)
+
+    @locked_cached_property
+    def shared_gpu(self) -> SharedGpu | None:
+        """Has chat models and vLLM-Omni servers take turns on this machine's GPU; `None` where that is off."""
+        if self.settings.engine.share_gpu == "off":
+            return None
+        from handlers.shared_gpu.sharing import SharedGpu
+
+        return SharedGpu(self.settings, self)
 
     @locked_cached_property
     def output_folder(self) -> OutputFolder:

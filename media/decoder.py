@@ -31,6 +31,7 @@ from settings import missing_media
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from media.decoding.audio import AudioFacts
     from sandbox.pool import Sandbox
     from sandbox.result import Result
 
@@ -90,19 +91,16 @@ class Decoder:
         decoded: audio.DecodedAudio = self._run(work, data, arguments, limits, taken)
         return decoded
 
-    def check_audio(self, data: bytes, max_s: float) -> audio.AudioFacts:
+    def check_audio(self, data: bytes, max_s: float) -> AudioFacts:
         """Decodes a generated audio file, as `media.decoding.audio.check_audio` does."""
-        memory = containers.OPENING_BYTES + round((max_s + SPEECH_FIRST_S) * audio.BYTES_PER_S)
-        work = _Work("check_audio", AUDIO, audio.SPEECH_TIMEOUT_S, memory)
+        work = _speech_work("check_audio", max_s)
         arguments = {"max_s": max_s, "timeout_s": audio.SPEECH_TIMEOUT_S}
         facts: dict[str, Any] = self._run(work, data, arguments, NO_LIMITS, lambda result: result.value)
         return audio.AudioFacts(**facts)
 
     def speech(self, data: bytes, max_s: float, limits: CallLimits = NO_LIMITS) -> tuple[bytes, float]:
         """The samples and the duration of audio, as `media.decoding.audio.decode_speech` returns them."""
-        first = containers.OPENING_BYTES + round(min(max_s, SPEECH_FIRST_S) * audio.BYTES_PER_S)
-        ceiling = containers.OPENING_BYTES + round((max_s + SPEECH_FIRST_S) * audio.BYTES_PER_S)
-        work = _Work("decode_speech", AUDIO, audio.SPEECH_TIMEOUT_S, first, ceiling)
+        work = _speech_work("decode_speech", max_s)
         arguments = {"max_s": max_s, "timeout_s": audio.SPEECH_TIMEOUT_S}
         decoded: tuple[bytes, float] = self._run(
             work, data, arguments, limits, lambda result: (bytes(result.content), result.value)
@@ -213,6 +211,13 @@ class _Work(NamedTuple):
     timeout_s: float
     memory_bytes: int
     ceiling_bytes: int = 0
+
+
+def _speech_work(function: str, max_s: float) -> _Work:
+    """Work on audio of many minutes: its memory grows with the samples."""
+    first = containers.OPENING_BYTES + round(min(max_s, SPEECH_FIRST_S) * audio.BYTES_PER_S)
+    ceiling = containers.OPENING_BYTES + round((max_s + SPEECH_FIRST_S) * audio.BYTES_PER_S)
+    return _Work(function, AUDIO, audio.SPEECH_TIMEOUT_S, first, ceiling)
 
 
 def _generated_work(function: str, timeout_s: float, more_bytes: int = 0) -> _Work:

@@ -35,6 +35,7 @@ from omni.errors import (
 )
 from omni.failures import error_of, failure
 from omni.image_response import read_image
+from omni.turns import AtOnce, Turns
 
 T = TypeVar("T")
 
@@ -84,6 +85,7 @@ class OmniClient:
         timeout_s: the time limit of one generation.
         api_key: the server's key, `None` where it has none.
         outgoing: makes the HTTP client.
+        turns: says when a generation may begin.
     """
 
     url_setting = "OMNI_URL"
@@ -94,10 +96,16 @@ class OmniClient:
     """What to do where a generation takes too long."""
 
     def __init__(
-        self, url: str, timeout_s: float, api_key: str | None = None, outgoing: Outgoing | None = None
+        self,
+        url: str,
+        timeout_s: float,
+        api_key: str | None = None,
+        outgoing: Outgoing | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.url = root_of(url)
         self.timeout_s = timeout_s
+        self.turns = turns if turns is not None else AtOnce()
         self._key = api_key
         self._outgoing = outgoing if outgoing is not None else Outgoing()
 
@@ -118,6 +126,15 @@ class OmniClient:
         """Closes all connections."""
         if "_http" in self.__dict__:
             await self._http.aclose()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Waits until a generation may begin; it ends with the context."""
+        await self.turns.begin(self.url)
+        try:
+            yield
+        finally:
+            self.turns.end(self.url)
 
     async def health(self) -> Health:
         """The response of `/health`. A 4xx status does not raise: some servers do not offer it."""
@@ -165,7 +182,8 @@ class OmniClient:
 
     async def _generated(self, path: str, n_pixels: int, **body: Any) -> GeneratedImage:
         max_bytes = MAX_ASK_BYTES + BYTES_PER_PIXEL * n_pixels
-        data = await attempted(lambda: self._answer("POST", path, self.timeout_s, max_bytes, **body))
+        async with self.turn():
+            data = await attempted(lambda: self._answer("POST", path, self.timeout_s, max_bytes, **body))
         try:
             found = read_image(data)
         except ValueError:

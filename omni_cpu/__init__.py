@@ -1,8 +1,8 @@
 """A vLLM-Omni plugin: diffusion models run on the CPU, and stop between two steps when their request is cancelled.
 
 vLLM-Omni is not modified. It finds the two functions below by their entry points (`pyproject.toml`). They provide a
-platform (`platform.py`, `attention.py`), and pipelines that replace five of vLLM-Omni's (`pipelines.py`). The plugin
-does not know the MCP server, which uses it over HTTP only.
+platform (`platform.py`, `attention.py`), and pipelines that replace some of vLLM-Omni's (`pipelines.py`,
+`speech_pipelines.py`). The plugin does not know the MCP server, which uses it over HTTP only.
 """
 
 from __future__ import annotations
@@ -32,3 +32,5 @@ def register_pipelines() -> None:
         ("WanImageToVideoPipeline", "StoppableWanI2V"),
     ):
         register_diffusion_model(architecture, "omni_cpu.pipelines", pipeline)
+    for architecture in ("OmniVoice", "OmniVoicePipeline"):
+        register_diffusion_model(architecture, "omni_cpu.speech_pipelines", "StoppableOmniVoice")

@@ -14,7 +14,8 @@ def main() -> None:
     import vllm_omni.entrypoints.openai.api_server  # noqa: F401
     from vllm_omni.platforms import current_omni_platform
 
-    import omni_cpu.pipelines  # noqa: F401
+    import omni_cpu.pipelines
+    import omni_cpu.speech_pipelines  # noqa: F401
     from omni_cpu.platform import CpuOmniPlatform
 
     if not isinstance(current_omni_platform, CpuOmniPlatform):

@@ -17,11 +17,11 @@ REGISTRY_NAME = f"io.github.{OWNER}/{COMMAND}"
 """The name in the MCP registry, which lets only that account use it."""
 AUTHOR = "The vLLM MCP server authors"
 LICENSE = "MIT"
-KEYWORDS = ["vllm", "vision", "llm", "images", "video"]
+KEYWORDS = ["vllm", "vision", "llm", "images", "video", "speech"]
 PLUGIN = "vllm"
 """The name of the plugin, of its marketplace, and of the server in its configuration."""
 TITLE = SERVER_TITLE
-DESCRIPTION = "Chat with vision models in vLLM, here or on your servers; images and talking video by vLLM-Omni."
+DESCRIPTION = "Chat with vision models in vLLM, here or on your servers; images, video and speech by vLLM-Omni."
 """At most 100 characters: the registry refuses a longer one."""
 
 

@@ -43,7 +43,7 @@ SECTION_TITLES = {
     "sampling": "Sampling defaults",
     "sessions": "Sessions",
     "media": "Images, audio and video",
-    "omni": "Generating images and videos",
+    "omni": "Generating images, video and speech",
     "providers": "Providers, and files with settings",
     "network": "Certificates and proxies",
 }
@@ -52,8 +52,8 @@ FAMILY_TITLES = {
     "vision": "Vision",
     "gpu": "The model and its memory",
     "images": "Image generation and jobs",
-    "video": "Talking video",
-    "audio": "Speech to text",
+    "video": "Video",
+    "audio": "Speech",
     "providers": "Providers",
 }
 RUNTIME = (

@@ -67,8 +67,7 @@ __all__ = [
 SERVER_NAME = "vllm-mcp-server"
 SERVER_TITLE = "vLLM"
 SERVER_DESCRIPTION = (
-    "Chat with a vision-language model in a vLLM engine on this machine; image and video generation by vLLM-Omni "
-    "servers."
+    "Chat with a vision-language model in a vLLM engine on this machine; images, video and speech by vLLM-Omni servers."
 )
 SERVER_VERSION = "0.1.0"
 

@@ -31,6 +31,7 @@ MAX_IDLE_TIMEOUT_S = 30 * 24 * 3600
 COMPILE_OFF = "off"
 COMPILE_NOW = "now"
 """Values of `compile`; the second is no setting: the command `compile` makes the code."""
+SHARE_OFF, SHARE_AUTO = "off", "auto"
 DEFAULTS_OF_OTHERS: dict[str, Any] = {
     "max_model_len": None,
     "lora_modules": {},
@@ -127,6 +128,14 @@ class EngineSettings(msgspec.Struct, frozen=True):
             "VLLM_GPU_MEMORY_UTILIZATION", positive(1), "Share of the GPU's memory to use, by all models together."
         ),
     ] = 0.9
+    share_gpu: Annotated[
+        str,
+        Setting(
+            "VLLM_SHARE_GPU",
+            choice(SHARE_OFF, SHARE_AUTO),
+            "auto: where memory is short on a GPU of this machine, the idle one of chat model and vLLM-Omni sleeps.",
+        ),
+    ] = SHARE_OFF
     max_images_per_prompt: Annotated[
         int,
         Setting(

@@ -51,6 +51,7 @@ def checks(on_phase: OnPhase | None) -> tuple[tuple[str, Check], ...]:
         ("profiles", servers.profiles),
         ("images", servers.images),
         ("video", servers.video),
+        ("speech", servers.speech),
         ("providers", providers),
         ("output folder", folders.output_folder),
         ("sessions", folders.sessions),

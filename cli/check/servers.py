@@ -1,4 +1,4 @@
-"""Checks of the vLLM-Omni servers for images and videos."""
+"""Checks of the vLLM-Omni servers for images, videos and speech."""
 
 from __future__ import annotations
 
@@ -71,6 +71,20 @@ def video(services: Services) -> list[Finding]:
         return [off("video", "Not offered: the settings leave out the tools for video.")]
     states = services.jobs.ask(services.video_maker.servers.states())
     return [_video_server(state, services.settings.omni) for state in sorted(states, key=lambda state: state.url)]
+
+
+def speech(services: Services) -> list[Finding]:
+    """The vLLM-Omni server for speech, where one is set: without one, that of the images is not expected to speak."""
+    settings = services.settings
+    if "generate_speech" not in settings.server.offered_tools:
+        return [off("speech", "Not offered: the settings leave out the tool that speaks.")]
+    if settings.omni.speech_url is None:
+        return [off("speech", "OMNI_SPEECH_URL is not set: generate_speech tries the server of OMNI_URL.")]
+    state = services.jobs.ask(services.speech_maker.state())
+    served = f"{state.url} serves {state.model}. {state.note}" if state.model else f"{state.url}: {state.note}"
+    if state.model is None or state.speaks is False:
+        return [problem("speech", served)]
+    return [ok("speech", served) if state.speaks else warning("speech", served)]
 
 
 def _unreachable(url: str, *, is_set: bool) -> Finding:

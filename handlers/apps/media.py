@@ -14,7 +14,7 @@ from handlers.image_reading import call_limits
 from handlers.resources.files import media_type
 from handlers.resources.written_files import open_written, path_of
 from mcp_protocol.tools.toolbox import ArgumentError, image_block, json_text, text_block
-from media.errors import MediaError, MediaForbidden, MediaTooLarge, megabytes, shown
+from media.errors import MediaError, MediaForbidden, MediaTooLarge, MediaUnreadable, megabytes, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -110,6 +110,8 @@ def _small_image(path: str, side: int, call: Call, services: Services) -> Image:
         with services.budget.hold(decoded.n_bytes):
             return reduced(decoded.image, side)
     with file:
+        if (media_type(path_of(path)) or "").startswith("audio/"):
+            raise MediaUnreadable(f"The file {shown(path)} is audio; there is no image in it.")
         n_bytes = os.fstat(file.fileno()).st_size
         if n_bytes > MAX_FILE_BYTES:
             raise MediaTooLarge(f"The file {shown(path)} is larger than {megabytes(MAX_FILE_BYTES)}.")

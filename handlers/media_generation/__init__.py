@@ -1,4 +1,4 @@
-"""Images and talking videos from a vLLM-Omni server, as jobs, and what that server says of itself.
+"""Images, videos and speech from vLLM-Omni servers, as jobs, and what the servers say of themselves.
 
 It knows nothing of the chat engine.
 """

@@ -17,6 +17,7 @@ from mcp_protocol.tools.toolbox import image_block, link_block, text_block
 from media.errors import MediaError
 from media.files.file_urls import url_of_path
 from omni.errors import JobFailed
+from omni.images.parameters import common_parameters
 from omni.jobs.job import State
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from mcp_protocol.calls.call import Call
     from mcp_protocol.jsonrpc import Json
     from omni.images.generate import ImagePlan, MadeImage
-    from omni.images.parameters import ImageParameters
     from omni.images.previews import Preview
     from omni.jobs.job import AnyJob, Item, Job
     from omni.speech.generate import MadeSpeech, SpeechPlan
@@ -99,9 +99,9 @@ def _check_facts(made: MadeImage) -> dict[str, Any]:
 def batch_report(job: Job[ImagePlan, MadeImage], call: Call, services: Services, preview: str) -> list[Json]:
     """The result of `batch_generate`; raises `JobFailed` if all images failed."""
     plan = job.plan
-    common = _common(plan.images)
+    common = common_parameters(plan.images)
     facts = {
-        "status": _batch_status(job),
+        "status": _BATCH_STATUS[job.state],
         "batch_id": job.id,
         "total_time_seconds": round(job.elapsed_s, 3),
         "images_generated": job.count(State.SUCCEEDED),
@@ -235,23 +235,7 @@ REPORTS: Mapping[str, Report] = {
 """The result of each kind of job once it has ended."""
 
 
-def _batch_status(job: AnyJob) -> str:
-    if job.state is State.CANCELLED:
-        return "cancelled"
-    return "error" if job.state is State.FAILED else "success"
-
-
-_IN_EACH_ENTRY = ("prompt", "seed")
-
-
-def _common(images: Sequence[ImageParameters]) -> dict[str, Any]:
-    """The parameters that all images of a batch have in common, without those that each entry has."""
-    first, *others = (msgspec.to_builtins(parameters) for parameters in images)
-    return {
-        name: value
-        for name, value in first.items()
-        if name not in _IN_EACH_ENTRY and all(other.get(name) == value for other in others)
-    }
+_BATCH_STATUS = {State.CANCELLED: "cancelled", State.FAILED: "error", State.SUCCEEDED: "success"}
 
 
 def _batch_entry(item: Item[MadeImage], plan: ImagePlan, common: Mapping[str, Any]) -> dict[str, Any]:

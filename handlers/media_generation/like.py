@@ -53,7 +53,7 @@ def like(arguments: ArgumentsT, call: Call, services: Services) -> tuple[Argumen
 def _kept(made: ImageParameters, given: Mapping[str, object], cls: type[msgspec.Struct]) -> dict[str, object]:
     """The earlier arguments that stay: a ratio replaces both sides, input images all that belongs to the old ones."""
     replaced = {"width", "height"} if "aspect_ratio" in given else set()
-    if "image_paths" in given:
+    if "image_paths" in given and made.mask:
         replaced |= {"mask_path", "strength"}
     kept = {**msgspec.to_builtins(made), "num_inference_steps": made.steps}
     return {name: kept[name] for name in cls.__struct_fields__ if name in kept and name not in replaced}

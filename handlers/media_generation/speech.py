@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -77,12 +77,12 @@ def generate_speech(arguments: SpeechArguments, call: Call, services: Services) 
     return report(job, call, services, "none")
 
 
-def require_media() -> None:
-    """Raises `ArgumentError` where the packages that check the made audio are missing: before anything is made."""
+def require_media(noun: str = "speech") -> None:
+    """Raises `ArgumentError` where the packages that check what was made are missing: before anything is made."""
     from importlib.util import find_spec
 
     if find_spec("av") is None or find_spec("numpy") is None:
-        raise ArgumentError(missing_media("speech"))
+        raise ArgumentError(missing_media(noun))
 
 
 def _reference(reference: str | None, call: Call, services: Services) -> bytes | None:
@@ -90,7 +90,7 @@ def _reference(reference: str | None, call: Call, services: Services) -> bytes |
     if reference is None:
         return None
 
-    def read(index: int) -> bytes | str:
+    def read(index: int) -> Any:
         try:
             return services.audio.read(reference, call_limits(call), sample_rate=REFERENCE_RATE).wav
         except MediaError as error:
@@ -100,4 +100,5 @@ def _reference(reference: str | None, call: Call, services: Services) -> bytes |
         (result,) = results
     if isinstance(result, str):
         raise ArgumentError(f"arguments.reference_audio: {result}")
-    return result
+    wav: bytes = result
+    return wav

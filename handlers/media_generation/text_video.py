@@ -10,6 +10,7 @@ from msgspec import Meta
 from handlers.image_reading import call_images
 from handlers.media_generation.images import Filename, Guidance, NegativePrompt, Ratio, Seed, Steps
 from handlers.media_generation.jobs import PreviewKind, Wait, report, wait_for
+from handlers.media_generation.speech import require_media
 from mcp_protocol.tools.toolbox import ArgumentError
 from media.errors import MediaError
 from omni.video.text_parameters import MAX_FRAMES, TextVideoOptions
@@ -34,7 +35,10 @@ class GenerateVideoArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only
     image_path: (
         Annotated[
             str,
-            Meta(min_length=1, description="The first frame: absolute path, or file:, data: or http(s) URL."),
+            Meta(
+                min_length=1,
+                description="The first frame: absolute path, URL, or job_id or batch_id#index of an earlier image.",
+            ),
         ]
         | None
     ) = None
@@ -72,6 +76,7 @@ class GenerateVideoArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only
 
 def generate_video(arguments: GenerateVideoArguments, call: Call, services: Services) -> list[Json]:
     """Generates a video from words, or from an image and words, as a job with one item."""
+    require_media("video")
     if arguments.model_type is not None:
         services.video_maker.servers.client(arguments.model_type)  # rejects an unknown name before any download
     maker = services.video_maker.from_words

@@ -49,6 +49,7 @@ TOOLS = (
         result=image_list.ImageList,
         annotations=Annotations(idempotent=True),
         bypass_queue=True,
+        view=MEDIA_VIEW,
     ),
     Tool(
         name="cancel_batch",
@@ -171,10 +172,10 @@ TOOLS = (
         name="process_image_to_video",
         title="Make an image talk",
         description=(
-            "Generates a video (MP4 with audio) in which the person or character in an image speaks with a given "
-            "voice, using the audio-driven video model of a vLLM-Omni server. It takes minutes: set wait_s and poll "
-            "job_status with the job_id; cancel_batch stops it. Leave out steps, guidance, size and frames unless the "
-            "user asks for them. Returns the file's path, duration, size and seed, and one frame."
+            "Generates a video (MP4 with audio) in which the person or character in an image speaks: with a recorded "
+            "voice (audio_path), or speech_text with a made one. It takes minutes: set wait_s and poll job_status with "
+            "the job_id; cancel_batch stops it. Leave out steps, guidance, size and frames unless the user asks for "
+            "them. Returns the file's path, duration, size and seed, and one frame."
         ),
         arguments=video.ImageToVideoArguments,
         handler=video.process_image_to_video,

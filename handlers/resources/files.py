@@ -73,11 +73,9 @@ DOCUMENTS = (
     Document("docs/chat.md", "Chat", "Messages, sessions, JSON output, function calls and reasoning."),
     Document("docs/several-models.md", "Several models", "Which one answers, sessions that change it, memory."),
     Document("docs/vision.md", "Vision", "Image formats and limits; many images with one query."),
-    Document("docs/speech.md", "Speech", "Transcripts, translations and subtitles of audio and video."),
-    Document(
-        "docs/images-and-video.md", "Images and video", "Image generation, jobs, talking video, vLLM-Omni on a CPU."
-    ),
-    Document("docs/view.md", "View", "What hosts with MCP Apps show: images, videos, jobs and analyses."),
+    Document("docs/speech.md", "Speech", "Transcripts, translations and subtitles; speech from text."),
+    Document("docs/images-and-video.md", "Images and video", "Images, edits, checks, jobs, video, vLLM-Omni on a CPU."),
+    Document("docs/view.md", "View", "What hosts with MCP Apps show: images, videos, speech, jobs."),
     Document("docs/providers.md", "Providers", "OpenAI, DashScope and other services; keys, certificates, proxies."),
     Document("docs/resources.md", "Resources and prompts", "What a host can read, watch and complete."),
     Document("docs/terminal.md", "In a terminal", "One tool, the list of tools, or a chat, without a client."),

@@ -6,6 +6,7 @@ Sizes are checked here, because servers round some invalid sizes silently.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -142,6 +143,19 @@ def resolve(
         lora=options.lora,
     )
     return parameters, notes
+
+
+_OF_EACH_IMAGE = ("prompt", "seed")
+
+
+def common_parameters(images: Sequence[ImageParameters]) -> dict[str, Any]:
+    """The parameters that all images of a batch have in common, without those that each entry of a result has."""
+    first, *others = (msgspec.to_builtins(parameters) for parameters in images)
+    return {
+        name: value
+        for name, value in first.items()
+        if name not in _OF_EACH_IMAGE and all(other.get(name) == value for other in others)
+    }
 
 
 def draw_seed() -> int:

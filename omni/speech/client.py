@@ -13,6 +13,8 @@ from omni.failures import failure
 
 MAX_SPEECH_BYTES = 250_000_000
 """An hour of WAV at 24 kHz, mono, takes 173 MB."""
+MAX_BYTES_PER_S = 400_000
+"""WAV of 32-bit floats at 48 kHz, stereo, takes 384,000."""
 MAX_VOICES = 500
 
 
@@ -30,11 +32,13 @@ class SpeechClient(OmniClient):
     health_tool = "list_available_models"
     too_slow_advice = "Try a shorter text, or raise OMNI_TIMEOUT."
 
-    async def say(self, fields: dict[str, Any]) -> bytes:
-        """The audio file for the fields of a request."""
-        data = await attempted(
-            lambda: self._answer("POST", "/v1/audio/speech", self.timeout_s, MAX_SPEECH_BYTES, json=fields)
-        )
+    async def say(self, fields: dict[str, Any], max_s: float) -> bytes:
+        """The audio file for the fields of a request; `max_s`, the longest that it may last, limits its size."""
+        max_bytes = min(MAX_SPEECH_BYTES, MAX_ASK_BYTES + round(max_s * MAX_BYTES_PER_S))
+        async with self.turn():
+            data = await attempted(
+                lambda: self._answer("POST", "/v1/audio/speech", self.timeout_s, max_bytes, json=fields)
+            )
         if data[:1] in (b"{", b"["):
             found, is_json = decoded(data)
             if is_json and isinstance(found, dict) and found.get("error"):

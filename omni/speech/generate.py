@@ -12,7 +12,7 @@ from http_client.addresses import root_of
 from media.decoding.containers import format_of
 from media.errors import MediaError
 from omni.client import UNKNOWN, UNREPORTED_MODEL
-from omni.errors import InvalidResponse, OmniError, ServerFailed, ServerRefused, ServerUnreachable
+from omni.errors import InvalidResponse, OmniError, ServerFailed, ServerOutOfMemory, ServerRefused, ServerUnreachable
 from omni.files.audio_marks import with_audio_text
 from omni.files.output_folder import automatic_name, checked_name
 from omni.jobs.jobs import run_shielded
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from omni.files.output_folder import OutputFolder
     from omni.jobs.job import Item, Job
     from omni.jobs.jobs import Jobs
+    from omni.turns import Turns
     from settings import OmniSettings
 
 
@@ -60,13 +61,14 @@ class MadeSpeech(msgspec.Struct, frozen=True):
 
 
 class SpeechServerState(msgspec.Struct, frozen=True):
-    """The server in a list; `None` stands for what it did not report."""
+    """The server in a list; `None` stands for what it did not report, and for a model that is not known to speak."""
 
     url: str
     model: str | None
     voices: list[str] | None
     uploaded_voices: list[str] | None
     note: str
+    speaks: bool | None = None
 
 
 class SpeechStep(Protocol):
@@ -120,16 +122,18 @@ class SpeechMaker:
             note = error.why or f"There is no server at this address. {advice()}"
             return SpeechServerState(url, None, None, None, note)
         except OtherModel as error:
-            return SpeechServerState(url, error.model, None, None, str(error))
+            return SpeechServerState(url, error.model, None, None, str(error), False)
         except (OmniError, TimeoutError) as error:
             return SpeechServerState(url, None, None, None, str(error) or "It does not respond in time.")
         note = model.warning or "Speaks a text: generate_speech."
+        known = True if model.known else None
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 found = await self.client.voices()
         except (OmniError, TimeoutError) as error:
-            return SpeechServerState(url, model.name, None, None, f"{note} It does not report its voices. {error}")
-        return SpeechServerState(url, model.name, found.voices, found.uploaded, note)
+            text = f"{note} It does not report its voices. {error}"
+            return SpeechServerState(url, model.name, None, None, text, known)
+        return SpeechServerState(url, model.name, found.voices, found.uploaded, note, known)
 
     async def plan(self, text: str, options: SpeechOptions, *, has_reference: bool) -> SpeechPlan:
         """Decides everything about a speech, without making it.
@@ -164,7 +168,7 @@ class SpeechMaker:
         served_as = plan.model.served_as
         fields = {**({"model": served_as} if served_as else {}), **plan.parameters.request(reference_wav)}
         try:
-            data = await self.client.say(fields)
+            data = await self.client.say(fields, longest_s(plan.parameters))
         except (ServerRefused, ServerFailed) as error:
             raise _explained(error, plan.model) from None
         seconds = round(time.monotonic() - begun_s, 3)
@@ -179,11 +183,16 @@ class SpeechMaker:
 
 
 def speech_maker(
-    settings: OmniSettings, outgoing: Outgoing, folder: OutputFolder, jobs: Jobs, decoder: Decoder
+    settings: OmniSettings,
+    outgoing: Outgoing,
+    folder: OutputFolder,
+    jobs: Jobs,
+    decoder: Decoder,
+    turns: Turns | None = None,
 ) -> SpeechMaker:
     """The maker of speech by the settings."""
     url = settings.speech_url or settings.url
-    return SpeechMaker(SpeechClient(url, settings.timeout_s, settings.api_key, outgoing), folder, jobs, decoder)
+    return SpeechMaker(SpeechClient(url, settings.timeout_s, settings.api_key, outgoing, turns), folder, jobs, decoder)
 
 
 def checked(data: bytes, parameters: SpeechParameters, decoder: Decoder) -> AudioFacts:
@@ -213,4 +222,8 @@ def checked(data: bytes, parameters: SpeechParameters, decoder: Decoder) -> Audi
 
 
 def _explained(error: OmniError, model: SpeechModel) -> OmniError:
-    return error if model.known else type(error)(f"{error} {advice()}")
+    if isinstance(error, ServerOutOfMemory):
+        return ServerFailed("The vLLM server is out of memory. Try a shorter text, or stop what else runs on its GPU.")
+    if model.known or type(error) not in (ServerRefused, ServerFailed):
+        return error
+    return type(error)(f"{error} {advice()}")

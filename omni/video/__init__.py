@@ -1,4 +1,4 @@
-"""Talking videos from vLLM-Omni servers: models, parameters, servers, generation.
+"""Videos from vLLM-Omni servers, from an image and a voice or from words: models, parameters, servers, generation.
 
 It knows nothing of MCP.
 """

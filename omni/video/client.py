@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from http_client.loose_json import decoded
+from http_client.outgoing import Outgoing
 from omni.client import ASK_TIMEOUT_S, MAX_ASK_BYTES, OmniClient, attempted
 from omni.errors import InvalidResponse, OmniError, ServerBusy
 from omni.failures import failure
+from omni.turns import Turns
 
 SUBMIT_TIMEOUT_S = 120.0
 """For the upload of an image and two minutes of audio over a slow line."""
@@ -45,13 +47,38 @@ class VideoJob(msgspec.Struct, frozen=True):
 
 
 class VideoClient(OmniClient):
-    """One server that makes videos; see `OmniClient`."""
+    """One server that makes videos; see `OmniClient`.
+
+    The generation of a job begins with `submit`; it ends with `content` or `delete`.
+    """
 
     url_setting = "OMNI_VIDEO_URL or OMNI_VIDEO_MODELS"
     health_tool = "list_available_models"
 
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float,
+        api_key: str | None = None,
+        outgoing: Outgoing | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        super().__init__(url, timeout_s, api_key, outgoing, turns)
+        self._running: set[str] = set()
+
     async def submit(self, fields: Mapping[str, str], image: bytes | None) -> str:
         """Creates a job, with a PNG file if the video begins with an image, and returns its id."""
+        await self.turns.begin(self.url)
+        video_id = None
+        try:
+            video_id = await self._submitted(fields, image)
+            self._running.add(video_id)
+        finally:
+            if video_id is None:
+                self.turns.end(self.url)
+        return video_id
+
+    async def _submitted(self, fields: Mapping[str, str], image: bytes | None) -> str:
         form: dict[str, Any] = {name: (None, value) for name, value in fields.items()}  # parts without a file's name
         if image is not None:
             form["input_reference"] = ("image.png", image, "image/png")
@@ -83,6 +110,7 @@ class VideoClient(OmniClient):
 
     async def content(self, video_id: str) -> bytes:
         """The video of a completed job; a broken download is repeated, since the generation took minutes."""
+        self._end_turn(video_id)
         path = f"/v1/videos/{video_id}/content"
         return await attempted(lambda: self._ask(path, MAX_VIDEO_BYTES, DOWNLOAD_TIMEOUT_S))
 
@@ -92,6 +120,13 @@ class VideoClient(OmniClient):
             await self._exchange("DELETE", f"/v1/videos/{video_id}", ASK_TIMEOUT_S, MAX_ASK_BYTES)
         except OmniError:
             return
+        finally:
+            self._end_turn(video_id)
+
+    def _end_turn(self, video_id: str) -> None:
+        if video_id in self._running:
+            self._running.remove(video_id)
+            self.turns.end(self.url)
 
 
 def failure_of(job: VideoJob) -> OmniError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -12,6 +13,7 @@ from http_client.addresses import root_of
 from http_client.outgoing import Outgoing
 from omni.client import UNKNOWN, UNREPORTED_MODEL
 from omni.errors import InvalidParameters, OmniError, ServerRefused, ServerUnreachable
+from omni.turns import Turns
 from omni.video.abilities import Abilities, abilities, advice
 from omni.video.client import VideoClient
 from omni.video.models import CAPABLE, WAN_S2V, VideoProfile, is_known, talking_profile
@@ -118,6 +120,7 @@ class VideoServers:
         timeout_s: the time limit of a request.
         api_key: the key of all servers.
         outgoing: makes the HTTP clients.
+        turns: says when a generation may begin.
     """
 
     def __init__(
@@ -127,11 +130,12 @@ class VideoServers:
         timeout_s: float,
         api_key: str | None,
         outgoing: Outgoing | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._url = root_of(url)
         self._named = {name: root_of(each) for name, each in named.items()}
         urls = dict.fromkeys([self._url, *self._named.values()])
-        self._clients = {each: VideoClient(each, timeout_s, api_key, outgoing) for each in urls}
+        self._clients = {each: VideoClient(each, timeout_s, api_key, outgoing, turns) for each in urls}
         self._chosen: dict[bool, tuple[VideoClient, float]] = {}
 
     def names(self) -> list[str]:
@@ -176,12 +180,10 @@ class VideoServers:
         if model_type is not None:
             client = self.client(model_type)
             return client, await self._text_model(client, with_image=with_image)
-        client, until_s = self._chosen.get(with_image, (None, 0.0))
-        if client is not None and time.monotonic() < until_s:
-            try:
-                return client, await self._text_model(client, with_image=with_image)
-            except OmniError:
-                del self._chosen[with_image]  # it serves another model by now, or nothing
+        chosen = self._chosen.get(with_image)
+        if chosen is not None and time.monotonic() < chosen[1]:
+            with suppress(OmniError):  # it serves another model by now, or nothing
+                return chosen[0], await self._text_model(chosen[0], with_image=with_image)
         return await self._choose(with_image=with_image)
 
     async def states(self) -> list[ServerState]:

@@ -138,7 +138,8 @@ FALLBACK = TextVideoProfile(
     max_area=1920 * 1088,
     image="optional",
 )
-"""For unknown models: the defaults of most pipelines. Whether they take an image is not known."""
+"""For unknown models: the defaults of most pipelines, which also suit models with 8 frames and 32 pixels per latent.
+Whether they take an image is not known."""
 
 # The checkpoints that scripts/omni-cpu builds: their weights are random, so they need only what a CPU does in seconds.
 _TINY = {"default_steps": 4, "num_frames": 17, "size": (128, 128), "min_area": 128 * 128}

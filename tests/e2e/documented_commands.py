@@ -18,6 +18,7 @@ from typing import Any
 import jsonschema
 import yaml
 
+from omni.sleep import STAGES
 from settings import COMMAND, SERVER_VERSION
 from tests.documents import ROOT, Block
 from tests.e2e import model_server
@@ -115,6 +116,11 @@ def posts_a_call(block: Block, command: str) -> None:
     assert_call_fits(json.loads(words[words.index("-d") + 1])["params"])
 
 
+def wakes_up_all_stages(block: Block, command: str) -> None:
+    words = shlex.split(command)
+    assert json.loads(words[words.index("-d") + 1]) == {"stage_ids": STAGES}, block.place
+
+
 def is_in_the_compose_files(block: Block, command: str) -> None:
     words = shlex.split(command, comments=True)
     files = [words[i + 1] for i, word in enumerate(words) if word == "-f"] or ["docker-compose.yml"]
@@ -166,6 +172,7 @@ NOT_RUN = (
     NotRun("pip install fluidmcp", "test_clients.py installs the same", is_a_pinned_requirement),
     NotRun("fluidmcp run", "test_clients.py starts it", is_taken_by_fluidmcp),
     NotRun("curl http://localhost:8090/vllm/mcp", "FluidMCP's; test_clients.py posts such calls", posts_a_call),
+    NotRun("curl -X POST http://localhost:6655/v1/omni", "test_shared_gpu.py sends the same", wakes_up_all_stages),
     NotRun("from vllm import LLM", "Python; the server loads this model", is_taken_by_the_engine, False),
     NotRun("unloaded → ", "a diagram", is_a_diagram, False),
 )  # fmt: skip

@@ -31,6 +31,7 @@ from tests.e2e.images import drawn, png
 from tests.e2e.omni_server import OmniServer
 from tests.e2e.server_process import LOAD_S, ServerProcess, client_environment
 from tests.e2e.web_server import WebServer
+from tests.scripted_speech import ScriptedSpeechServer
 from tests.unit.media.sample_media import audio_file, video_file
 
 Json = dict[str, Any]
@@ -153,6 +154,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     contents = {
         "png": png(drawn("blue", "circle", "red")),
         "mp3": audio_file(seconds=0.3),
+        "wav": audio_file(seconds=2),
         "mp4": video_file(size=(96, 64), audio="aac"),
     }
     for ending, content in {**contents, "txt": b"notes"}.items():
@@ -208,9 +210,25 @@ def test_calls_succeed(
 def test_calls_transcribe(media: dict[str, str]) -> None:
     with ServerProcess({"VLLM_ASR_MODEL": real_models.folder("whisper-base")}) as server:
         server.initialize()
-        for call in with_files([call for block in call_blocks("audio") for call in calls_of(block)], media):
-            result = server.call(call["name"], call["arguments"])["result"]
-            assert not result["isError"], result
+        for call in with_files(audio_calls(), media):
+            if call["name"] != "generate_speech":
+                result = server.call(call["name"], call["arguments"])["result"]
+                assert not result["isError"], result
+
+
+def audio_calls() -> list[Json]:
+    return [call for block in call_blocks("audio") for call in calls_of(block)]
+
+
+def test_calls_speak(media: dict[str, str], tmp_path: Path) -> None:
+    with ScriptedSpeechServer() as speech:
+        speech.voices.append("vivian")
+        settings = {"OMNI_SPEECH_URL": speech.url, "OMNI_OUTPUT_DIR": str(tmp_path)}
+        with ServerProcess(settings) as server:
+            for call in with_files(audio_calls(), media):
+                if call["name"] == "generate_speech":
+                    result = server.call(call["name"], call["arguments"])["result"]
+                    assert not result["isError"], result
 
 
 @pytest.fixture(scope="module")

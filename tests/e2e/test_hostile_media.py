@@ -14,6 +14,7 @@ from omni.files.metadata import with_png_text
 from tests.e2e.processes import assert_all_end, children_of
 from tests.e2e.server_process import ServerProcess
 from tests.scripted_omni import png as picture
+from tests.scripted_speech import ScriptedSpeechServer
 from tests.unit.media.hostile_files import empty_scans, exif_pieces, huge_tile, jpeg, overlapping_strips, swollen_mp4s
 
 CALL_TIMEOUT_S = 2
@@ -119,6 +120,24 @@ def test_hostile_files_in_the_output_folder_cost_their_own_entry_alone(tmp_path:
             assert answer["isError"]
             assert answer["content"][0]["text"].startswith("arguments.like: ")
         assert server.resident_bytes() - before < 20 << 20
+
+
+@pytest.mark.parametrize("name", ["tables of an MP4", "runs of a fragment", "scans"])
+def test_a_hostile_recording_of_a_voice_costs_its_own_call_alone(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(FILES[name]())
+    environment = {"VLLM_CALL_TIMEOUT": str(CALL_TIMEOUT_S), "OMNI_OUTPUT_DIR": str(tmp_path / "out")}
+    with ScriptedSpeechServer() as speech, ServerProcess({**environment, "OMNI_SPEECH_URL": speech.url}) as server:
+        server.initialize()
+        server.call("list_jobs", {})
+        before, alone = resident(server), server.resident_bytes()
+        answer = server.call("generate_speech", {"text": "Hello", "reference_audio": str(path)})["result"]
+        assert resident(server) - before < MAX_IN_ALL_BYTES
+        assert server.resident_bytes() - alone < MAX_GROWTH_BYTES
+        assert answer["isError"]
+        assert answer["content"][0]["text"].startswith("arguments.reference_audio: ")
+        assert speech.said() == []
+        server.assert_serves()
 
 
 def test_children_are_gone_with_a_server_that_was_killed(tmp_path: Path) -> None:

@@ -65,8 +65,9 @@ def studio(omni: ScriptedOmni, out: Path) -> Iterator[ServerProcess]:
         "429", "500", "503", "redirect",
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("more", [{}, {"best_of": 2}], ids=["one", "best_of"])
 def test_one_clear_error_and_nothing_half_written(
-    studio: ServerProcess, omni: ScriptedOmni, out: Path, route: Route, text: str
+    studio: ServerProcess, omni: ScriptedOmni, out: Path, route: Route, text: str, more: dict[str, int]
 ) -> None:
     before = sorted(os.listdir(out))
 
@@ -75,7 +76,7 @@ def test_one_clear_error_and_nothing_half_written(
         route(request, fields)  # type: ignore[arg-type]
 
     omni.script(and_close)
-    result = studio.call("generate_image", SMALL)["result"]
+    result = studio.call("generate_image", {**SMALL, **more})["result"]
     assert result["isError"]
     (block,) = result["content"]
     assert text in block["text"]

@@ -88,6 +88,9 @@ def test_audio_and_video_name_the_extra(installed: Installed, python: Path) -> N
         result = server.request("tools/call", {"name": "process_image_to_video", "arguments": arguments})
         assert result["isError"]
         assert "needs the extra media" in result["content"][0]["text"], result
+        result = server.request("tools/call", {"name": "generate_speech", "arguments": {"text": "Hello"}})
+        assert result["isError"]
+        assert "needs the extra media" in result["content"][0]["text"], result
 
 
 def test_grey_images_of_16_bits_and_floats_are_sent(installed: Installed) -> None:

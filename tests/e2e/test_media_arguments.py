@@ -15,7 +15,8 @@ from tests.e2e.media_arguments import CLIP, IMAGE, NEEDED, VOICE
 from tests.e2e.server_process import ServerProcess
 from tests.scripted_omni import ScriptedOmni
 from tests.scripted_openai import ScriptedOpenAI
-from tests.scripted_video import ScriptedVideoServer
+from tests.scripted_speech import ScriptedSpeechServer
+from tests.scripted_video import FROM_WORDS_MODEL, ScriptedVideoServer
 from tests.unit.media.hostile_files import huge_tile, swollen_mp4s
 from tests.unit.media.sample_media import audio_file, video_file
 
@@ -54,11 +55,31 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     out = tmp_path_factory.mktemp("out")
-    with ScriptedOmni() as omni, ScriptedVideoServer() as videos, ScriptedOpenAI() as models:
-        settings = {"OMNI_URL": omni.url, "OMNI_VIDEO_URL": videos.url, "VLLM_BASE_URL": models.url}
-        with ServerProcess({**settings, "OMNI_OUTPUT_DIR": str(out)}) as process:
+    with (
+        ScriptedOmni() as omni,
+        ScriptedVideoServer() as portraits,
+        ScriptedVideoServer(FROM_WORDS_MODEL) as videos,
+        ScriptedSpeechServer() as voices,
+        ScriptedOpenAI() as models,
+    ):
+        settings = {
+            "OMNI_URL": omni.url,
+            "OMNI_VIDEO_URL": portraits.url,
+            "OMNI_VIDEO_MODELS": f"words={videos.url}",
+            "OMNI_SPEECH_URL": voices.url,
+            "OMNI_OUTPUT_DIR": str(out),
+            "VLLM_BASE_URL": models.url,
+        }
+        with ServerProcess(settings) as process:
             process.initialize()
             yield process
+
+
+def filled(value: Any, files: Mapping[str, str]) -> Any:
+    """An argument with the paths of files in place of their names."""
+    if isinstance(value, list):
+        return [filled(each, files) for each in value]
+    return files.get(value, value)
 
 
 def is_refused(result: Json) -> bool:
@@ -74,10 +95,7 @@ def test_no_tool_takes_what_is_no_media(
     server: ServerProcess, files: Mapping[str, str], argument: tuple[str, str]
 ) -> None:
     tool, name = argument
-    others = {
-        key: [files[name] for name in value] if isinstance(value, list) else files.get(value, value)
-        for key, value in NEEDED[argument].items()
-    }
+    others = {key: filled(value, files) for key, value in NEEDED[argument].items()}
     bad = [path for key, path in files.items() if key not in (IMAGE, VOICE, CLIP)]
     for reference in (*REFERENCES, *bad):
         began_s = time.monotonic()

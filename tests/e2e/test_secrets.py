@@ -101,6 +101,7 @@ LEAST: dict[str, Json] = {
     "generate_multimodal_response": {"prompt": "Hello"},
     "validate_multimodal_request": {"prompt": "Hello"},
     "generate_video": {"prompt": "a dog", "image_path": "/nowhere.png", "wait_s": 0},
+    "generate_speech": {"text": "Hello"},
     "process_image_to_video": {"image_path": "/nowhere.png", "audio_path": "/nowhere.wav", "wait_s": 0},
     "process_video_to_video": {"video_path": "/nowhere.mp4", "audio_path": "/nowhere.wav", "wait_s": 0},
 }

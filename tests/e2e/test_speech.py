@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -111,6 +112,24 @@ def test_voices_are_listed(speaker: ServerProcess, omni_speech_server: OmniServe
     assert listed["server_url"] == omni_speech_server.url
     assert listed["name"].endswith("tiny-omnivoice")
     assert (listed["voices"], listed["uploaded_voices"]) == (["default"], [])
+
+
+def test_uploaded_voice_is_listed_and_speaks(speaker: ServerProcess, omni_speech_server: OmniServer) -> None:
+    url = f"{omni_speech_server.url}/v1/audio/voices"
+    file = {"audio_sample": ("voice.wav", audio_file(rate=24_000, seconds=3), "audio/wav")}
+    answer = httpx.post(url, data={"name": "humming", "consent": "mine", "ref_text": "Hm."}, files=file, timeout=SOON_S)
+    assert answer.status_code == 200, answer.text
+    try:
+        (listed,) = speaker.result("list_available_models")["models"]["speech"]
+        assert "humming" in listed["voices"]
+        assert listed["uploaded_voices"] == ["humming"]
+        uploaded = facts(speaker, TOOL, {"text": TEXT, "seed": 5, "voice": "humming"})
+        usual = facts(speaker, TOOL, {"text": TEXT, "seed": 5})
+        assert uploaded["voice"] == "humming"
+        assert not np.array_equal(samples(uploaded["file_path"]), samples(usual["file_path"]))
+    finally:
+        httpx.delete(f"{url}/humming", timeout=SOON_S)
+    assert "Invalid voice 'humming'" in error(speaker, TOOL, {"text": TEXT, "voice": "humming"})
 
 
 def test_cancelled_job_leaves_no_file_and_frees_the_server(speaker: ServerProcess, out: Path) -> None:

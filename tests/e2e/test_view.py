@@ -23,7 +23,8 @@ from tests.e2e.view_run import SCENARIOS, run_scenarios
 from tests.scripted_omni import Request, ScriptedOmni, images_json
 from tests.scripted_openai import Request as ChatRequest
 from tests.scripted_openai import ScriptedOpenAI, piece, said, streams
-from tests.scripted_video import ScriptedVideoServer
+from tests.scripted_speech import ScriptedSpeechServer
+from tests.scripted_video import FROM_WORDS_MODEL, ScriptedVideoServer
 
 Json = dict[str, Any]
 Ran = tuple[dict[str, str | None], Path]
@@ -65,11 +66,23 @@ def answer(request: ChatRequest, fields: Json) -> None:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """What failed in each scenario, and the folder with the screenshots. All scenarios share one browser."""
     folder = tmp_path_factory.mktemp("view")
-    with ScriptedOmni() as omni, ScriptedVideoServer() as videos, ScriptedOpenAI() as models:
+    with (
+        ScriptedOmni() as omni,
+        ScriptedVideoServer() as portraits,
+        ScriptedVideoServer(FROM_WORDS_MODEL) as videos,
+        ScriptedSpeechServer() as voices,
+        ScriptedOpenAI() as models,
+    ):
         omni.script(draw)
-        videos.n_polls = 1
+        portraits.n_polls = videos.n_polls = 1
         models.script(answer)
-        settings = {"OMNI_URL": omni.url, "OMNI_VIDEO_URL": videos.url, "VLLM_BASE_URL": models.url}
+        settings = {
+            "OMNI_URL": omni.url,
+            "OMNI_VIDEO_URL": portraits.url,
+            "OMNI_VIDEO_MODELS": f"words={videos.url}",
+            "OMNI_SPEECH_URL": voices.url,
+            "VLLM_BASE_URL": models.url,
+        }
         return run_scenarios(SCENARIOS, settings, folder), folder
 
 

@@ -41,3 +41,22 @@ def random_adapter(model: Path, folder: Path, *, rank: int, seed: int, hidden_si
         )
     )
     return folder
+
+
+def random_image_adapter(folder: Path, *, seed: int, width: int = 128, n_blocks: int = 2) -> Path:
+    """Writes an adapter that changes every image of the tiny FLUX.2 klein, whose attention has this width."""
+    import torch
+    from safetensors.torch import save_file
+
+    random = torch.Generator().manual_seed(seed)
+    weights = {}
+    for block in range(n_blocks):
+        for module in ("to_q", "to_k", "to_v"):
+            name = f"base_model.model.transformer_blocks.{block}.attn.{module}"
+            weights[f"{name}.lora_A.weight"] = torch.randn(4, width, generator=random) / width**0.5
+            weights[f"{name}.lora_B.weight"] = torch.randn(width, 4, generator=random)
+    folder.mkdir(parents=True)
+    save_file(weights, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none", "target_modules": ["to_q", "to_k", "to_v"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder

@@ -25,6 +25,7 @@ from tests.fuzz.messages import APPS, CLIENT, FRESH, IDS_A_STREAM, Stream, encod
 from tests.fuzz.oracle import Due, Oracle
 from tests.fuzz.scripted_server import HELD
 from tests.scripted_omni import ScriptedOmni, png
+from tests.scripted_speech import ScriptedSpeechServer
 
 Json = dict[str, Any]
 
@@ -175,9 +176,11 @@ class Campaign:
         (folder / "image.png").write_bytes(png((40, 30), 7))
         (folder / "a b.png").write_bytes(png((16, 16), 9))
         omni = self._resources.enter_context(ScriptedOmni())
+        speech = self._resources.enter_context(ScriptedSpeechServer())
         self._environment = {
             **SECRETS,
             "OMNI_URL": omni.url,
+            "OMNI_SPEECH_URL": speech.url,
             "OPENAI_BASE_URL": "http://127.0.0.1:9",
             "OMNI_OUTPUT_DIR": str(self._output_folder),
             "OMNI_JOB_TTL": "3",

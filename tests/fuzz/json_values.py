@@ -81,7 +81,8 @@ A_JOB = "@job"
 """Stands for the id of the last job that was told of."""
 BY_NAME: dict[str, Sequence[Any]] = {
     **dict.fromkeys(("session_id", "fork_session_id"), ("s", "t", "u", "../x", "", "a b", "é", "x" * 256, "x" * 257)),
-    **dict.fromkeys(("path", "url", "image_path", "mask_path", "audio_path", "video_path", "like"), PATHS),
+    **dict.fromkeys(("path", "url", "image_path", "audio_path", "video_path"), PATHS),
+    **dict.fromkeys(("mask_path", "reference_audio", "like"), PATHS),
     **dict.fromkeys(("job_id", "batch_id"), (A_JOB, A_JOB, A_JOB, "../x", "", "image_" + "0" * 16)),
     **dict.fromkeys(("width", "height"), (16, 64, 128, 0, -8, 65, 100_000)),
     **dict.fromkeys(("wait_s", "timeout_s"), (0.01, 0.05, 0, -1, 1e9)),

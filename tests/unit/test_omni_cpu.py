@@ -57,6 +57,26 @@ def test_weights_are_served_in_the_type_they_are_stored_in(
     assert serve._dtype_arguments(str(tmp_path), given) == arguments
 
 
+@pytest.mark.parametrize(
+    ("model", "config", "given", "arguments"),
+    [
+        ("folder", '{"model_type": "omnivoice"}', (), ["--distributed-executor-backend", "uni"]),
+        ("folder", '{"model_type": "omnivoice"}', ("--distributed-executor-backend=mp",), []),
+        ("folder", '{"model_type": "qwen3"}', (), []),
+        ("folder", None, (), []),
+        ("k2-fsa/OmniVoice", None, (), ["--distributed-executor-backend", "uni"]),
+    ],
+)
+def test_model_of_speech_stays_in_the_process(
+    tmp_path: Path, model: str, config: str | None, given: Sequence[str], arguments: list[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    if config is not None:
+        (tmp_path / "folder" / "config.json").write_text(config)
+    name = str(tmp_path / model) if model == "folder" else model
+    assert serve._executor_arguments(name, given) == arguments
+
+
 def test_every_requirement_is_exact_and_has_a_reason() -> None:
     lines = (ROOT / "requirements-omni-cpu.txt").read_text("utf-8").splitlines()[1:]
     assert lines

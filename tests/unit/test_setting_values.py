@@ -28,6 +28,7 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("engine", "VLLM_MAX_MODEL_LEN", "1", 1),
     ("engine", "VLLM_TENSOR_PARALLEL_SIZE", "2", 2),
     ("engine", "VLLM_GPU_MEMORY_UTILIZATION", "1", 1.0),
+    ("engine", "VLLM_SHARE_GPU", "Auto", "auto"),
     ("engine", "VLLM_UNLISTED_MODELS", "True", True),
     ("engine", "VLLM_UNLISTED_MODELS", "0", False),
     ("engine", "VLLM_PRELOAD", "yes", True),
@@ -174,6 +175,7 @@ def test_value_is_read_into_its_section(section: str, variable: str, text: str, 
         ("VLLM_MAX_MODEL_LEN", "9" * 5000, "a whole number ≥ 1"),
         ("VLLM_GPU_MEMORY_UTILIZATION", "0", "a number above 0 and up to 1"),
         ("VLLM_GPU_MEMORY_UTILIZATION", "1.1", "a number above 0 and up to 1"),
+        ("VLLM_SHARE_GPU", "1", "off, auto"),
         ("VLLM_PRELOAD", "maybe", "1, 0 or import"),
         ("VLLM_EXTRA_ENGINE_ARGS", "[1]", 'a JSON object, for example {"key": 1}'),
         ("VLLM_EXTRA_ENGINE_ARGS", "{", 'a JSON object, for example {"key": 1}'),
@@ -247,7 +249,7 @@ def test_table_has_every_setting_once_with_all_its_cells() -> None:
     assert [row.variable for row in table] == [
         variable for variable in FIELDS if variable not in {"HF_TOKEN", *settings.NOT_LISTED}
     ]
-    assert len(table) <= 75
+    assert len(table) <= 77
     for row in table:
         assert row.section in SECTIONS
         assert row.allowed

@@ -17,9 +17,11 @@ const { environment, media, scenarios } = JSON.parse(fs.readFileSync(0, "utf8"))
 const stage = await Stage.open(command, environment, chromiumFolder);
 
 const WISH = { prompt: "a circle on a plain background", seed: 7, width: 320, height: 240 };
+const FIRST_OF_TWO = 16; // a seed; the next one makes an image whose middle is red, as the scripted model wants it
 const PROMPTS = ["a red circle", "a blue circle", "a green circle"];
 const VIDEO = { image_path: media.image, audio_path: media.audio, width: 320, height: 240, num_inference_steps: 2 };
 const imageResult = () => stage.call("generate_image", WISH);
+const factsOf = ({ content }) => JSON.parse(content[0].text);
 
 /** What the stage of the view shows, once it is decoded. */
 function shown(view) {
@@ -31,20 +33,40 @@ function shown(view) {
 function status(view, text) {
   return view.locator(`#status:has-text(${JSON.stringify(text)})`).waitFor();
 }
+/** Plays a video or a sound from its middle on, without a sound. */
+async function play(player) {
+  await player.waitFor();
+  return player.evaluate(async (element) => {
+    const event = (name) => new Promise((resolve, reject) => {
+      element.addEventListener(name, resolve, { once: true });
+      element.addEventListener("error", () => reject(new Error(element.error.message)), { once: true });
+    });
+    if (element.readyState < 1) await event("loadedmetadata");
+    element.currentTime = element.duration / 2;
+    await event("seeked");
+    const from = element.currentTime;
+    element.muted = true;
+    await element.play();
+    await event("timeupdate");
+    element.pause();
+    return { duration: element.duration, goesOn: element.currentTime > from, label: element.getAttribute("aria-label") };
+  });
+}
 async function focusedIndex(view) {
   return view.locator("#grid button").evaluateAll((all) => all.indexOf(document.activeElement));
 }
 
 async function anotherSeed(screenshot) {
-  const view = await stage.mount("generate_image", WISH, await imageResult());
+  const first = await imageResult();
+  const view = await stage.mount("generate_image", WISH, first);
   assert.deepEqual(await shown(view), { type: "image/jpeg", width: 320, alt: WISH.prompt });
   await view.locator("#another-seed").click();
   await view.locator("#grid li").nth(1).waitFor();
   await status(view, "Done.");
   const [again] = stage.callsOf("generate_image");
   assert.notEqual(again.seed, WISH.seed);
-  const { prompt, width, height } = again;
-  assert.deepEqual({ prompt, width, height, wait_s: again.wait_s }, { prompt: WISH.prompt, width: 320, height: 240, wait_s: 0 });
+  assert.deepEqual(again, { like: factsOf(first).file_path, seed: again.seed, wait_s: 0 });
+  assert.deepEqual(await shown(view), { type: "image/jpeg", width: 320, alt: WISH.prompt });
   const [{ content }] = await stage.sent("ui/update-model-context");
   assert.match(content[0].text, new RegExp(`\\* /.*\\.png \\(seed ${again.seed}\\): ${WISH.prompt}`));
   await view.locator("#stage").focus();
@@ -65,8 +87,10 @@ const SCENARIOS = {
     const withView = stage.tools.filter((tool) => getToolUiResourceUri(tool));
     assert.deepEqual(
       withView.map((tool) => tool.name).sort(),
-      ["analyze_images_with_query", "batch_generate", "generate_image", "generate_video", "process_image_to_video",
-        "process_video_to_video"],
+      [
+        "analyze_images_with_query", "batch_generate", "generate_image", "generate_speech", "generate_video",
+        "list_images", "process_image_to_video", "process_video_to_video",
+      ],
     );
     assert.deepEqual(stage.tools.filter(isToolVisibilityAppOnly).map((tool) => tool.name), ["view_media", "read_media"]);
     const uri = getToolUiResourceUri(withView[0]);
@@ -86,7 +110,8 @@ const SCENARIOS = {
     await view.locator("#prompt").fill("two circles");
     await view.locator("#generate").click();
     await view.locator("#stage img[alt='two circles']").waitFor();
-    assert.equal(stage.callsOf("generate_image")[0].prompt, "two circles");
+    const [again] = stage.callsOf("generate_image");
+    assert.deepEqual([again.prompt, again.seed], ["two circles", WISH.seed]); // the prompt alone makes the difference
   },
 
   async "four variations, keys, the choice and saving, in the dark"() {
@@ -94,11 +119,10 @@ const SCENARIOS = {
     await shown(view);
     await view.locator("#variations").click();
     await view.locator("#grid img").nth(4).waitFor();
+    await view.locator("#variations[aria-disabled=false]").waitFor();
+    const made = stage.callsOf("generate_image");
+    assert.deepEqual([new Set(made.map(({ like }) => like)).size, new Set(made.map(({ seed }) => seed)).size], [1, 4]);
     await status(view, "Done.");
-    const [batch] = stage.callsOf("batch_generate");
-    assert.deepEqual(batch.prompts, Array(4).fill(WISH.prompt));
-    assert.equal(new Set(batch.seeds).size, 4);
-    assert.deepEqual(stage.callsOf("view_media").map(({ paths }) => paths.length), [4]);
     await view.locator("#grid [aria-current=true]").focus();
     const before = await focusedIndex(view);
     await stage.tab.keyboard.press("ArrowRight");
@@ -225,24 +249,11 @@ const SCENARIOS = {
     await video.waitFor();
     stage.video = await stage.call("job_status", { job_id: JSON.parse(running.content[0].text).job_id, wait_s: 5 });
     const { output_path } = JSON.parse(stage.video.content[0].text);
-    const played = await video.evaluate(async (element) => {
-      const event = (name) => new Promise((resolve, reject) => {
-        element.addEventListener(name, resolve, { once: true });
-        element.addEventListener("error", () => reject(new Error(element.error.message)), { once: true });
-      });
-      if (element.readyState < 1) await event("loadedmetadata");
-      element.currentTime = element.duration / 2;
-      await event("seeked");
-      const from = element.currentTime;
-      element.muted = true;
-      await element.play();
-      await event("timeupdate");
-      element.pause();
-      return { duration: element.duration, goesOn: element.currentTime > from, hasPoster: element.poster.startsWith("data:image/") };
-    });
-    assert.ok(played.duration > 0.5 && played.goesOn && played.hasPoster, JSON.stringify(played));
+    const played = await play(video);
+    assert.ok(await video.evaluate((element) => element.poster.startsWith("data:image/")));
+    assert.ok(played.duration > 0.5 && played.goesOn, JSON.stringify(played));
     assert.deepEqual(stage.callsOf("read_media")[0], { path: output_path, offset: 0 });
-    for (const id of ["another-seed", "variations", "zoom"]) assert.ok(await view.locator(`#${id}`).isHidden());
+    for (const id of ["variations", "zoom"]) assert.ok(await view.locator(`#${id}`).isHidden());
     assert.deepEqual(await stage.axe(view), []);
   },
 
@@ -254,6 +265,131 @@ const SCENARIOS = {
     const others = stage.complaints.filter((text) => !text.includes("data:"));
     assert.ok(stage.complaints.splice(0).length >= 1);
     assert.deepEqual(others, []);
+  },
+
+  async "a video from words plays, and its seed and its prompt can be changed"() {
+    const args = { prompt: "a boat in a storm", width: 128, height: 96, num_frames: 9, num_inference_steps: 2, seed: 5, filename: "boat.mp4" };
+    const view = await stage.mount("generate_video", args, await stage.call("generate_video", args));
+    await view.locator("#stage video").waitFor();
+    const facts = await view.locator("#facts").innerText();
+    for (const word of [args.prompt, "Length", "128 × 96", "boat.mp4"]) assert.match(facts, new RegExp(word));
+    await view.locator("#another-seed").click();
+    await view.locator("#grid img").nth(1).waitFor();
+    await status(view, "Done.");
+    const { filename, ...same } = args;
+    const [again] = stage.callsOf("generate_video");
+    assert.deepEqual(again, { ...same, seed: again.seed, wait_s: 0 });
+    assert.notEqual(again.seed, args.seed);
+    await view.locator("#change-prompt").click();
+    await view.locator("#prompt").fill("a boat at dawn");
+    await view.locator("#generate").click();
+    await view.locator("#grid img").nth(2).waitFor();
+    await status(view, "Done.");
+    const [, changed] = stage.callsOf("generate_video");
+    assert.deepEqual([changed.prompt, changed.seed], ["a boat at dawn", again.seed]);
+    assert.ok(await view.locator("#variations").isHidden());
+    assert.deepEqual(await stage.axe(view), []);
+  },
+
+  async "a talking video whose voice was made from words has both"() {
+    const { audio_path, ...portrait } = VIDEO;
+    const args = { ...portrait, speech_text: "Good morning, everyone.", voice: "anna" };
+    const view = await stage.mount("process_image_to_video", args, await stage.call("process_image_to_video", args));
+    await view.locator("#stage video").waitFor();
+    const facts = await view.locator("#facts").innerText();
+    for (const word of [args.speech_text, "anna", ".wav", ".mp4"]) assert.match(facts, new RegExp(word));
+    await view.locator("#another-seed").click();
+    await view.locator("#grid li").nth(1).waitFor();
+    assert.equal(stage.callsOf("process_image_to_video")[0].speech_text, args.speech_text);
+  },
+
+  async "speech plays, is saved, and is said again with another seed"() {
+    for (const format of ["wav", "flac", "mp3"]) { // as every player of Chromium has them
+      const args = { text: "Good morning, everyone.", voice: "anna", format, seed: 5 };
+      const view = await stage.mount("generate_speech", args, await stage.call("generate_speech", args));
+      const played = await play(view.locator("#stage audio"));
+      assert.ok(played.duration > 0.9 && played.goesOn && played.label === `Sound: ${args.text}`, JSON.stringify(played));
+    }
+    const args = { text: "Good morning, everyone.", voice: "anna", format: "mp3", seed: 5 };
+    const view = await stage.mount("generate_speech", args, await stage.call("generate_speech", args));
+    await view.locator("#stage audio").waitFor();
+    const facts = await view.locator("#facts").innerText();
+    for (const word of ["Text", args.text, "Length", "anna", ".mp3"]) assert.match(facts, new RegExp(word));
+    for (const id of ["variations", "zoom"]) assert.ok(await view.locator(`#${id}`).isHidden());
+    assert.deepEqual(await stage.axe(view), []);
+    await view.locator("#save").click();
+    const [{ contents }] = await stage.sent("ui/download-file");
+    assert.equal(contents[0].resource.mimeType, "audio/mpeg");
+    await view.locator("#another-seed").click();
+    await view.locator("#grid li").nth(1).waitFor();
+    await status(view, "Done.");
+    const [again] = stage.callsOf("generate_speech");
+    assert.deepEqual(again, { ...args, seed: again.seed, wait_s: 0 });
+    await view.locator("#change-prompt:text('Change text')").click();
+    assert.equal(await view.locator("#prompt").inputValue(), args.text);
+    await view.locator("#prompt").fill("Good night, everyone.");
+    await view.locator("#generate").click();
+    await view.locator("#grid li").nth(2).waitFor();
+    assert.equal(stage.callsOf("generate_speech")[1].text, "Good night, everyone.");
+    assert.deepEqual(stage.callsOf("view_media"), []); // a sound has no small image
+    assert.deepEqual(await stage.axe(view), []);
+  },
+
+  async "words and the path stand in for a sound that the policy refuses"() {
+    const args = { text: "Good morning, everyone." };
+    const speech = await stage.call("generate_speech", args);
+    const view = await stage.mount("generate_speech", args, speech, { sandbox: stage.sandboxWithoutMedia });
+    await status(view, "does not play the audio file");
+    assert.match(await view.locator("#facts code").textContent(), /\.wav$/);
+    assert.deepEqual(stage.complaints.splice(0).filter((text) => !text.includes("data:")), []);
+  },
+
+  async "a checked image has its verdict in words and numbers, and each candidate can be made"() {
+    const args = { ...WISH, seed: FIRST_OF_TWO, best_of: 2 };
+    const view = await stage.mount("generate_image", args, await stage.call("generate_image", args));
+    await shown(view);
+    await status(view, "The image shows the prompt.");
+    const words = await view.locator("#check").innerText();
+    assert.match(words, /✓ Shows the prompt: 90\.9 %, at least 50\.0 % wanted/);
+    assert.match(words, /a plain background\s+90\.9 %/);
+    assert.match(words, new RegExp(`0\\s+${FIRST_OF_TWO}\\s+9\\.1 %`));
+    assert.match(words, new RegExp(`1\\s+${FIRST_OF_TWO + 1}\\s+90\\.9 %\\s+This image`));
+    assert.equal(await view.locator("#check button").count(), 1); // the other one is there
+    assert.deepEqual(await stage.axe(view), []);
+    const { file_path } = factsOf(await stage.call("list_images", { limit: 1 })).images[0];
+    await stage.screenshot(view, path.join(out, "checked.png"));
+    await view.getByRole("button", { name: `Make this one: candidate 0, seed ${FIRST_OF_TWO}` }).click();
+    await view.locator("#grid li").nth(1).waitFor();
+    await status(view, "Done.");
+    assert.deepEqual(stage.callsOf("generate_image"), [{ like: file_path, wait_s: 0, seed: FIRST_OF_TWO }]);
+    assert.ok(await view.locator("#check").isHidden()); // nobody looked at the new one
+    await view.locator("#grid button").first().click();
+    await view.locator("#another-seed").click();
+    await view.locator("#grid li").nth(2).waitFor();
+    assert.equal(stage.callsOf("generate_image")[1].check, true);
+    assert.match(await view.locator("#check").innerText(), /(Shows|Misses) the prompt: \d+\.\d %/);
+  },
+
+  async "an image that misses the prompt is said to"() {
+    const args = { ...WISH, check: true };
+    const view = await stage.mount("generate_image", args, await stage.call("generate_image", args), { theme: "dark" });
+    await status(view, "The image misses the prompt.");
+    assert.match(await view.locator("#check").innerText(), /✗ Misses the prompt: 9\.1 %/);
+    assert.equal(await view.locator("#check button").count(), 0);
+    assert.deepEqual(await stage.axe(view), []);
+  },
+
+  async "the list of images is a gallery with pages"() {
+    const view = await stage.mount("list_images", { limit: 3 }, await stage.call("list_images", { limit: 3 }));
+    await view.locator("#grid img").nth(2).waitFor();
+    assert.match((await shown(view)).alt, /./);
+    await view.locator("#more").click();
+    await view.locator("#grid img").nth(5).waitFor();
+    assert.ok(stage.callsOf("list_images")[0].cursor);
+    assert.deepEqual(await stage.axe(view), []);
+    await view.locator("#another-seed").click();
+    await view.locator("#grid li").nth(6).waitFor();
+    assert.match(stage.callsOf("generate_image")[0].like, /\.png$/);
   },
 
   async "an analysis is a grid with bars"() {

@@ -12,6 +12,7 @@ from cli.check import servers
 from cli.check.findings import Finding, State
 from tests.certificates import Authority
 from tests.scripted_omni import ScriptedOmni, answers, refuses
+from tests.scripted_speech import ScriptedSpeechServer
 from tests.unit.cli.conftest import MakeServices
 
 NOBODY = "http://127.0.0.1:1"
@@ -143,3 +144,26 @@ def test_each_video_server_has_a_row(make_services: MakeServices, omni: Scripted
     assert found["video"].state is State.OFF
     assert found["video wan"].state is State.PROBLEM
     assert "There is no server at this address" in found["video wan"].text
+
+
+@pytest.mark.parametrize(
+    ("model", "state", "text"),
+    [
+        ("k2-fsa/OmniVoice", State.OK, "serves k2-fsa/OmniVoice. Speaks a text"),
+        ("somebody/talker", State.WARNING, "is unknown; it may not speak"),
+        ("black-forest-labs/FLUX.2-klein-4B", State.PROBLEM, "which does not speak"),
+    ],
+)
+def test_server_for_speech(make_services: MakeServices, model: str, state: State, text: str) -> None:
+    with ScriptedSpeechServer(model) as server:
+        found = only(servers.speech(make_services(OMNI_SPEECH_URL=server.url)))
+    assert found.state is state
+    assert text in found.text
+
+
+def test_speech_is_off_where_nothing_is_set_and_a_problem_where_nobody_answers(
+    make_services: MakeServices,
+) -> None:
+    assert only(servers.speech(make_services())).state is State.OFF
+    assert only(servers.speech(make_services(VLLM_TOOLSETS="chat"))).state is State.OFF
+    assert only(servers.speech(make_services(OMNI_SPEECH_URL=NOBODY))).state is State.PROBLEM

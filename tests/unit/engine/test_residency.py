@@ -394,3 +394,34 @@ def test_call_that_begins_while_its_model_is_taken_waits_and_loads_it_again() ->
     assert holder.began.wait(60)
     holder.leave()
     assert house.events == ["+a", "+a"]
+
+
+def test_each_load_is_surrounded_but_no_use_of_a_loaded_model() -> None:
+    house = House("a")
+    surrounded: list[str] = []
+
+    @contextlib.contextmanager
+    def around_load(wait: Wait) -> Iterator[None]:
+        surrounded.append(wait.name)
+        yield
+        surrounded.append(house.engines[wait.name].status().state)
+
+    residency = Residency(house.engines.__getitem__, lambda: house.engines, house, None, around_load)
+    for _ in range(2):
+        with residency.in_use(Wait("a", lambda phase: None)):
+            assert surrounded == ["a", "ready"]
+
+
+def test_call_that_is_cancelled_before_its_load_loads_nothing() -> None:
+    house, cancellation = House("a"), Cancellation()
+
+    @contextlib.contextmanager
+    def around_load(wait: Wait) -> Iterator[None]:
+        wait.cancellation.set()
+        yield
+
+    residency = Residency(house.engines.__getitem__, lambda: house.engines, house, None, around_load)
+    with pytest.raises(GenerationCancelled), residency.in_use(Wait("a", lambda phase: None, cancellation)):
+        raise AssertionError("it must not begin")
+    assert house.loaded == set()
+    assert residency.n_users("a") == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,13 @@ from PIL import Image
 
 from engine.errors import EngineUnavailable, GenerationFailed, InvalidGeneration
 from engine.interface import EngineState, EngineStatus
+from engine.remote.engine import RemoteEngine
+from handlers.services import Services
 from handlers.yes_no import YES_NO
+from settings import read
+from tests import scripted_openai
 from tests.scripted_omni import ScriptedOmni, answers, refuses
+from tests.scripted_openai import ScriptedOpenAI, piece, said, streams, usage
 from tests.unit.fake_engine import texts_of
 from tests.unit.handlers.image_calls import SMALL, WAIT_S, Json
 from tests.unit.handlers.media_answers import blocks, facts
@@ -315,6 +320,49 @@ def test_a_cancelled_call_cancels_the_job(omni_client: Client) -> None:
     (job,) = omni_client.services.jobs.list()
     assert job.wait(WAIT_S)
     assert job.state == "cancelled"
+
+
+@pytest.fixture
+def remote_client(
+    server: ScriptedOpenAI, omni: ScriptedOmni, tmp_path: Path, make_client: Callable[..., Client]
+) -> Iterator[Client]:
+    """A client whose chat model is on the scripted OpenAI server."""
+    chat = {"VLLM_BASE_URL": server.url, "VLLM_REMOTE_API_KEY": "sk-secret-key"}
+    client = make_client(OMNI_URL=omni.url, OMNI_OUTPUT_DIR=str(tmp_path / "out"), **chat)
+    client.services.engine = engine = Services(read(chat)).engine
+    assert isinstance(engine, RemoteEngine)
+    yield client
+    engine.close()
+
+
+def test_a_remote_model_is_asked_by_log_probabilities(server: ScriptedOpenAI, remote_client: Client) -> None:
+    top = [{"token": "yes", "logprob": -0.1}, {"token": "no", "logprob": -2.5}]
+    server.script(streams(piece("stop", [{**top[0], "top_logprobs": top}], content="yes"), usage()))
+    told = made(remote_client, best_of=2)
+    assert told["check"]["probability"] == pytest.approx(0.917, abs=0.001)
+    assert len(server.chats()) == 6
+    assert "Does this image show 'a red circle'?" in json.dumps(server.chats())
+
+
+@pytest.mark.parametrize(
+    ("route", "reason"),
+    [
+        (streams(*said("yes"), usage()), "The model gave no probability for yes or no."),
+        (scripted_openai.refuses(400, "This model does not support images."), "does not support images"),
+        (scripted_openai.refuses(401, "wrong key"), "key"),
+        (scripted_openai.hangs_up, "lost"),
+    ],
+    ids=["no log-probabilities", "blind", "key", "reset"],
+)
+def test_a_remote_model_without_an_answer_costs_no_image(
+    server: ScriptedOpenAI, remote_client: Client, route: Any, reason: str
+) -> None:
+    server.script(route)
+    told = made(remote_client, check=True)
+    assert (told["status"], told["check"]) == ("success", None)
+    (note,) = told["notes"]
+    assert reason in note
+    assert "sk-secret-key" not in note
 
 
 def test_no_image_tool_needs_the_tools_of_the_chat_model(

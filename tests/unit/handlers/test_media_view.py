@@ -23,21 +23,22 @@ from handlers.resources.resources import resource_registry
 from handlers.tool_table import TOOLS
 from mcp_protocol.resources.registry import ResourceRegistry
 from mcp_protocol.tools.toolbox import Tool
+from omni.files.audio_marks import with_audio_text
 from omni.files.metadata import with_mp4_text, with_png_text
 from settings.tool_selection import APP_TOOLS as APP_NAMES
 from tests.scripted_omni import ScriptedOmni
 from tests.unit.handlers.media_answers import blocks, facts
 from tests.unit.handlers.resource_calls import read, refused, uris
 from tests.unit.handlers.tool_client import Client, make_image
-from tests.unit.media.sample_media import video_file
+from tests.unit.media.sample_media import audio_file, video_file
 
 Json = dict[str, Any]
 PAGE = Path(PAGE_FILE).read_text("utf-8")
 MIME = "text/html;profile=mcp-app"
 MAX_PAGE_BYTES = 64_000
 VIEWED = {
-    "analyze_images_with_query", "generate_image", "batch_generate", "generate_video", "process_image_to_video",
-    "process_video_to_video",
+    "analyze_images_with_query", "generate_image", "batch_generate", "list_images", "generate_video", "generate_speech",
+    "process_image_to_video", "process_video_to_video",
 }  # fmt: skip
 
 
@@ -193,12 +194,23 @@ def noise(side: int) -> bytes:
     return buffer.getvalue()
 
 
+SOUNDS = {".wav": ("pcm_s16le", "audio/wav"), ".mp3": ("libmp3lame", "audio/mpeg"), ".flac": ("flac", "audio/flac")}
+
+
 def written(out: Path, name: str = "a.png", data: bytes | None = None) -> Path:
     """A file as the tools write it."""
     path = out / name
     data = make_image("red") if data is None else data
-    path.write_bytes(with_mp4_text(data, "{}") if name.endswith(".mp4") else with_png_text(data, {}))
+    if path.suffix in SOUNDS:
+        path.write_bytes(with_audio_text(data, "{}"))
+    else:
+        path.write_bytes(with_mp4_text(data, "{}") if path.suffix == ".mp4" else with_png_text(data, {}))
     return path
+
+
+def sound(ending: str) -> bytes:
+    """A short file of a format."""
+    return audio_file(ending[1:], SOUNDS[ending][0], 24_000, seconds=0.5)
 
 
 def viewed(client: Client, **arguments: Any) -> tuple[list[Json], list[Image.Image]]:
@@ -304,6 +316,25 @@ def test_video_is_read_by_its_path_or_url(viewer: Client, out: Path) -> None:
         part = facts(viewer, "read_media", {"path": reference})
         assert part["mime_type"] == "video/mp4"
         assert base64.b64decode(part["data"]) == path.read_bytes()
+
+
+@pytest.mark.parametrize("ending", SOUNDS)
+def test_sound_is_read_with_its_type_and_has_no_small_image(viewer: Client, out: Path, ending: str) -> None:
+    path = written(out, f"voice{ending}", sound(ending))
+    part = facts(viewer, "read_media", {"path": str(path)})
+    assert part["mime_type"] == SOUNDS[ending][1]
+    assert base64.b64decode(part["data"]) == path.read_bytes()
+    found, images = viewed(viewer, paths=[str(path)])
+    assert images == []
+    assert found[0]["error"].endswith("is audio; there is no image in it.")
+
+
+@pytest.mark.parametrize("ending", SOUNDS)
+def test_sound_of_others_is_not_read(viewer: Client, out: Path, ending: str) -> None:
+    (out / f"other{ending}").write_bytes(sound(ending))
+    path = str(out / f"other{ending}")
+    assert viewer.error("read_media", {"path": path}).endswith("is none that this server generated.")
+    assert "error" in viewed(viewer, paths=[path])[0][0]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from handlers.media_generation import speech as speech_module
 from omni import client as client_module
 from omni.video import generate as video_module
 from tests.scripted_omni import MODEL as IMAGE_MODEL
-from tests.scripted_omni import ScriptedOmni, answers, hangs_up, refuses
+from tests.scripted_omni import ScriptedOmni, answers, hangs_up, never_ends, refuses
 from tests.scripted_speech import FAILURES, PATH, ScriptedSpeechServer
 from tests.scripted_video import ScriptedVideoServer, failed
 from tests.unit.handlers.media_answers import blocks, facts
@@ -152,6 +153,15 @@ def test_what_is_no_speech_is_an_error_and_nothing_is_saved(
     assert written(tmp_path) == []
 
 
+def test_nothing_is_made_where_nothing_can_be_checked(
+    speaker: Client, server: ScriptedSpeechServer, face: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for tool, arguments in ((TOOL, {"text": TEXT}), (TALK, {"image_path": face, "speech_text": TEXT})):
+        assert "needs the extra media: run `scripts/setup`" in speaker.error(tool, arguments)
+    assert server.said() == []
+
+
 def test_unknown_voice_is_an_error_with_the_voices(speaker: Client) -> None:
     assert "Invalid voice 'alloy'. Supported: anna, default" in speaker.error(TOOL, {"text": TEXT, "voice": "alloy"})
 
@@ -270,6 +280,27 @@ def test_words_become_a_talking_video_and_the_voice_is_kept(
     assert "data:audio/wav;base64," in video.submitted[0]["audio_reference"]
     messages = " ".join(message["params"]["message"] for message in speaker.sent)
     assert messages.index("making the voice") < messages.index("generating")
+
+
+def test_first_frame_of_a_clip_speaks_words_too(speaker: Client, video: ScriptedVideoServer, tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(video_file(size=(96, 64), audio="aac"))
+    video.made = video_file(size=(64, 48), frames=60, audio="aac")
+    words = {"video_path": str(tmp_path / "clip.mp4"), "speech_text": TEXT, **SMALL}
+    told = facts(speaker, "process_video_to_video", words)
+    assert told["method"] == "first frame of the video + audio"
+    assert os.path.exists(told["voice_path"])
+
+
+def test_memory_that_runs_out_on_the_server_is_told(speaker: Client, server: ScriptedSpeechServer) -> None:
+    server.model = "somebody/talker"
+    server.script(refuses(500, "CUDA out of memory"), path=PATH)
+    assert "out of memory. Try a shorter text" in speaker.error(TOOL, {"text": TEXT})
+
+
+def test_answer_without_an_end_is_not_read_to_it(speaker: Client, server: ScriptedSpeechServer, tmp_path: Path) -> None:
+    server.script(never_ends, path=PATH)
+    assert "longer than" in speaker.error(TOOL, {"text": "Hi"})
+    assert written(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_call_that_may_not_wait_answers_with_the_job(
 
 def test_running_job_tells_its_phase(omni_client: Client, server: ScriptedVideoServer, media: Json) -> None:
     server.n_polls = 10_000
-    told = facts(omni_client, TOOLS[0], {**media[TOOLS[0]], "wait_s": 0.3})
+    told = facts(omni_client, TOOLS[0], {**media[TOOLS[0]], "wait_s": 2})
     assert told["phase"].startswith("generating")
     assert omni_client.result("cancel_batch", {"batch_id": told["job_id"]}).status == "cancelled"
     assert server.deleted == ["video_gen_1"]

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 MAX_PIXELS = 1 << 20
 READS: dict[str, tuple[str, Callable[[Decoder, bytes], object]]] = {
     "audio": ("audio", lambda decoder, data: decoder.audio(data, 60.0)),
+    "check_audio": ("audio", lambda decoder, data: decoder.check_audio(data, 60.0)),
     "clip": ("video", lambda decoder, data: decoder.clip(data, MAX_PIXELS)),
     "has_video": ("video", Decoder.has_video),
     "poster": ("video", Decoder.poster),

@@ -329,3 +329,19 @@ def test_whatever_a_short_question_raises_reaches_whoever_asked_and_the_loop_goe
         with pytest.raises(kind):
             jobs.ask(question())
         assert jobs.ask(asyncio.sleep(0, "still here")) == "still here"
+
+
+def test_work_that_takes_slots_itself_shares_the_limit(jobs: Jobs) -> None:
+    gate = Gate()
+
+    async def work(job: AnyJob, item: Item[Any]) -> str:
+        async with jobs.slot("http://s", 2):
+            return await gate.work(job, item)
+
+    own = start(jobs, work, "abc", limit=32, server="own")
+    other = start(jobs, gate.work, "abc", limit=2)
+    gate.wait_begun(2)
+    gate.opened.set()
+    assert own.wait(WAIT_S)
+    assert other.wait(WAIT_S)
+    assert gate.max_running == 2
