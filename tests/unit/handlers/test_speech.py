@@ -17,7 +17,7 @@ from PIL import Image
 
 from handlers.media_generation import speech as speech_module
 from omni import client as client_module
-from omni.video import server_jobs as video_module
+from omni.video import server_jobs
 from tests.scripted_omni import MODEL as IMAGE_MODEL
 from tests.scripted_omni import ScriptedOmni, answers, hangs_up, never_ends, refuses
 from tests.scripted_speech import FAILURES, PATH, ScriptedSpeechServer
