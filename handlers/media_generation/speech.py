@@ -53,7 +53,7 @@ class SpeechArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, 
     reference_text: (
         Annotated[str, Meta(min_length=1, max_length=2_000, description="What is said in reference_audio.")] | None
     ) = None
-    speed: Annotated[float, Meta(ge=0.25, le=4)] = 1.0
+    speed: Annotated[float, Meta(ge=0.25, le=4, description="1 is the voice's own pace.")] = 1.0
     format: Format = "wav"
     seed: Annotated[Seed | None, Meta(description="The same seed gives the same speech; default: random.")] = None
     filename: Filename | None = None
