@@ -75,7 +75,7 @@ class Outcome(msgspec.Struct, frozen=True):
 def measure(run: Run) -> Findings:
     """A call for each prompt, and one more where the first candidate was not chosen."""
     usual = _prompts(run.pick(full=200, quick=3))
-    other = _prompts(run.pick(full=60, quick=3), OTHER_WORDINGS)
+    other = _prompts(run.pick(full=45, quick=3), OTHER_WORDINGS)
     with tempfile.TemporaryDirectory() as folder, omni_server(str(copied(IMAGE_MODEL, Path(folder)))) as url:
         environment = {
             **engine_environment(run.model),

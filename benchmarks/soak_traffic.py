@@ -106,7 +106,9 @@ class Traffic:
         yield tool(
             "generate_image", {"prompt": "so", "image_paths": [str(self._images[0])], **size}, kind="image, edited"
         )
-        yield tool("generate_image", {"like": self._job(), "seed": 3, **size}, kind="image, like another", fails=None)
+        yield tool(
+            "generate_image", {"like": f"{self._job()}#0", "seed": 3, **size}, kind="image, like another", fails=None
+        )
         yield tool("list_images", {"query": "circle", "limit": 5})
         masked = {"image_paths": [str(self._images[0])], "mask_path": str(self._mask), "strength": 0.8}
         yield tool("generate_image", {"prompt": "so", **masked, **size}, kind="image, edited with a mask")

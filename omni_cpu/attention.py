@@ -34,4 +34,4 @@ class CpuAttentionBackend(SDPABackend):
 
 
 # Layers that pack several sequences into one ask for vLLM-Omni's own class by name, not for the platform's.
-SDPAImpl.forward = CpuAttention.forward  # type: ignore[method-assign]
+SDPAImpl.forward = CpuAttention.forward

@@ -73,6 +73,11 @@ class Written:
             self.no_speech_prob > MAX_NO_SPEECH_PROB and (self.avg_logprob < MIN_AVG_LOGPROB or self.is_loop)
         )
 
+    @property
+    def is_good(self) -> bool:
+        """Whether it is likely what was said, in the language in which it is written."""
+        return not (self.is_loop or self.is_invented or self.avg_logprob < MIN_AVG_LOGPROB)
+
     def segments(self) -> list[Segment]:
         """The segments with a text, without the silence at their ends.
 

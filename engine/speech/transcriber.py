@@ -23,6 +23,10 @@ SURE = 0.6
 """The language of the first window counts alone if it is at least so probable."""
 MAX_VOTES = 5
 """Windows whose languages are asked for where the first is not sure."""
+MIN_SHARE = 0.05
+MAX_RIVALS = 2
+"""So many languages with at least this share of the votes are tried where the text in the first one is bad:
+whisper-base takes a robot's German for Yiddish (0.84 to 0.13), and then writes one syllable again and again."""
 MAX_RESTS = 4
 """How many times a window's rest is written that the model had left out."""
 
@@ -128,8 +132,31 @@ class Transcriber:
             best = max(votes, key=votes.__getitem__)
             if max(votes.values()) >= SURE:
                 break
-        self.result.language, self.result.language_probability = best, votes[best] / (sum(votes.values()) or 1.0)
+        whole = sum(votes.values()) or 1.0
+        likely = [code for code, share in votes.items() if share >= MIN_SHARE * whole]
+        rivals = sorted(set(likely) - {best}, key=votes.__getitem__, reverse=True)[:MAX_RIVALS]
+        language = self._tried(spoken[0], best, rivals) if rivals else best
+        if language is None:
+            return False
+        self.result.language, self.result.language_probability = language, votes[language] / whole
         return True
+
+    def _tried(self, window: Window, best: str, rivals: Sequence[str]) -> str | None:
+        """The best language, or, where the text of a window is bad in it, the rival with the likeliest good text.
+
+        `None` where the time was up before.
+        """
+        good: dict[str, float] = {}
+        for languages in ([best], rivals):
+            completions = self._asked([self._request(window, 0.0, language) for language in languages])
+            for language, completion in zip(languages, completions, strict=True):
+                if completion.finish_reason is FinishReason.TIMEOUT:
+                    return None
+                if (text := _written(window, completion)).is_good:
+                    good[language] = text.avg_logprob
+            if best in good:
+                break
+        return best if best in good else max(good, key=good.__getitem__, default=best)
 
     def _write_group(self, spoken: Sequence[Window]) -> bool:
         """Adds the segments of a group; False where the time was up before."""
@@ -179,12 +206,12 @@ class Transcriber:
         self.result.transcribed_s = waiting[late].start_s + (rest_s or 0.0)
         return [best[place] for place in range(late if rest_s is None else late + 1)], False
 
-    def _request(self, window: Window, temperature: float) -> SpeechWindow:
+    def _request(self, window: Window, temperature: float, language: str | None = None) -> SpeechWindow:
         options = self._options
         return SpeechWindow(
             window.samples,
             _sampling(temperature),
-            self.result.language,
+            language or self.result.language,
             translates=options.translates,
             timestamps=options.timestamps,
             prompt=options.prompt,

@@ -126,7 +126,8 @@ def video_report(
     made = item.result
     if made is None:
         return [_cancelled_block(job, item)]
-    return video_content(video_facts(job.plan, made, job.id), job.plan, made, call, services, preview)
+    notes = [*job.plan.notes, *made.notes]
+    return _with_images(_video_facts(job.plan, made, job.id), notes, [made], call, services, preview)
 
 
 def talking_report(job: Job[TalkingPlan, MadeTalking], call: Call, services: Services, preview: str) -> list[Json]:
@@ -135,13 +136,13 @@ def talking_report(job: Job[TalkingPlan, MadeTalking], call: Call, services: Ser
     made = item.result
     if made is None:
         return [_cancelled_block(job, item)]
-    voice = {"voice_path": path_or_url(made.voice.file_path), "speech": speech_facts(made.voice)}
-    facts = {**video_facts(made.plan, made.video, job.id), **voice}
-    notes = msgspec.structs.replace(made.plan, notes=[*job.plan.speech.notes, *made.plan.notes])
-    return video_content(facts, notes, made.video, call, services, preview) + speech_links(made.voice, call)
+    voice = {"voice_path": path_or_url(made.voice.file_path), "speech": _speech_facts(made.voice)}
+    facts = {**_video_facts(made.plan, made.video, job.id), **voice}
+    notes = [*job.plan.speech.notes, *made.plan.notes, *made.notes]
+    return _with_images(facts, notes, [made.video], call, services, preview) + _speech_links(made.voice, call)
 
 
-def video_facts(plan: VideoPlan | TextVideoPlan, made: MadeVideo, job_id: str) -> dict[str, Any]:
+def _video_facts(plan: VideoPlan | TextVideoPlan, made: MadeVideo, job_id: str) -> dict[str, Any]:
     """What a result says of a video."""
     from omni.video.text_generate import TextVideoPlan
 
@@ -172,18 +173,6 @@ def video_facts(plan: VideoPlan | TextVideoPlan, made: MadeVideo, job_id: str) -
     }
 
 
-def video_content(
-    facts: dict[str, Any],
-    plan: VideoPlan | TextVideoPlan,
-    made: MadeVideo,
-    call: Call,
-    services: Services,
-    preview: str,
-) -> list[Json]:
-    """The content of the result of a video."""
-    return _with_images(facts, [*plan.notes, *made.notes], [made], call, services, preview)
-
-
 def speech_report(job: Job[SpeechPlan, MadeSpeech], call: Call, services: Services, preview: str) -> list[Json]:
     """The result of `generate_speech`; raises `JobFailed`."""
     (item,) = job.items
@@ -193,14 +182,14 @@ def speech_report(job: Job[SpeechPlan, MadeSpeech], call: Call, services: Servic
     result = {
         "status": "success",
         "file_path": path_or_url(made.file_path),
-        **speech_facts(made),
+        **_speech_facts(made),
         "job_id": job.id,
         **({"notes": job.plan.notes} if job.plan.notes else {}),
     }
-    return [_json_block(result), *speech_links(made, call)]
+    return [_json_block(result), *_speech_links(made, call)]
 
 
-def speech_facts(made: MadeSpeech) -> dict[str, Any]:
+def _speech_facts(made: MadeSpeech) -> dict[str, Any]:
     """What a result says of a speech."""
     return {
         "duration_seconds": round(made.facts.duration_s, 3),
@@ -213,7 +202,7 @@ def speech_facts(made: MadeSpeech) -> dict[str, Any]:
     }
 
 
-def speech_links(made: MadeSpeech, call: Call) -> list[Json]:
+def _speech_links(made: MadeSpeech, call: Call) -> list[Json]:
     """The link to the file of a speech, where the client knows links."""
     return [_link(made.file_path, made.n_bytes, made.parameters.text)] if call.revision.resource_links else []
 

@@ -54,7 +54,8 @@ class LocalServer:
 
 def local_servers(settings: OmniSettings, outgoing: Outgoing) -> dict[str, LocalServer]:
     """The servers that the settings name and that are on this machine, by their addresses."""
-    addresses = (settings.url, settings.video_url or settings.url, *settings.video_models.values())
+    named = (settings.video_url, settings.speech_url, *settings.video_models.values())
+    addresses = (settings.url, *(address for address in named if address))
     urls = dict.fromkeys(root_of(address) for address in addresses if is_on_this_machine(address))
     clients = [SleepClient(url, settings.timeout_s, settings.api_key, outgoing) for url in urls]
     return {client.url: LocalServer(client) for client in clients}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,8 @@ class TalkingMaker:
         async def work(job: Job[TalkingPlan, MadeTalking], item: Item[MadeTalking]) -> MadeTalking:
             voice = await self._speech.make(job, plan.speech, None, None)
             job.kept_files.append(voice.file_path)
+            if job.cancelling:  # while the voice was saved, which is not broken off
+                raise asyncio.CancelledError
             try:
                 return await self._filmed(job, voice, image, name)
             except OmniError as error:

@@ -172,6 +172,9 @@ def test_progress_adds_up_to_the_text(demo_server: ServerProcess) -> None:
 
 def test_cancelled_generation_gets_no_reply_and_frees_the_engine(demo_server: ServerProcess, session_id: str) -> None:
     chat(demo_server, "My name is Marlowe.", session_id=session_id)
+    begun_s = time.monotonic()
+    demo_server.result("get_session", {"session_id": session_id})
+    idle_s = time.monotonic() - begun_s
     messages = [{"role": "user", "content": "Hello"}]
     arguments = {"messages": messages, "session_id": session_id, **ENDLESS}
     request_id = demo_server.send_call("chat_completion", arguments, meta={"progressToken": "p"})
@@ -184,7 +187,7 @@ def test_cancelled_generation_gets_no_reply_and_frees_the_engine(demo_server: Se
     took_s = time.monotonic() - cancelled_s
     assert message["id"] == next_id
     assert message["result"]["structuredContent"]["total_messages"] == 2
-    assert took_s < 1.0  # benchmarks/cancel.py holds it to 200 ms on a quiet machine
+    assert took_s < 1.0 + 10 * idle_s  # benchmarks/cancel.py holds it to 200 ms on a quiet machine
     assert "Marlowe" in chat(demo_server, "What is my name?", session_id=session_id)["text"]
 
 

@@ -50,7 +50,7 @@ def test_close_does_not_wait_for_a_generation() -> None:
     assert begun.wait(60)
     before = time.monotonic()
     engine.close()
-    assert time.monotonic() - before < 0.9
+    assert time.monotonic() - before < 5  # the listener takes 10 s
     over.set()
     worker.join()
     engine.close()

@@ -27,6 +27,8 @@ SMALL: Json = {"width": 64, "height": 64, "num_inference_steps": 2, "guidance_sc
 LONG: Json = {"width": 512, "height": 512, "num_inference_steps": 200, "guidance_scale": 1.0}
 """Takes minutes on a CPU where nothing stops it."""
 SOON_S = 30.0
+FREED_S = 4.0
+"""How much longer a request may take whose server has to stop another first."""
 
 
 @pytest.fixture
@@ -215,13 +217,14 @@ def test_cancelling_a_batch_stops_the_servers_work_and_keeps_what_is_done(
     prompts = ["quick", "long", "waiting"]
     quick = begin_batch(studio, 2, {**SMALL})
     wait_until_done(studio, quick, 2)
+    alone_s = small_request_s(omni_image_server)
     batch_id = facts(studio, "batch_generate", {"prompts": prompts, "wait_s": 0.5, **LONG})["batch_id"]
     omni_image_server.wait_until_working()
     begun_s = time.monotonic()
     cancelled = studio.result("cancel_batch", {"batch_id": batch_id})
     assert (cancelled["status"], cancelled["completed"], cancelled["cancelled"]) == ("cancelled", 0, 3)
     small_request_s(omni_image_server)
-    assert time.monotonic() - begun_s < 2
+    assert time.monotonic() - begun_s < alone_s + FREED_S
     kept = studio.result("cancel_batch", {"batch_id": quick})
     assert (kept["status"], kept["completed"]) == ("succeeded", 2)
     assert all(os.path.exists(path) for path in kept["files_saved"])
@@ -243,21 +246,22 @@ def test_cancelling_in_the_middle_keeps_the_first_images(studio: ServerProcess, 
 def test_cancelled_call_has_no_answer_and_frees_the_server(
     studio: ServerProcess, omni_image_server: OmniServer
 ) -> None:
+    alone_s = small_request_s(omni_image_server)
     request_id = studio.send_call("generate_image", {"prompt": "a", **LONG}, meta={"progressToken": "p"})
     assert studio.read_message()["method"] == "notifications/progress"
     omni_image_server.wait_until_working()
     begun_s = time.monotonic()
     studio.notify("notifications/cancelled", {"requestId": request_id})
     small_request_s(omni_image_server)
-    assert time.monotonic() - begun_s < 2
+    assert time.monotonic() - begun_s < alone_s + FREED_S
     (job,) = studio.result("list_jobs")["jobs"]
     assert job["status"] == "cancelled"
     assert not any(message.get("id") == request_id for message in map(json.loads, studio.raw_lines))
 
 
 def test_call_about_jobs_ends_the_waiting_of_a_batch_before_it(studio: ServerProcess) -> None:
-    batch = studio.send_call("batch_generate", {"prompts": ["a", "b"], **LONG})
-    time.sleep(0.2)
+    batch = studio.send_call("batch_generate", {"prompts": ["a", "b"], **LONG}, meta={"progressToken": "p"})
+    assert studio.read_message()["method"] == "notifications/progress"  # the job is there
     listing = studio.send_call("list_jobs")
     answer = json.loads(studio.read_answer(batch)["result"]["content"][0]["text"])
     assert answer["status"] == "running"
@@ -272,7 +276,7 @@ def test_deadline_of_calls_answers_with_the_job(omni_image_server: OmniServer, o
         server.initialize()
         begun_s = time.monotonic()
         told = facts(server, "generate_image", {"prompt": "a", **LONG})
-        assert time.monotonic() - begun_s < 2.5
+        assert time.monotonic() - begun_s < SOON_S  # after 2 s the call would have failed
         assert told["status"] == "running"
         assert server.result("cancel_batch", {"batch_id": told["job_id"]})["status"] == "cancelled"
 
@@ -290,12 +294,13 @@ def test_end_of_input_finishes_what_was_asked(omni_image_server: OmniServer, out
 def test_signal_ends_the_server_at_once_and_frees_the_other(
     studio: ServerProcess, omni_image_server: OmniServer, out: Path, number: signal.Signals
 ) -> None:
+    alone_s = small_request_s(omni_image_server)
     begin_batch(studio, 2, LONG)
     omni_image_server.wait_until_working()
     begun_s = time.monotonic()
     studio.signal(number)
     studio.assert_ends_promptly(begun_s)
-    assert small_request_s(omni_image_server) < 2
+    assert small_request_s(omni_image_server) < alone_s + FREED_S
     assert os.listdir(out) == []
 
 

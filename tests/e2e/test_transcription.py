@@ -18,6 +18,7 @@ from media.decoding.muxing import add_audio
 from tests.e2e import real_models
 from tests.e2e.server_process import LOAD_S, ROOT, ServerProcess
 from tests.speech import SAMPLE_RATE, duration_s, silence, speech, wav, word_error_rate
+from tests.spoken_texts import GERMAN
 from tests.unit.media.hostile_files import swollen_mp4s
 from tests.unit.media.sample_media import audio_file, video_file
 
@@ -177,6 +178,15 @@ def test_other_languages_are_found_and_written_down(server: ServerProcess, tmp_p
     print(f"word error rate in {language}: {rate:.3f}: {found['text']}")
     assert found["language"] == language
     assert rate <= WORST[language]
+
+
+def test_a_language_in_which_the_model_only_stammers_is_not_taken(server: ServerProcess, tmp_path: Path) -> None:
+    """The model is rather sure that this is Yiddish, and would write one syllable again and again."""
+    (tmp_path / "a.wav").write_bytes(speech(GERMAN, "de"))
+    found = transcribed(server, str(tmp_path / "a.wav"))
+    print(f"word error rate: {word_error_rate(GERMAN, found['text']):.3f}: {found['text']}")
+    assert found["language"] == "de"
+    assert word_error_rate(GERMAN, found["text"]) <= WORST["de"]
 
 
 def test_speech_is_translated_into_english(server: ServerProcess, tmp_path: Path) -> None:

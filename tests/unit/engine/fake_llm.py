@@ -2,6 +2,8 @@
 
 import enum
 import string
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,14 @@ from engine.local.output_parsers import OutputParsers
 from engine.local.scheduler import Scheduler
 from engine.prompts.rendering import Renderer, TokenBreaker
 from sandbox.cancellation import Cancellation
+
+SHORT_S = 1.0
+"""Long enough for a few steps of the fake, even on a busy machine."""
+
+
+def over_in_step(number: int, deadline_s: float) -> Callable[[int], None]:
+    """What lasts in a step until a deadline is over, however slow the machine is."""
+    return lambda step: time.sleep(max(0.0, deadline_s + 0.01 - time.monotonic())) if step == number else None
 
 
 class OutputKind(enum.Enum):

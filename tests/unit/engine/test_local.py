@@ -107,12 +107,13 @@ def test_nothing_to_answer_loads_nothing() -> None:
     assert engine.status().state is EngineState.UNLOADED
 
 
-def test_an_unused_engine_closes_at_once() -> None:
+def test_an_unused_engine_closes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.local.engine.CLOSE_WAIT_S", 30.0)
     engine = LocalEngine(EngineSettings())
     before = time.monotonic()
     engine.close()
     engine.close()
-    assert time.monotonic() - before < 0.1
+    assert time.monotonic() - before < 10
     with pytest.raises(EngineUnavailable, match="shutting down"):
         engine.load()
 

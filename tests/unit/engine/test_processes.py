@@ -145,6 +145,6 @@ def test_guard_ends_a_server_whose_lock_is_held_when_it_is_to_end(is_to_end: boo
         server.stdin.close()
         assert server.wait(30) == status
         if is_to_end:
-            assert reaper.KILL_S - 0.1 < time.monotonic() - begin_s < 2.9
+            assert time.monotonic() - begin_s > reaper.KILL_S - 0.1
         assert server.stdout.read() == ("" if is_to_end else "alive\n")
     assert wait_until_gone([guard_pid]) == []

@@ -19,7 +19,7 @@ from engine.interface import (
 )
 from engine.local.output_parsers import Output, OutputParsers, PlainOutputParser
 from engine.local.scheduler import Scheduler
-from tests.unit.engine.fake_llm import FakeLLM, ask, make_scheduler
+from tests.unit.engine.fake_llm import SHORT_S, FakeLLM, ask, make_scheduler, over_in_step
 
 pytestmark = pytest.mark.usefixtures("stand_in_for_vllm")
 
@@ -40,9 +40,10 @@ def test_log_probabilities_are_one_for_each_token(listening: bool, n_top: int) -
 
 @pytest.mark.parametrize("listening", [True, False])
 def test_log_probabilities_at_the_deadline_are_those_of_the_text_so_far(listening: bool) -> None:
-    llm = FakeLLM(on_step=lambda step: time.sleep(0.2) if step == 3 else None)
+    deadline_s = time.monotonic() + SHORT_S
+    llm = FakeLLM(on_step=over_in_step(3, deadline_s))
     asked = Conversation((Message("user", (TextPart("x"),)),), Sampling(0.0, 50, logprobs=1))
-    control = Control(deadline_s=time.monotonic() + 0.1, on_text=(lambda index, text, n: None) if listening else None)
+    control = Control(deadline_s=deadline_s, on_text=(lambda index, text, n: None) if listening else None)
     (partial,) = make_scheduler(llm).generate([asked], control)
     assert partial.finish_reason is FinishReason.TIMEOUT
     assert partial.logprobs == tuple(told(letter, 1) for letter in "abc")
@@ -120,8 +121,9 @@ def test_calls_are_the_reason_why_a_completion_ended(listening: bool) -> None:
 
 
 def test_a_deadline_reads_what_there_is() -> None:
-    llm = FakeLLM(on_step=lambda step: time.sleep(0.2) if step == 3 else None)
-    control = Control(deadline_s=time.monotonic() + 0.1)
+    deadline_s = time.monotonic() + SHORT_S
+    llm = FakeLLM(on_step=over_in_step(3, deadline_s))
+    control = Control(deadline_s=deadline_s)
     (completion,) = parsing_scheduler(llm)[0].generate([ask("x", 50)], control)
     assert (completion.text, completion.reasoning, completion.completion_tokens) == ("BC", "a", 3)
     assert completion.finish_reason is FinishReason.TIMEOUT

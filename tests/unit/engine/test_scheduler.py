@@ -21,7 +21,7 @@ from engine.interface import (
 from engine.local.adapter import EngineAdapter
 from engine.schemas.bounds import bounded
 from sandbox.cancellation import Cancellation
-from tests.unit.engine.fake_llm import FakeLLM, OutputKind, ask, cancelled_after, make_scheduler
+from tests.unit.engine.fake_llm import SHORT_S, FakeLLM, OutputKind, ask, cancelled_after, make_scheduler, over_in_step
 
 pytestmark = pytest.mark.usefixtures("stand_in_for_vllm")
 
@@ -99,11 +99,10 @@ def test_conversations_that_break_off_leave_the_engine_idle() -> None:
 
 @pytest.mark.parametrize("listening", [True, False])
 def test_the_deadline_ends_with_the_text_so_far(listening: bool) -> None:
-    llm = FakeLLM(on_step=lambda step: time.sleep(0.2) if step == 3 else None)
+    deadline_s = time.monotonic() + SHORT_S
+    llm = FakeLLM(on_step=over_in_step(3, deadline_s))
     told: list[str] = []
-    control = Control(
-        deadline_s=time.monotonic() + 0.1, on_text=(lambda index, text, n: told.append(text)) if listening else None
-    )
+    control = Control(deadline_s=deadline_s, on_text=(lambda index, text, n: told.append(text)) if listening else None)
     done, partial = make_scheduler(llm).generate([ask("x", 2), ask("y", 50)], control)
     assert (done.text, done.finish_reason) == ("ab", FinishReason.LENGTH)
     assert (partial.text, partial.finish_reason, partial.completion_tokens) == ("abc", FinishReason.TIMEOUT, 3)

@@ -18,9 +18,10 @@ GERMAN = SpeechOptions(language="de")
 LOOP = "<|0.00|>" + " lighthouse" * 60 + "<|9.00|>"
 
 
-def heard(engine: FakeEngine, code: str, share: float = 0.9, no_speech_prob: float = 0.1) -> None:
-    """Queues the language of a window."""
-    shares = {code: share, "xx": 1 - share}
+def heard(engine: FakeEngine, code: str, share: float = 0.9, no_speech_prob: float = 0.1, **rivals: float) -> None:
+    """Queues the language of a window; what is left is spread over many languages."""
+    left = 1 - share - sum(rivals.values())
+    shares = {code: share, **rivals, **{f"x{number}": left / 40 for number in range(40)}}
     engine.enqueue(tokens=(), language_probabilities=shares, no_speech_prob=no_speech_prob)
 
 
@@ -84,6 +85,49 @@ def test_windows_vote_where_the_first_is_not_sure(engine: FakeEngine) -> None:
     found = run(engine, 80, SpeechOptions())
     assert found.language == "fr"
     assert [len(windows) for windows in engine.windows] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("text", "logprob"), [(LOOP, -0.1), ("<|0.00|> x y z.<|2.00|>", -1.4)])
+def test_a_rival_counts_where_the_text_in_the_best_is_bad(engine: FakeEngine, text: str, logprob: float) -> None:
+    """whisper-base hears Yiddish in a robot's German, and then writes one syllable again and again."""
+    heard(engine, "yi", 0.84, de=0.08, en=0.06)
+    said(engine, text, logprob)
+    said(engine, "<|0.00|> Am Morgen.<|2.00|>", -0.6)
+    said(engine, "<|0.00|> A morgue.<|2.00|>", -0.9)
+    said(engine, "<|0.00|> Am Morgen.<|2.00|>", -0.6)
+    found = run(engine, 10, SpeechOptions())
+    assert (found.text, found.language) == ("Am Morgen.", "de")
+    assert found.language_probability == pytest.approx(0.08)
+    assert [[window.language for window in windows] for windows in engine.windows] == [
+        [None],
+        ["yi"],
+        ["de", "en"],
+        ["de"],
+    ]
+
+
+def test_the_best_language_stays_where_its_text_is_good(engine: FakeEngine) -> None:
+    heard(engine, "es", 0.8, gl=0.15)
+    said(engine, "<|0.00|> Hola.<|2.00|>", -0.7)
+    said(engine, "<|0.00|> Hola.<|2.00|>", -0.7)
+    assert run(engine, 10, SpeechOptions()).language == "es"
+    assert [len(windows) for windows in engine.windows] == [1, 1, 1]
+
+
+def test_the_best_language_stays_where_no_text_is_good(engine: FakeEngine) -> None:
+    heard(engine, "yi", 0.84, de=0.13)
+    said(engine, LOOP)
+    said(engine, LOOP)
+    said(engine, "<|0.00|> Am Morgen.<|2.00|>", -0.9)
+    assert run(engine, 10, SpeechOptions()).language == "yi"
+
+
+def test_the_deadline_may_pass_while_a_language_is_tried(engine: FakeEngine) -> None:
+    heard(engine, "yi", 0.84, de=0.13)
+    said(engine, LOOP)
+    said(engine, "<|0.00|> Am", finish_reason=FinishReason.TIMEOUT)
+    found = run(engine, 10, SpeechOptions())
+    assert (found.language, found.finish_reason) == (None, FinishReason.TIMEOUT)
 
 
 def test_silence_is_not_even_asked_for(engine: FakeEngine) -> None:

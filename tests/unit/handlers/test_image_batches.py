@@ -80,16 +80,16 @@ def test_call_that_may_not_wait_answers_with_the_job(omni_client: Client, omni: 
 
 
 def test_deadline_of_the_call_ends_the_waiting(omni_client: Client, omni: ScriptedOmni) -> None:
-    omni.delay_s = 1.0
+    omni.delay_s = 30.0
     begun_s = time.monotonic()
     told = facts(omni_client, "batch_generate", {"prompts": ["a", "b"], **SMALL}, timeout_s=0.5)
-    assert time.monotonic() - begun_s < 0.9
+    assert time.monotonic() - begun_s < 15
     assert told["status"] == "running"
     assert told["batch_id"].startswith("batch_")
 
 
 def test_call_about_jobs_behind_it_ends_the_waiting(omni_client: Client, omni: ScriptedOmni) -> None:
-    omni.delay_s = 1.0
+    omni.delay_s = 30.0
     call = omni_client.make_call("batch_generate", {"prompts": ["a", "b"], **SMALL})
     threading.Timer(0.1, lambda: setattr(call, "should_yield", lambda: True)).start()
     told = json.loads(omni_client.toolbox.run(call)["content"][0]["text"])

@@ -17,7 +17,7 @@ from PIL import Image
 
 from handlers.media_generation import speech as speech_module
 from omni import client as client_module
-from omni.video import generate as video_module
+from omni.video import server_jobs
 from tests.scripted_omni import MODEL as IMAGE_MODEL
 from tests.scripted_omni import ScriptedOmni, answers, hangs_up, never_ends, refuses
 from tests.scripted_speech import FAILURES, PATH, ScriptedSpeechServer
@@ -39,8 +39,8 @@ SMALL = {"width": 64, "height": 48, "num_inference_steps": 2}
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits long before it asks again."""
     monkeypatch.setattr(client_module, "PAUSES_S", (0.01, 0.01))
-    monkeypatch.setattr(video_module, "POLL_S", 0.01)
-    monkeypatch.setattr(video_module, "MAX_POLL_S", 0.05)
+    monkeypatch.setattr(server_jobs, "POLL_S", 0.01)
+    monkeypatch.setattr(server_jobs, "MAX_POLL_S", 0.05)
 
 
 @pytest.fixture
@@ -378,6 +378,28 @@ def test_cancelling_stops_the_step_that_runs(
     ended = facts(speaker, "job_status", {"job_id": told["job_id"]})
     assert ended["status"] == "cancelled"
     assert ended.get("files_kept", []) == kept
+
+
+def test_cancelling_while_the_voice_is_saved_keeps_it_and_makes_no_video(
+    speaker: Client, video: ScriptedVideoServer, face: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = speaker.services.output_folder.save
+
+    def slowly(data: bytes, name: str) -> str:
+        time.sleep(1)
+        return save(data, name)
+
+    monkeypatch.setattr(speaker.services.output_folder, "save", slowly)
+    told = facts(speaker, TALK, {"image_path": face, "speech_text": TEXT, "wait_s": 0, **SMALL})
+    until_s = time.monotonic() + WAIT_S
+    while facts(speaker, "job_status", {"job_id": told["job_id"]}).get("phase") != "checking the voice":
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+    cancelled = speaker.result("cancel_batch", {"batch_id": told["job_id"]})
+    assert cancelled.status == "cancelled"
+    assert cancelled.files_saved == [str(tmp_path / "out" / name) for name in written(tmp_path)]
+    assert len(cancelled.files_saved) == 1
+    assert video.submitted == []
 
 
 def test_voices_are_listed(speaker: Client, server: ScriptedSpeechServer) -> None:

@@ -111,6 +111,19 @@ def test_image_is_the_first_frame_in_the_size_of_the_video(
         assert (sent.format, sent.size, sent.getpixel((0, 0))) == ("PNG", (64, 64), (255, 0, 0))
 
 
+def test_image_may_be_one_that_a_job_made(
+    make_client: Callable[..., Client], server: ScriptedVideoServer, tmp_path: Path
+) -> None:
+    with ScriptedOmni() as images:
+        folder = str(tmp_path / "out")
+        client = make_client(OMNI_URL=images.url, OMNI_VIDEO_URL=server.url, OMNI_OUTPUT_DIR=folder)
+        job_id = facts(client, "generate_image", {"prompt": "a", "width": 64, "height": 64})["job_id"]
+        assert facts(client, TOOL, {**SMALL, "image_path": job_id})["method"] == "image + text"
+        error = client.error(TOOL, {**SMALL, "image_path": f"{job_id}#3"})
+    assert "has no result 3" in error
+    assert len(server.submitted) == 1
+
+
 def test_call_that_may_not_wait_gets_a_job_that_can_be_cancelled(
     studio: Client, server: ScriptedVideoServer, tmp_path: Path
 ) -> None:

@@ -142,10 +142,10 @@ def test_audio_bomb_takes_neither_memory_nor_time() -> None:
     bomb = audio_file("flac", "flac", 8_000, samples=np.full(8_000 * 600, 0.25))
     assert len(bomb) < 120_000
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(MediaTooLarge, match="OMNI_MAX_AUDIO_S"):
         decode_audio(bomb, 10)
-    took_s, (_, peak_bytes) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    took_s, (_, peak_bytes) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert took_s < 2
     assert peak_bytes < 4_000_000

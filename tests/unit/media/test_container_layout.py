@@ -135,10 +135,10 @@ def test_joined_files_of_different_formats_are_detected() -> None:
 
 
 def test_very_many_joined_files_take_no_time() -> None:
-    begun_s = time.monotonic()
+    begun_s = time.process_time()
     assert is_one_format(raw_wav(b"", riff_size=36, data_size=0) * 100_000)
     assert missing_share(raw_wav(SOUND, data_size=2_000_000_000) * 5_000) == 0
-    assert time.monotonic() - begun_s < 2
+    assert time.process_time() - begun_s < 2
 
 
 def test_round_length_at_a_high_byte_rate_is_ignored() -> None:

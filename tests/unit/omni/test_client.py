@@ -142,14 +142,14 @@ def test_question_is_asked_again_where_the_connection_was_closed(
     assert jobs.ask(client.served_model()).id == MODEL
 
 
-@pytest.mark.parametrize("slow", [drips, lambda request, fields: time.sleep(2)])
+@pytest.mark.parametrize("slow", [drips, lambda request, fields: time.sleep(30)])
 def test_answer_that_does_not_come_in_time(omni: ScriptedOmni, jobs: Jobs, slow: Route) -> None:
     client = OmniClient(omni.url, timeout_s=0.2)
     omni.script(slow)
     begun_s = time.monotonic()
     with pytest.raises(ServerTooSlow, match=r"within 0.2 s.*OMNI_TIMEOUT"):
         generated(client, jobs)
-    assert time.monotonic() - begun_s < 1.5
+    assert time.monotonic() - begun_s < 15
     jobs.ask(client.close())
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from omni.client import OmniClient
 from omni.errors import OmniError, ServerFailed
+from omni.speech.client import SpeechClient
 from omni.video.client import VideoClient
-from tests.scripted_omni import ScriptedOmni, refuses
+from tests.scripted_omni import ScriptedOmni, answers, refuses
 from tests.scripted_video import ScriptedVideoServer
 from tests.unit.omni.conftest import FIELDS
 
@@ -66,6 +67,13 @@ def test_video_is_one_turn_until_its_download_or_its_end(video_server: ScriptedV
         await client.delete(video_id)
 
     asyncio.run(run())
+    assert turns.events == ["begin", "end"]
+
+
+def test_speech_is_one_turn(omni: ScriptedOmni) -> None:
+    turns = Recorded()
+    omni.script(answers(b"RIFF"), path="/v1/audio/speech")
+    asyncio.run(SpeechClient(omni.url, 5.0, turns=turns).say({"input": "a"}, 1.0))
     assert turns.events == ["begin", "end"]
 
 

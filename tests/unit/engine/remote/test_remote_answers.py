@@ -123,7 +123,7 @@ def test_cancelling_closes_the_connection(server: ScriptedOpenAI, engine: Remote
     started_s = time.monotonic()
     with pytest.raises(GenerationCancelled):
         answer(engine, control)
-    assert time.monotonic() - started_s < 0.4, "long before the server was silent for too long"
+    assert time.monotonic() - started_s < 4, "long before the server was silent for too long"
     assert closed.wait(5)
 
 
