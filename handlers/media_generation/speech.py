@@ -54,7 +54,7 @@ class SpeechArguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, 
         Annotated[str, Meta(min_length=1, max_length=2_000, description="What is said in reference_audio.")] | None
     ) = None
     speed: Annotated[float, Meta(ge=0.25, le=4, description="1 is the voice's own pace.")] = 1.0
-    format: Format = "wav"
+    format: Annotated[Format, Meta(description="Of the file.")] = "wav"
     seed: Annotated[Seed | None, Meta(description="The same seed gives the same speech; default: random.")] = None
     filename: Filename | None = None
     wait_s: Wait | None = None

@@ -20,7 +20,7 @@ from tests.e2e.server_process import ROOT, ServerProcess
 
 Json = dict[str, Any]
 SIZE: Json = {"width": 128, "height": 128, "num_inference_steps": 4, "guidance_scale": 1.0}
-LONG: Json = {"width": 512, "height": 512, "num_inference_steps": 200, "guidance_scale": 1.0}
+LONG: Json = {"width": 256, "height": 256, "num_inference_steps": 200, "guidance_scale": 1.0}
 PROMPT = "a red circle on a blue background"
 WAIT_S = 120.0
 

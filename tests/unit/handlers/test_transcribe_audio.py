@@ -49,7 +49,7 @@ def recording(tmp_path: Path) -> str:
 
 def heard(ears: FakeEngine, code: str = "de", text: str = SPOKEN, **options: Any) -> None:
     """Queues a language and a text."""
-    ears.enqueue(tokens=(), language_probabilities={code: 0.9, "xx": 0.1}, no_speech_prob=0.01)
+    ears.enqueue(tokens=(), language_probabilities={code: 0.96875, "xx": 0.03125}, no_speech_prob=0.01)
     ears.enqueue(tokens=(text,), no_speech_prob=0.01, **options)
 
 
@@ -81,7 +81,7 @@ def test_a_recording_becomes_a_text_with_segments(client: Client, ears: FakeEngi
         "avg_logprob": 0.0,
         "no_speech_prob": 0.01,
     }
-    assert (found["language"], found["language_probability"]) == ("de", 0.9)
+    assert (found["language"], found["language_probability"]) == ("de", 0.96875)
     assert found["duration_s"] == found["transcribed_s"] == pytest.approx(2, abs=0.1)
     assert (found["status"], found["finish_reason"], found["model"]) == ("done", "stop", "whisper-base")
     assert found["subtitles"] is None

@@ -519,7 +519,7 @@ def hearing(make_client: MakeClient) -> Client:
 
 def say(client: Client, text: str, **options: Any) -> None:
     """Queues what the speech model says of one window: its language, then the text."""
-    client.engines["ears"].enqueue("", language_probabilities={"en": 0.9, "de": 0.1}, no_speech_prob=0.1)
+    client.engines["ears"].enqueue("", language_probabilities={"en": 0.96, "de": 0.04}, no_speech_prob=0.1)
     client.engines["ears"].enqueue(text, **options)
 
 
