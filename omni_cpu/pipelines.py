@@ -35,11 +35,17 @@ NO_PROGRESS_BAR = {"disable": True}
 """Progress bars would fill the log."""
 
 
-class _StopsAtSchedulerSteps:
-    """Checks for cancellation after the forward pass of each step."""
+class OnCpu:
+    """What all of them have in common."""
 
     supports_request_cancellation: ClassVar[bool] = True
+    dummy_run_num_frames: ClassVar[int] = 0
+    """No warm-up with an image of 512 × 512 pixels: nothing is compiled here, and without AVX-512 it takes minutes."""
     _progress_bar_config = NO_PROGRESS_BAR
+
+
+class _StopsAtSchedulerSteps(OnCpu):
+    """Checks for cancellation after the forward pass of each step."""
 
     def scheduler_step_maybe_with_cfg(self, *arguments: Any, **options: Any) -> Any:
         """Runs a scheduler step, unless the request was cancelled."""
@@ -47,11 +53,8 @@ class _StopsAtSchedulerSteps:
         return super().scheduler_step_maybe_with_cfg(*arguments, **options)  # type: ignore[misc]
 
 
-class _StopsAtRecordedSteps:
+class _StopsAtRecordedSteps(OnCpu):
     """Checks for cancellation before each step."""
-
-    supports_request_cancellation: ClassVar[bool] = True
-    _progress_bar_config = NO_PROGRESS_BAR
 
     def record_denoise_step(self, *arguments: Any, **options: Any) -> None:
         """Records the start of a step, unless the request was cancelled."""

@@ -19,6 +19,7 @@ class StoppableOmniVoice(OmniVoicePipeline):
     """OmniVoice; all its steps are in one call of its generator, which asks for the logits once in each."""
 
     supports_request_cancellation: ClassVar[bool] = True
+    dummy_run_num_frames: ClassVar[int] = 0
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

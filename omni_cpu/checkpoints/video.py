@@ -86,5 +86,5 @@ def _transformer(in_channels: int = _LATENTS, out_channels: int = _LATENTS) -> A
 
 
 def _save(pipeline: Any, folder: Path) -> None:
-    pipeline.to(torch.bfloat16)
+    pipeline.to(torch.float32)
     pipeline.save_pretrained(folder)

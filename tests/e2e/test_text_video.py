@@ -42,7 +42,6 @@ KINDS = ("t2v", "ti2v", "i2v")
 def omni(omni_environment: None) -> Iterator[Mapping[str, OmniServer]]:
     """One server of each kind for this module."""
     with contextlib.ExitStack() as stack:
-        # One after the other: three that start at once take one another's ports.
         yield {kind: stack.enter_context(OmniServer(f"wan-{kind}")) for kind in KINDS}
 
 
