@@ -1,7 +1,7 @@
 """Tiny image models: FLUX.2 klein, Qwen-Image and Z-Image.
 
-All weights are float32, of which `serve.py` tells vLLM-Omni: a CPU without AVX-512 takes ten times as long with bfloat16,
-vLLM-Omni's default.
+All weights are float32, of which `serve.py` tells vLLM-Omni: with bfloat16, vLLM-Omni's default, a CPU without AVX-512
+takes ten times as long.
 """
 
 from __future__ import annotations
