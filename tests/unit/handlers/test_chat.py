@@ -267,13 +267,13 @@ def test_defect_is_reported_by_an_id_without_its_details(client: Client, caplog:
 
 def test_generation_ends_at_its_timeout_with_the_text_so_far(client: Client) -> None:
     client.engine.enqueue(tokens=["Once", " upon", " a time"], hold=threading.Event())
-    chat = client.chat(timeout_s=0.05)
+    chat = client.chat(timeout_s=1)
     assert (chat.text, chat.finish_reason) == ("Once upon", FinishReason.TIMEOUT)
 
 
 def test_timed_out_turn_is_remembered_like_any_other(client: Client) -> None:
     client.engine.enqueue(tokens=["Once", " upon"], hold=threading.Event())
-    assert client.chat(timeout_s=0.05, session_id="s").session_messages == 2
+    assert client.chat(timeout_s=1, session_id="s").session_messages == 2
     assert client.result("get_session", {"session_id": "s"}).messages[1].text == "Once"
 
 
