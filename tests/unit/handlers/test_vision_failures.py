@@ -98,7 +98,7 @@ def test_at_the_deadline_what_is_finished_is_reported(client: Client, paths: lis
     client.engine.enqueue("fine")
     client.engine.enqueue(tokens=["Half", " of it"], hold=threading.Event())
     client.engine.enqueue(tokens=["never"], hold=threading.Event())
-    result = analyse(client, paths[:3], timeout_s=0.3)
+    result = analyse(client, paths[:3], timeout_s=1)
     first, second, third = result["results"]
     assert (first["analysis"], first["finish_reason"], first["error"]) == ("fine", "stop", None)
     assert (second["analysis"], second["finish_reason"]) == ("Half", "timeout")
@@ -112,7 +112,7 @@ def test_at_the_deadline_what_is_finished_is_reported(client: Client, paths: lis
 def test_checks_that_the_deadline_cut_off_are_errors(client: Client, paths: list[str]) -> None:
     decide(client, 0.9)
     client.engine.enqueue("yes", probabilities=(1.0, 0.0), hold=threading.Event())
-    result = analyse(client, paths[:2], timeout_s=0.2)
+    result = analyse(client, paths[:2], timeout_s=1)
     assert result["results"][0]["relevant"] is True
     assert "time was up before this image was analysed" in result["results"][0]["error"]
     assert result["results"][1]["relevant"] is None
@@ -132,7 +132,7 @@ def test_images_that_do_not_arrive_in_time_say_so(
 
     monkeypatch.setattr(client.services.images, "read", read)
     started_s = time.monotonic()
-    result = analyse(client, paths[:3], check_relevance=False, timeout_s=0.2)
+    result = analyse(client, paths[:3], check_relevance=False, timeout_s=1)
     released.set()
     assert time.monotonic() - started_s < 5
     assert "time was up before this image was read" in result["results"][1]["error"]
