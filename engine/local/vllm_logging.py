@@ -24,6 +24,7 @@ _COMMON = (
     "Reset SSM cache type",
     "CPU backend doesn't allow to use `torch.set_num_threads`",
     "Model config: pad_token_id must be",
+    "Failed to create oneDNN linear",  # on CPUs without AVX-512
 )
 """The beginnings of such messages (vLLM 0.32, transformers 5)."""
 _WITHIN = ("is not found in LD_PRELOAD", "requires torchvision (not installed)", "is already registered. Overwriting.")

@@ -20,16 +20,19 @@ import pytest
 
 from handlers.chat.messages import ChatMessage
 from handlers.tool_table import TOOLS
+from omni.images.checks import Candidate, ImageCheck
 from omni.images.profiles import ProfileBook
-from settings import COMMAND, rows
+from settings import COMMAND, read, rows
 from settings.providers import read_config_file
 from settings.tool_selection import families_of
 from tests.documents import PLACEHOLDER, ROOT, Block, json_blocks, other_blocks
 from tests.e2e import real_models
 from tests.e2e.documented_commands import INTERNAL, NOT_RUN, assert_call_fits, commands_of, reasons, tool_schemas
 from tests.e2e.images import drawn, png
+from tests.e2e.media_answers import facts
 from tests.e2e.omni_server import OmniServer
 from tests.e2e.server_process import LOAD_S, ServerProcess, client_environment
+from tests.e2e.tiny_adapters import random_image_adapter
 from tests.e2e.web_server import WebServer
 from tests.scripted_speech import ScriptedSpeechServer
 from tests.unit.media.sample_media import audio_file, video_file
@@ -236,17 +239,37 @@ def studio(omni_image_server: OmniServer, tmp_path_factory: pytest.TempPathFacto
     """A server that makes small images."""
     folder = tmp_path_factory.mktemp("studio")
     settings = {"OMNI_URL": omni_image_server.url, "OMNI_OUTPUT_DIR": str(folder / "out")}
+    settings["OMNI_LORA_MODULES"] = json.dumps({"ink": str(random_image_adapter(folder / "ink", seed=1))})
     with ServerProcess({**settings, "OMNI_PROFILES": omni_image_server.small_profile(folder)}) as server:
         server.initialize()  # revisions before 2025-06-18 have no links to files
         yield server
 
 
+@pytest.fixture(scope="module")
+def made(studio: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What stands for the jobs, the generated file and the mask of the examples."""
+    image = facts(studio, "generate_image", {"prompt": "a"})
+    batch = facts(studio, "batch_generate", {"prompts": ["a", "b"]})
+    mask = tmp_path_factory.mktemp("mask") / "mask.png"
+    mask.write_bytes(png(drawn("black", "circle", "white")))
+    return {
+        "image_1f2e3d4c5b6a7988": image["job_id"],
+        "batch_1f2e3d4c5b6a7988": batch["batch_id"],
+        "/home/me/generated_images/img_20260218_143022_a1b2c3.png": image["file_path"],
+        "/home/me/mask.png": str(mask),
+    }
+
+
 @pytest.mark.parametrize("block", call_blocks("images"), ids=place)
-def test_calls_make_images(block: Block, studio: ServerProcess, media: dict[str, str]) -> None:
+def test_calls_make_images(block: Block, studio: ServerProcess, media: dict[str, str], made: dict[str, str]) -> None:
     for call in calls_of(block):
-        result = studio.call(call["name"], with_files(call["arguments"], media))["result"]
+        text = json.dumps(call["arguments"])
+        for example, real in made.items():
+            text = text.replace(example, real)
+        result = studio.call(call["name"], with_files(json.loads(text), media))["result"]
         assert not result["isError"], result
-        assert {"image", "resource_link"} <= {part["type"] for part in result["content"]}
+        if call["name"] != "list_images":
+            assert {"image", "resource_link"} <= {part["type"] for part in result["content"]}
 
 
 @pytest.mark.parametrize("block", [block for block in json_blocks() if not calls_of(block)], ids=place)
@@ -266,6 +289,11 @@ def test_other_json_is_what_the_server_or_its_clients_take(block: Block, tmp_pat
             problems: list[str] = []
             assert read_config_file(str(file), {"LAB_KEY": "a key"}, problems)
             assert problems == []
+        elif "check" in value:
+            msgspec.convert(value["check"], ImageCheck)
+            msgspec.convert(value["candidates"], list[Candidate])
+        elif any(isinstance(adapter, dict) and "scale" in adapter for adapter in value.values()):
+            assert list(read({"OMNI_LORA_MODULES": text}).omni.lora_modules) == list(value)
         else:
             (name,) = value
             assert ProfileBook(str(file)).find(name)[1]

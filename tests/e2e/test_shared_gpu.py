@@ -13,6 +13,8 @@ from tests.e2e.omni_server import OmniServer
 from tests.e2e.server_process import ServerProcess
 from tests.e2e.test_gpu import needs_cpu_backend
 
+REFUSED_SLEEP = "cumem allocator is not available"
+"""What the server logs for each request to sleep."""
 FIELDS = {"prompt": "a", "size": "64x64", "num_inference_steps": 1, "guidance_scale": 1.0, "seed": 1}
 
 
@@ -35,7 +37,7 @@ def test_server_that_cannot_sleep_says_so_and_makes_images_afterwards(omni_image
 
 @needs_cpu_backend
 def test_without_a_gpu_auto_asks_nobody_to_sleep(omni_image_server: OmniServer, tmp_path: Path) -> None:
-    n_before = omni_image_server.log.count("/v1/omni/")
+    n_before = omni_image_server.log.count(REFUSED_SLEEP)
     settings = {
         "VLLM_SHARE_GPU": "auto",
         "OMNI_URL": omni_image_server.url,
@@ -48,5 +50,4 @@ def test_without_a_gpu_auto_asks_nobody_to_sleep(omni_image_server: OmniServer, 
             server.result("chat_completion", {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4})
             assert facts(server, "generate_image", {"prompt": "a", **small})["status"] == "success"
         assert server.result("get_gpu_status")["state"] == "ready"
-    assert omni_image_server.log.count("/v1/images/generations") >= 2
-    assert omni_image_server.log.count("/v1/omni/") == n_before
+    assert omni_image_server.log.count(REFUSED_SLEEP) == n_before
