@@ -73,6 +73,11 @@ class StoppableQwenImage(_StopsAtSchedulerSteps, pipeline_qwen_image.QwenImagePi
 class StoppableWanS2V(_StopsAtRecordedSteps, pipeline_wan2_2_s2v.Wan22S2VPipeline):
     """Wan2.2 S2V; it stops in any clip of the video."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # vLLM-Omni 0.30 asks the transformer for its type, which has none to tell, and then takes bfloat16.
+        self.transformer.dtype = self.vae.dtype
+
 
 class StoppableWan(_StopsAtRecordedSteps, pipeline_wan2_2.Wan22Pipeline):
     """Wan2.2 T2V and TI2V."""

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-BUILD = 3
+BUILD = 4
 """Increased when a builder changes, so that old checkpoints are not used."""
 NAMES = ("klein", "qwen-image", "z-image", "wan-s2v", "wan-t2v", "wan-ti2v", "wan-i2v", "omnivoice")
 

@@ -62,8 +62,8 @@ def save_wan_s2v(folder: Path) -> None:
     """Wan2.2 S2V: a UMT5 text encoder, a wav2vec 2.0 audio encoder, the transformer, a video autoencoder."""
     torch.manual_seed(0)
     byte_tokenizer().save_pretrained(folder / "tokenizer")
-    text_encoder().to(torch.bfloat16).save_pretrained(folder / "text_encoder")
-    autoencoder().to(torch.bfloat16).save_pretrained(folder / "vae")
+    text_encoder().to(torch.float32).save_pretrained(folder / "text_encoder")
+    autoencoder().to(torch.float32).save_pretrained(folder / "vae")
     _save_sound_encoder(folder / "wav2vec2-large-xlsr-53-english")
     (folder / "transformer").mkdir()
     _write_json(folder / "transformer" / "config.json", _TRANSFORMER)
@@ -117,7 +117,7 @@ def _transformer_weights(folder: Path) -> dict[str, torch.Tensor]:
             torch.nn.init.normal_(parameter, std=0.05)
         else:
             torch.nn.init.constant_(parameter, float("norm" in name and name.endswith("weight")))
-        weights[name] = parameter.detach().to(torch.bfloat16).contiguous().clone()
+        weights[name] = parameter.detach().to(torch.float32).contiguous().clone()
     return weights
 
 
