@@ -178,7 +178,7 @@ def test_cancelling_deletes_the_job_on_the_server_and_frees_it(
             ("words alone and would ignore the image", "Models that can: Wan-AI/Wan2.2-I2V-A14B"),
         ),
         ({"model_type": "i2v"}, ("only from an image and words: give image_path",)),
-        ({"model_type": "ti2v", "width": 80}, ("Width 80 is not a multiple of 32", "96")),
+        ({"model_type": "ti2v", "width": 80}, ("Width 80 is not a multiple of 32", "64")),
         ({"num_frames": 10}, ("num_frames 10 is not a multiple of 4 and 1 more", "Nearest is 9")),
         ({"duration_s": 1}, ("num_frames or duration_s",)),
         ({"image_path": "/nowhere/image.png"}, ("arguments.image_path: There is no file",)),
