@@ -132,7 +132,7 @@ export class Stage {
   async openHost(port = this.host) {
     await this.tab?.close();
     this.tab = await this.browser.newPage({ viewport: { width: 680, height: 900 } });
-    this.tab.setDefaultTimeout(20_000);
+    this.tab.setDefaultTimeout(60_000);
     this.tab.on("console", (message) => {
       if (["error", "warning"].includes(message.type())) this.complaints.push(message.text());
     });
