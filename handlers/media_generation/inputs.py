@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from handlers.image_reading import call_images
 from handlers.media_generation.references import path_of_reference
+from handlers.resources.written_files import path_or_url
 from mcp_protocol.tools.toolbox import ArgumentError
 from media.errors import MediaError
-from media.files.file_urls import url_of_path
 from media.source import local_path
 from omni.errors import InvalidParameters
-from omni.files.output_folder import shown_path
 from omni.images.editing import NO_INPUTS, Inputs
 
 if TYPE_CHECKING:
@@ -68,4 +67,4 @@ def _paths(references: Sequence[str], services: Services) -> list[str]:
     known = [path for path in paths if path is not None]
     if len(known) < len(paths):
         return []
-    return [path if shown_path(path) == path else url_of_path(path) for path in known]
+    return [path_or_url(path) for path in known]
