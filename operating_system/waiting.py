@@ -61,3 +61,13 @@ def wait_until_writable(fd: int) -> None:
         poll.register(fd, select.POLLOUT)
         while not poll.poll(STEP_S * 1000):
             continue
+
+
+def wait_until_readable(fd: int) -> None:
+    """Waits for input, for its end or for a signal's exception, before a read that would miss a signal as a write does.
+
+    Windows ends a read on Ctrl-C by itself, and cannot wait for a terminal.
+    """
+    if sys.platform != "win32":
+        while not select.select([fd], [], [], STEP_S)[0]:
+            continue

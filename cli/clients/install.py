@@ -22,6 +22,7 @@ from cli.clients.config_file import FileProblem
 from cli.clients.entry import NAME, Entry
 from cli.clients.json_file import NotJson
 from cli.clients.table import Client, Format
+from operating_system.waiting import wait_until_readable
 
 Json = dict[str, Any]
 
@@ -196,12 +197,15 @@ def _agreed(assume_yes: bool) -> bool:
         return False
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        answer = input("Change it? [y/N] ")
-    except (EOFError, KeyboardInterrupt):
+        print("Change it? [y/N] ", end="", flush=True)
+        wait_until_readable(sys.stdin.fileno())
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
         answer = ""
-        print()
     finally:
         signal.signal(signal.SIGINT, former)
+    if not answer:
+        print()
     if answer.strip().lower() in ("y", "yes"):
         return True
     _failed(UNCHANGED)

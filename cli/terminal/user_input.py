@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cli.terminal.words import UsageError
+from operating_system.waiting import wait_until_readable
 from settings import working_folder
 
 if TYPE_CHECKING:
@@ -80,10 +80,11 @@ class UserInput:
     def _read(self) -> bytes:
         """Waits for input; empty at its end."""
         while True:
+            wait_until_readable(self._transport.in_fd)
             try:
                 return os.read(self._transport.in_fd, READ_BYTES)
-            except BlockingIOError:  # another process has made it non-blocking
-                select.select([self._transport.in_fd], [], [])
+            except BlockingIOError:  # another process has made it non-blocking, and has read first
+                continue
 
     def _next_line(self) -> str | None:
         while b"\n" not in self._rest and not self._has_ended:

@@ -17,7 +17,7 @@ from operating_system import signals
 from operating_system.carried_input import CarriedInput
 from operating_system.polling import Polling
 from operating_system.waiter import INPUT, READER_GONE, Waiter
-from operating_system.waiting import waiting
+from operating_system.waiting import wait_until_readable, waiting
 
 WAIT_S = 30.0
 Make = Callable[[int], Waiter]
@@ -186,3 +186,15 @@ def test_without_memory_little_is_read_at_once(pipe: tuple[int, int], monkeypatc
 
     monkeypatch.setattr(os, "read", read)
     assert (waiter.read(), waiter.read()) == (b"x" * 256, b"x" * 44)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a read by itself")
+def test_signal_that_another_thread_gets_ends_the_wait_for_a_read(pipe: tuple[int, int]) -> None:
+    other = threading.Timer(0.2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+    other.start()
+    with pytest.raises(KeyboardInterrupt):
+        wait_until_readable(pipe[0])
+    other.join()
+    os.write(pipe[1], b"x")
+    wait_until_readable(pipe[0])
+    assert os.read(pipe[0], 2) == b"x"
