@@ -120,6 +120,7 @@ def load(settings: EngineSettings, ranks: Mapping[str, int], *, has_thread: bool
         ranks: the ranks of the LoRA adapters by their names.
         has_thread: whether the scheduler gets a thread of its own.
     """
+    import torch
     import vllm
     from vllm.config.lora import MaxLoRARanks
     from vllm.platforms import current_platform
@@ -131,7 +132,13 @@ def load(settings: EngineSettings, ranks: Mapping[str, int], *, has_thread: bool
     with ENGINES:
         free_bytes = machine.free_memory_bytes() or 0
         if speech_config is not None:
-            arguments = engine_args.speech_arguments(settings, speech_config, on_cpu=on_cpu, free_bytes=free_bytes)
+            arguments = engine_args.speech_arguments(
+                settings,
+                speech_config,
+                on_cpu=on_cpu,
+                free_bytes=free_bytes,
+                cpu_capability=torch.backends.cpu.get_cpu_capability(),
+            )
             llm = llm_class()(**arguments)
         else:
             arguments = engine_args.llm_arguments(

@@ -218,7 +218,7 @@ def test_terminal_shows_progress_in_one_line_that_goes(models: ScriptedOpenAI) -
     with TerminalProcess({"VLLM_BASE_URL": models.url}, words) as terminal:
         terminal.see("asking the model server\r")
         terminal.see("1 of at most 512 tokens\r")
-        terminal.see("1 of at most 512 tokens, 2 s\r")
+        terminal.see("1 of at most 512 tokens, ")  # and the seconds; a busy machine leaves some out
         seen.set()
         assert terminal.wait() == 0
         assert terminal.rest().endswith("  \rHello\\x1b[2J\n")

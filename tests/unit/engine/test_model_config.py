@@ -80,25 +80,32 @@ def test_speech_to_another_model_is_refused_before_a_load(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("dtype", "on_cpu", "used"),
+    ("dtype", "cpu", "used"),
     [
-        ("auto", True, "bfloat16"),
-        ("float16", True, "bfloat16"),
-        ("float32", True, "float32"),
-        ("auto", False, "auto"),
-        ("float16", False, "float16"),
+        ("auto", "AVX512", "bfloat16"),
+        ("auto", "AVX2", "float32"),
+        ("float16", "AVX512", "bfloat16"),
+        ("float16", "AVX2", "float32"),
+        ("float32", "AVX512", "float32"),
+        ("bfloat16", "AVX2", "bfloat16"),
+        ("auto", "", "auto"),
+        ("float16", "", "float16"),
     ],
 )
-def test_float16_is_never_used_on_a_cpu(tmp_path: Path, dtype: str, on_cpu: bool, used: str) -> None:
-    settings = model(tmp_path, json.dumps(WHISPER), dtype=dtype)
-    arguments = engine_args.speech_arguments(settings, WHISPER, on_cpu=on_cpu, free_bytes=8 << 30)
+def test_a_cpu_gets_the_data_type_that_it_is_fast_with(tmp_path: Path, dtype: str, cpu: str, used: str) -> None:
+    settings, on_cpu = model(tmp_path, json.dumps(WHISPER), dtype=dtype), bool(cpu)
+    arguments = engine_args.speech_arguments(
+        settings, WHISPER, on_cpu=on_cpu, free_bytes=8 << 30, cpu_capability=cpu or "AVX2"
+    )
     assert arguments["dtype"] == used
     assert ("gpu_memory_utilization" in arguments) != on_cpu
 
 
 def test_the_arguments_of_a_speech_model(tmp_path: Path) -> None:
     settings = model(tmp_path, json.dumps(WHISPER), extra_engine_args={"max_num_seqs": 2})
-    arguments = engine_args.speech_arguments(settings, WHISPER, on_cpu=True, free_bytes=8 << 30)
+    arguments = engine_args.speech_arguments(
+        settings, WHISPER, on_cpu=True, free_bytes=8 << 30, cpu_capability="AVX512"
+    )
     assert arguments["logits_processors"] == ["engine.local.inputs.whisper_rules:WhisperRules"]
     assert arguments["limit_mm_per_prompt"] == {"audio": 1}
     assert (arguments["max_num_seqs"], arguments["mm_processor_cache_gb"]) == (2, 0)
