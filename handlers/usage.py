@@ -39,13 +39,14 @@ class Stopwatch:
 
     def __init__(self, call: Call) -> None:
         self._arrived_s = call.arrived_s
+        self._queued_s = call.queued_s
         self._started_s = time.monotonic()
         self.load_s = 0.0
 
     def timings(self, first_token_ms: float | None) -> Timings:
         """The times until now."""
         return Timings(
-            queue_ms=_ms(self._started_s - self._arrived_s),
+            queue_ms=_ms(self._started_s - self._queued_s),
             load_ms=_ms(self.load_s),
             first_token_ms=None if first_token_ms is None else round(first_token_ms, 3),
             total_ms=_ms(time.monotonic() - self._arrived_s),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mcp_protocol import versions
 from mcp_protocol.jsonrpc import Json, ProtocolError, Request, encode, error_message
 from mcp_protocol.versions import WITHOUT_HANDSHAKE
 
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 class MessageWriter:
     """Writes messages to a client; this base class drops them. Any thread may call any method.
 
+    `takes_requests` says whether requests of the server reach the client.
+
     Raises: `ReaderGone` from every method that writes, when the client has closed stdout.
     """
+
+    takes_requests = True
 
     def write(self, line: bytes) -> None:
         """Writes one message: a line with its newline."""
@@ -64,6 +69,12 @@ class Connection:
         self.initialized = False
         self.log_level: str | None = None
         self.has_apps = False
+        self.can_ask = False
+        """Whether the client shows forms to its user, as its `initialize` says."""
+        self.ended = False
+        """Whether no more messages come from the client."""
+        self.accepted: set[str] = set()
+        """What the user has agreed to for this connection, by names that handlers choose."""
 
 
 class RequestContext(msgspec.Struct, frozen=True):
@@ -76,6 +87,7 @@ class RequestContext(msgspec.Struct, frozen=True):
         progress_token: the token for progress notifications, None where the client wants none.
         log_level: the lowest level of log messages that the client wants, None for no messages.
         has_apps: whether the client declares MCP Apps.
+        can_ask: whether the client shows forms to its user.
     """
 
     connection: Connection
@@ -84,6 +96,29 @@ class RequestContext(msgspec.Struct, frozen=True):
     progress_token: Any = None
     log_level: str | None = None
     has_apps: bool = False
+    can_ask: bool = False
+
+
+def context_of(
+    request: Request, connection: Connection, writer: MessageWriter, *, may_ask: bool = True
+) -> RequestContext:
+    """The context of a request; with `may_ask` False the user is not asked, whatever the client declares.
+
+    Raises: `ProtocolError` for an incomplete envelope or an unsupported version.
+    """
+    revision = versions.revision_of(request.params, connection.settled_version)
+    meta = versions.meta_of(request.params)
+    token = versions.progress_token_of(meta)
+    if revision.modern:
+        declared = meta[versions.META_CAPABILITIES]
+        log_level, has_apps = versions.log_level_of(meta), versions.declares_apps(declared)
+        can_ask = versions.declares_forms(declared)
+    else:
+        if not connection.initialized and request.method in versions.MODERN_ONLY:
+            raise versions.missing_envelope()
+        log_level, has_apps = connection.log_level, connection.has_apps
+        can_ask = connection.can_ask and writer.takes_requests
+    return RequestContext(connection, writer, revision, token, log_level, has_apps, may_ask and can_ask)
 
 
 Method = Callable[[Request, RequestContext], Json | None]

@@ -53,14 +53,21 @@ class Notification(msgspec.Struct, frozen=True):
     params: Json
 
 
+class Response(msgspec.Struct, frozen=True):
+    """A client's response to a request of the server; one without `error` has a `result`, which may be missing."""
+
+    id: Any
+    result: Any = None
+    error: Any = None
+
+
 class Batch(msgspec.Struct, frozen=True):
     """Several messages in one line, to be parsed one by one with `message_of`; those of a long line are `Raw`."""
 
     items: list[Any]
 
 
-Message = Request | Notification | Batch | None
-"""None stands for a response of the client, which the server ignores: it sends no requests."""
+Message = Request | Notification | Response | Batch
 
 SHORT_BYTES = 4_096
 """Longer messages keep their arguments undecoded."""
@@ -85,17 +92,22 @@ def parse(line: bytes) -> Message:
     return Batch(value) if isinstance(value, list) else message_of(value)
 
 
+_ABSENT = Raw(b"null")
+
+
 class _Envelope(msgspec.Struct):
     id: Raw = Raw(b"null")
     method: Raw = Raw(b"null")
-    result: Raw | None = None
-    error: Raw | None = None
+    result: Raw = _ABSENT  # `Raw | None` accepts null alone
+    error: Raw = _ABSENT
 
 
 class _CallParams(msgspec.Struct):
     name: Raw = Raw(b"null")
     arguments: Raw = Raw(b"null")
     meta: Raw = msgspec.field(default=Raw(b"null"), name="_meta")
+    state: Raw = msgspec.field(default=_ABSENT, name="requestState")
+    responses: Raw = msgspec.field(default=_ABSENT, name="inputResponses")
 
 
 class _CallEnvelope(msgspec.Struct):
@@ -116,6 +128,7 @@ def _long_value(line: bytes) -> Any:
         return _other_long_value(line)
     params = call.params
     arguments = params.arguments
+    answers = {"requestState": params.state, "inputResponses": params.responses}
     return {
         "jsonrpc": _bounded(call.jsonrpc, request_id),
         "id": request_id,
@@ -124,6 +137,7 @@ def _long_value(line: bytes) -> Any:
             "name": _simple(params.name, request_id),
             "arguments": arguments if _is_object(arguments) else _simple(arguments, request_id),
             "_meta": _bounded(params.meta, request_id),
+            **{name: _bounded(raw, request_id) for name, raw in answers.items() if raw is not _ABSENT},
         },
     }
 
@@ -139,8 +153,8 @@ def _other_long_value(line: bytes) -> Any:
     method = _simple(envelope.method, request_id)
     if isinstance(request_id, list) or isinstance(method, list):
         return {"id": request_id, "method": method}  # invalid, whatever the rest is
-    if method is None and (envelope.result is not None or envelope.error is not None):
-        return {"result": None}  # a response of the client
+    if method is None and (envelope.result is not _ABSENT or envelope.error is not _ABSENT):
+        return {"id": request_id, "result": None}  # a response of the client; no valid one is so long
     _check_size(line, request_id)
     return decoded(line)
 
@@ -167,7 +181,7 @@ def _check_size(data: bytes | Raw, request_id: Any) -> None:
         raise ProtocolError(INVALID_REQUEST, text, request_id=known_id)
 
 
-def message_of(value: Any) -> Request | Notification | None:
+def message_of(value: Any) -> Request | Notification | Response:
     """Validates one message, decoded or `Raw`; see `parse`."""
     if isinstance(value, Raw):
         message = parse(bytes(value))
@@ -180,7 +194,7 @@ def message_of(value: Any) -> Request | Notification | None:
     if isinstance(request_id, bool | list | dict):
         raise ProtocolError(INVALID_REQUEST, "Invalid Request: id must be a string or a number", request_id=None)
     if method is None and ("result" in value or "error" in value):
-        return None
+        return Response(request_id, value.get("result"), value.get("error"))
     if not isinstance(method, str):
         raise ProtocolError(INVALID_REQUEST, "Invalid Request: method must be a string", request_id=request_id)
     params = value.get("params")
@@ -209,6 +223,11 @@ def error_message(error: ProtocolError) -> Json:
     if error.request_id is NO_ID:
         return {"jsonrpc": "2.0", "error": body}
     return {"jsonrpc": "2.0", "id": error.request_id, "error": body}
+
+
+def request_message(request_id: str, method: str, params: Json) -> Json:
+    """A request from the server."""
+    return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
 
 
 def notification_message(method: str, params: Json) -> Json:

@@ -114,6 +114,8 @@ class MainLoop:
             if self._stop_requested:
                 return
         self._input_ended = not data
+        if self._input_ended:
+            server.end_questions(self._connection)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stop_requested:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mcp_protocol import jsonrpc
-from mcp_protocol.jsonrpc import Json, ProtocolError, encode, result_message
+from mcp_protocol.calls.parked_calls import CannotAsk
+from mcp_protocol.calls.question import METHOD, Question
+from mcp_protocol.jsonrpc import Json, ProtocolError, encode, notification_message, request_message, result_message
 from mcp_protocol.log import log, log_failure
 from mcp_protocol.stdio import ReaderGone
 from mcp_protocol.tools.toolbox import Toolbox, error_result
@@ -14,6 +17,7 @@ from mcp_protocol.versions import finished
 
 if TYPE_CHECKING:
     from mcp_protocol.calls.call import Call, Hooks
+    from mcp_protocol.calls.sealed_states import SealedStates
     from mcp_protocol.calls.task import Task
 
 INTERNAL_ERROR_TEXT = "Internal error; details are in the server's log."
@@ -46,14 +50,18 @@ class Runner:
         self._problems = problems
         self._notify_changes = notify_changes
         self._hooks = hooks
+        self.open_question: Callable[[Call, Question], str]
+        """Opens a question of a call and returns its id; the server sets it to `ParkedCalls.begin`."""
+        self._states_lock = threading.Lock()
+        self._made_states: SealedStates | None = None
 
     def run_call(self, call: Call) -> None:
-        """Runs one call and responds, unless another thread has."""
+        """Runs one call and responds, unless another thread has, or the call waits for the answer of the user."""
         try:
             line, outcome = (
                 self._tool_line(call) if call.request_handler is None else (call.request_handler.line(call), "ok")
             )
-            if call.claim_response():
+            if line and call.claim_response():
                 self._respond(call, line, outcome)
         except ReaderGone:
             self._hooks.wake()
@@ -84,6 +92,9 @@ class Runner:
             self._respond_error(call, error, outcome)
             return
         try:
+            if call.question_id is not None and outcome == "timeout":  # so that the client closes the form
+                params = {"requestId": call.question_id, "reason": text}
+                call.context.writer.send(notification_message("notifications/cancelled", params))
             self._respond(call, self._line(call, error_result(text)), outcome)
         except ReaderGone:
             self._hooks.wake()
@@ -93,8 +104,35 @@ class Runner:
         self.fail(call, INTERNAL_ERROR_TEXT)
 
     def _tool_line(self, call: Call) -> tuple[bytes, str]:
-        result = error_result("\n".join(self._problems)) if self._problems else self._toolbox().run(call)
+        """The response line of a tool call and its outcome; an empty line if the user is asked by a request."""
+        if call.retry is not None:
+            self._states().take_answers(call, call.retry)
+        try:
+            result = error_result("\n".join(self._problems)) if self._problems else self._toolbox().run(call)
+        except Question as question:
+            return self._asked(call, question)
         return self._line(call, result), "error" if result["isError"] else "ok"
+
+    def _asked(self, call: Call, question: Question) -> tuple[bytes, str]:
+        """Asks the user: by the result of the call, or by a request to the client of a legacy revision."""
+        if call.revision.modern:
+            return self._encoded(call, self._states().input_required(call, question)), "asked"
+        if call.is_claimed:
+            return b"", "asked"
+        try:
+            question_id = self.open_question(call, question)
+        except CannotAsk as error:
+            return self._line(call, error_result(str(error))), "error"
+        call.context.writer.send(request_message(question_id, METHOD, question.params))
+        return b"", "asked"
+
+    def _states(self) -> SealedStates:
+        with self._states_lock:
+            if self._made_states is None:
+                from mcp_protocol.calls.sealed_states import SealedStates  # loaded with the first question
+
+                self._made_states = SealedStates()
+            return self._made_states
 
     def _line(self, call: Call, result: Json) -> bytes:
         """The response line of a tool call; a result that is too long loses its images, or becomes an error."""

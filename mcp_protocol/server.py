@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from mcp_protocol import jsonrpc, stdio, versions
+from mcp_protocol.calls.answers import Retry, retry_of
 from mcp_protocol.calls.call import Call, Hooks, RequestHandler
+from mcp_protocol.calls.parked_calls import INPUT_ENDED
 from mcp_protocol.calls.scheduling_policy import SchedulingPolicy
 from mcp_protocol.calls.task import IdleTask, Task
 from mcp_protocol.calls.work_queue import QueueFull, WorkQueue
-from mcp_protocol.connection import OWNER_SHARE, Connection, MessageWriter, Method, RequestContext
-from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request
+from mcp_protocol.connection import OWNER_SHARE, Connection, MessageWriter, Method, RequestContext, context_of
+from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request, Response
 from mcp_protocol.log import log_failure
 from mcp_protocol.pages import page
 from mcp_protocol.raw_json import waiting_bytes
@@ -22,7 +24,7 @@ from mcp_protocol.server_info import ServerInfo
 from mcp_protocol.stdio import LineTooLong, ReaderGone
 from mcp_protocol.tools.coercion import arguments_of
 from mcp_protocol.tools.toolbox import Toolbox
-from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished, meta_of
+from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished
 from sandbox.budget import ByteBudget, OverBudget
 from settings.server import ServerSettings
 
@@ -91,10 +93,12 @@ class Server:
             hooks.on_item_end,
             idle_task,
             on_lost=self._runner.fail_lost,
+            on_parked=hooks.wake,
             n_workers=settings.max_concurrent,
             max_waiting=settings.max_queue,
             max_waiting_per_owner=max(1, settings.max_queue // n_shares),
         )
+        self._runner.open_question = self.queue.parked.begin
         self._legacy_methods: dict[str, Method] = {
             "initialize": self._initialize,
             "ping": lambda request, context: {},
@@ -127,7 +131,9 @@ class Server:
             return 1
         if isinstance(message, Batch):
             return self._handle_batch(message, connection, writer)
-        if message is not None:
+        if isinstance(message, Response):
+            self.queue.parked.answer(message, connection)
+        else:
             self._notified(message, connection)
         return 0
 
@@ -156,10 +162,16 @@ class Server:
 
     def forget(self, connection: Connection) -> None:
         """Cancels all requests of a client that has disconnected."""
+        connection.ended = True
         for call in self.queue.cancel_all(connection):
             self._end_cancelled(call)
         if self._resource_methods is not None:
             self._resource_methods.subscriptions.forget(connection)
+
+    def end_questions(self, connection: Connection) -> None:
+        """Ends the open questions of a client whose input has ended: no answer can come."""
+        for call in self.queue.parked.end(connection):
+            self.fail(call, INPUT_ENDED)
 
     def _notified(self, notification: Notification, connection: Connection) -> None:
         if notification.method == "notifications/cancelled" and "requestId" in notification.params:
@@ -176,17 +188,8 @@ class Server:
 
     def _respond(self, request: Request, connection: Connection, writer: MessageWriter) -> None:
         try:
-            revision = versions.revision_of(request.params, connection.settled_version)
-            if not revision.modern and not connection.initialized and request.method in versions.MODERN_ONLY:
-                raise versions.missing_envelope()
-            meta = meta_of(request.params)
-            log_level = versions.log_level_of(meta) if revision.modern else connection.log_level
-            has_apps = connection.has_apps
-            if revision.modern:
-                has_apps = versions.declares_apps(meta[versions.META_CAPABILITIES])
-            token = versions.progress_token_of(meta)
-            context = RequestContext(connection, writer, revision, token, log_level, has_apps)
-            result = self._method(request.method, revision)(request, context)
+            context = context_of(request, connection, writer, may_ask=self.settings.ask == "auto")
+            result = self._method(request.method, context.revision)(request, context)
         except ProtocolError as error:
             error.request_id = request.id
             writer.send_error(error)
@@ -226,8 +229,10 @@ class Server:
         connection = context.connection
         connection.settled_version = versions.settle(request.params.get("protocolVersion"))
         connection.initialized = True
-        connection.has_apps = versions.declares_apps(request.params.get("capabilities"))
+        declared = request.params.get("capabilities")
         revision = Revision(connection.settled_version)
+        connection.has_apps = versions.declares_apps(declared)
+        connection.can_ask = revision.forms and versions.declares_forms(declared)
         if self._resource_methods is not None:
             self._resource_methods.subscriptions.forget_legacy(connection)
         return {
@@ -270,7 +275,9 @@ class Server:
             raise ProtocolError(jsonrpc.INVALID_PARAMS, toolbox.why_unknown(name))
         arguments = {} if arguments is None else arguments
         early = tool.early(arguments)
-        self._enqueue(request, context, name, arguments, tool.policy(early), timeout_s=tool.timeout_s(early))
+        retry = retry_of(request.params) if context.revision.modern else None
+        policy, limit_s = tool.policy(early), tool.timeout_s(early)
+        self._enqueue(request, context, name, arguments, policy, timeout_s=limit_s, retry=retry)
 
     def _enqueue(
         self,
@@ -282,6 +289,7 @@ class Server:
         *,
         timeout_s: float | None = None,
         request_handler: RequestHandler | None = None,
+        retry: Retry | None = None,
     ) -> None:
         call = Call(
             request.id,
@@ -291,6 +299,7 @@ class Server:
             timeout_s=min(filter(None, (self.settings.call_timeout_s, timeout_s)), default=0.0),
             policy=policy,
             request_handler=request_handler,
+            retry=retry,
             budget=self.budget_of(context.connection.owner),
             on_phase_change=self._phase_changed,
         )

@@ -61,6 +61,11 @@ class Revision(msgspec.Struct, frozen=True):
         return self.name >= "2025-06-18"
 
     @property
+    def forms(self) -> bool:
+        """Whether clients may show forms to the user."""
+        return self.name >= "2025-06-18"
+
+    @property
     def icons(self) -> bool:
         """Whether the server's description may have icons."""
         return self.name >= "2025-11-25"
@@ -133,6 +138,12 @@ def declares_apps(client_capabilities: Any) -> bool:
     """Whether a client's capabilities have MCP Apps."""
     extensions = client_capabilities.get("extensions") if isinstance(client_capabilities, dict) else None
     return isinstance(extensions, dict) and isinstance(extensions.get(APPS), dict)
+
+
+def declares_forms(client_capabilities: Any) -> bool:
+    """Whether a client's capabilities have elicitation by forms; an empty object means forms."""
+    modes = client_capabilities.get("elicitation") if isinstance(client_capabilities, dict) else None
+    return isinstance(modes, dict) and ("form" in modes or "url" not in modes)
 
 
 def capabilities(revision: Revision, *, with_resources: bool, with_apps: bool = False) -> Json:

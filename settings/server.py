@@ -95,6 +95,16 @@ class ServerSettings(msgspec.Struct, frozen=True):
         ),
     ] = True
 
+    ask: Annotated[
+        str,
+        Setting(
+            "VLLM_ASK",
+            choice("auto", "never"),
+            "auto: the first `generate_multimodal_response` to a provider on another machine asks the user, where the "
+            "client can show the question; never: no questions.",
+        ),
+    ] = "auto"
+
     @property
     def offered_tools(self) -> tuple[str, ...]:
         """The names of the tools to offer, in the order of `tools/list`."""

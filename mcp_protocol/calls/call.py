@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from msgspec import Raw
 
+from mcp_protocol.calls.answers import GivenAnswer, Retry
 from mcp_protocol.calls.scheduling_policy import ORDINARY, SchedulingPolicy
 from mcp_protocol.connection import RequestContext
 from mcp_protocol.jsonrpc import PARSE_ERROR, Json, ProtocolError, notification_message
@@ -52,6 +53,7 @@ class Call:
         timeout_s: seconds from the arrival to the deadline; 0 for none.
         policy: when the call may run.
         request_handler: runs the call where it is not `tools/call`.
+        retry: the answers to the questions of an earlier request, unchecked.
         budget: where `reserve` takes bytes from; None for no limit.
         on_phase_change: called when the call enters or leaves a phase.
     """
@@ -66,6 +68,7 @@ class Call:
         timeout_s: float = 0.0,
         policy: SchedulingPolicy = ORDINARY,
         request_handler: RequestHandler | None = None,
+        retry: Retry | None = None,
         budget: ByteBudget | None = None,
         on_phase_change: Callable[[], None] = lambda: None,
     ) -> None:
@@ -76,7 +79,14 @@ class Call:
         self.context = context
         self.policy = policy
         self.request_handler = request_handler
+        self.retry = retry
+        self.answers: dict[str, GivenAnswer] = {}
+        """The user's answers so far, by the names of the questions."""
+        self.question_id: str | None = None
+        """The id of the request that asks the user, while the call waits for the response."""
         self.arrived_s = time.monotonic()
+        self.queued_s = self.arrived_s
+        """When the call entered the queue: at its arrival, and again after an answer of the user."""
         self.deadline_s = self.arrived_s + timeout_s if timeout_s > 0 else None
         self.phase: str | None = None
         self.phase_since_s = self.arrived_s
@@ -133,6 +143,8 @@ class Call:
             text = "the JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise ProtocolError(PARSE_ERROR, f"Parse error: {text}") from None
         self._raw = None
+        if self.context.can_ask:  # the call may run again, with an answer
+            self.arguments = arguments
         return arguments
 
     def reserve(self, n_bytes: int) -> None:

@@ -64,6 +64,11 @@ class RunQueue(Generic[I]):
         self.waiting.append(item)
         self._n_bypass_waiting += item.policy.bypass_queue
 
+    def add_first(self, item: I) -> None:
+        """Adds an item at the front."""
+        self.waiting.appendleft(item)
+        self._n_bypass_waiting += item.policy.bypass_queue
+
     def start(self, item: I) -> None:
         """Marks an item as running."""
         self.running[item] = None

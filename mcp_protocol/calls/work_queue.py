@@ -14,6 +14,7 @@ from typing import Any
 
 from mcp_protocol import log
 from mcp_protocol.calls.call import Call
+from mcp_protocol.calls.parked_calls import ParkedCalls
 from mcp_protocol.calls.run_queue import RunQueue
 from mcp_protocol.calls.task import IdleTask, Task
 from mcp_protocol.connection import Connection
@@ -37,6 +38,7 @@ class WorkQueue:
         on_item_end: called by a worker after each item.
         idle_task: run by a worker when it is due and the queue is empty.
         on_lost: responds to a claimed call whose worker was interrupted by an exception.
+        on_parked: called when a call has begun to wait for the answer of a user, which has a deadline.
         n_workers: calls that run at a time, not counting those with `bypass_queue`.
         max_waiting: calls that may wait; None for no limit.
         max_waiting_per_owner: calls of one owner that may wait; None for `max_waiting`.
@@ -50,12 +52,14 @@ class WorkQueue:
         idle_task: IdleTask | None = None,
         *,
         on_lost: Callable[[Call], None] = lambda call: None,
+        on_parked: Callable[[], None] = lambda: None,
         n_workers: int = 1,
         max_waiting: int | None = None,
         max_waiting_per_owner: int | None = None,
     ) -> None:
         self._run_call = run_call
         self._on_lost = on_lost
+        self._on_parked = on_parked
         self._run_task = run_task
         self._on_item_end = on_item_end
         self._idle_task = idle_task
@@ -69,6 +73,7 @@ class WorkQueue:
         """Acquired directly, never through the condition: an exception thrown into a thread inside the condition's own
         `__enter__` would leave the lock acquired."""
         self._changed = threading.Condition(self._lock)
+        self.parked = ParkedCalls(self._lock, self._put_back)
         self._ready: queue.SimpleQueue[None] = queue.SimpleQueue()
         """One entry per item; waiting on it costs a third of waiting on a condition."""
         self._threads: list[threading.Thread] = []
@@ -83,17 +88,14 @@ class WorkQueue:
             if limit is not None and len(self._run_queue.waiting) >= limit:
                 self._check_room(item, limit)
             self._run_queue.add(item)
-            self._ready.put(None)
-            self._threads = [thread for thread in self._threads if thread.is_alive()]
-            if len(self._threads) < self._run_queue.n_useful_threads:
-                self._start_thread(item)
+            self._wake_thread(item)
 
     def cancel(self, request_id: Any, connection: Connection) -> Call | None:
         """Cancels the client's oldest unanswered call with this id and returns it; None when there is none.
 
         Ids are compared with their type: 1 and "1" are two calls.
         """
-        for call in self._calls():
+        for call in self._open_calls():
             same_id = call.request_id == request_id and type(call.request_id) is type(request_id)
             if same_id and call.context.connection is connection and call.claim_response():
                 call.mark_answered()
@@ -102,7 +104,9 @@ class WorkQueue:
 
     def cancel_all(self, connection: Connection) -> list[Call]:
         """Cancels all unanswered calls of a client and returns them."""
-        cancelled = [call for call in self._calls() if call.context.connection is connection and call.claim_response()]
+        cancelled = [
+            call for call in self._open_calls() if call.context.connection is connection and call.claim_response()
+        ]
         for call in cancelled:
             call.mark_answered()
         return cancelled
@@ -111,7 +115,8 @@ class WorkQueue:
     def drained(self) -> bool:
         """Whether every call is answered; tasks do not count."""
         with self._lock:
-            return all(item.is_answered for item in self._run_queue if isinstance(item, Call))
+            is_answered = all(item.is_answered for item in self._run_queue if isinstance(item, Call))
+            return is_answered and self.parked.all_answered
 
     @property
     def is_busy(self) -> bool:
@@ -129,6 +134,7 @@ class WorkQueue:
         call's, because responses stay in order."""
         calls = self._calls()
         times_s = [self._overdue_at_s(call) for call in (calls[:1] if self._in_order else calls)]
+        times_s.append(self.parked.next_due_s())
         return min((time_s for time_s in times_s if time_s is not None), default=None)
 
     def overdue(self) -> Iterator[tuple[Call, str]]:
@@ -137,6 +143,7 @@ class WorkQueue:
         One worker responds in order: calls behind one that still runs are not overdue.
         """
         now_s = time.monotonic()
+        yield from self.parked.overdue(now_s)
         for call in self._calls():
             overdue_at_s = self._overdue_at_s(call)
             if overdue_at_s is None or now_s < overdue_at_s:
@@ -150,13 +157,26 @@ class WorkQueue:
     def stop(self, timeout_s: float) -> list[Call]:
         """Cancels the running calls, waits at most `timeout_s` for them, and claims and returns all that are left."""
         with self._lock:
-            waiting = self._run_queue.clear()
+            waiting = [*self.parked.calls(), *self._run_queue.clear()]
             running = [item for item in self._run_queue.running if isinstance(item, Call)]
             for call in running:
                 call.cancellation.set()
             stoppable = [call for call in running if call.phase is None]  # a phase cannot be interrupted
             self._changed.wait_for(lambda: not any(call in self._run_queue.running for call in stoppable), timeout_s)
         return [call for call in (*running, *waiting) if isinstance(call, Call) and call.claim_response()]
+
+    def _put_back(self, call: Call) -> None:
+        """Adds a call whose answer has come at the front: it arrived before those that wait."""
+        with self._lock, contextlib.suppress(RuntimeError):  # the thread that left the call may be busy, but exists
+            self._run_queue.add_first(call)
+            self._wake_thread(call)
+
+    def _wake_thread(self, item: Call | Task) -> None:
+        """Makes a thread take the next item; raises `RuntimeError` when no thread can be started."""
+        self._ready.put(None)
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if len(self._threads) < self._run_queue.n_useful_threads:
+            self._start_thread(item)
 
     def _start_thread(self, item: Call | Task | None) -> None:
         """Starts one more worker thread; if the system refuses, the existing ones continue. Raises `RuntimeError` when
@@ -192,6 +212,10 @@ class WorkQueue:
         with self._lock:
             calls = [item for item in self._run_queue if isinstance(item, Call) and not item.is_claimed]
         return calls if self._in_order else sorted(calls, key=lambda call: call.arrived_s)
+
+    def _open_calls(self) -> list[Call]:
+        """The unanswered calls, those that wait for an answer of the user first."""
+        return list(dict.fromkeys([*self.parked.calls(), *self._calls()]))
 
     def _overdue_at_s(self, call: Call) -> float | None:
         if call.deadline_s is None:
@@ -251,8 +275,11 @@ class WorkQueue:
     def _end(self, item: Call | Task) -> None:
         with self._lock:
             self._run_queue.end(item)
+            runs_again = isinstance(item, Call) and self.parked.leave(item)
             self._changed.notify_all()
-        if isinstance(item, Call):
+        if runs_again:
+            self._on_parked()
+        elif isinstance(item, Call):
             item.release()
         self._on_item_end()
 

@@ -156,8 +156,13 @@ class Reply(Stream):
         self._n_cancelled = 0
         self._must_stream = False
 
+    @property
+    def takes_requests(self) -> bool:  # type: ignore[override]
+        """Whether the client accepts an event stream."""
+        return self._as_events
+
     def write(self, line: bytes) -> None:
-        """Adds a notification."""
+        """Adds a notification, or a request of the server."""
         if self._as_events:
             self._must_stream = True
             super().write(line)

@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from mcp_protocol.calls.answers import AnswerError
 from mcp_protocol.calls.call import Call
+from mcp_protocol.calls.question import Question
 from mcp_protocol.calls.scheduling_policy import SchedulingPolicy
 from mcp_protocol.jsonrpc import INVALID_PARAMS, Json, ProtocolError, encode
 from mcp_protocol.raw_json import members
@@ -146,7 +148,7 @@ class Toolbox:
     def run(self, call: Call) -> Json:
         """Runs one call; an exception becomes a result with `isError`.
 
-        Raises: `ProtocolError` of a handler, or for a tool that is not on offer.
+        Raises: `ProtocolError` of a handler, or for a tool that is not on offer; `Question`.
         """
         tool = self.find(call.tool)
         if tool is None:
@@ -155,9 +157,9 @@ class Toolbox:
             return tool.content(
                 tool.handler(validated(call.decoded_arguments(), tool.arguments, call.reserve), call, self._services)
             )
-        except ProtocolError:
+        except (ProtocolError, Question):
             raise
-        except (ArgumentError, OverBudget) as error:
+        except (ArgumentError, AnswerError, OverBudget) as error:
             return error_result(str(error))
         except BaseException as error:  # also SystemExit and the like from a library
             return error_result(self._explain(error))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
+from mcp_protocol.calls.answers import Action, Answer
 from mcp_protocol.calls.call import Call
+from mcp_protocol.calls.question import ask
 from mcp_protocol.jsonrpc import Json
-from mcp_protocol.tools.toolbox import Tool, Toolbox, text_block
+from mcp_protocol.tools.toolbox import ArgumentError, Tool, Toolbox, text_block
 from tests.conformance.fixture_media import red_dot_block, resource_block, sound_block
 
 PAUSE_S = 0.05
@@ -39,8 +43,39 @@ SCHEMA_2020_12: Json = {
 }
 
 
+STRING: Json = {"type": "string"}
+ASKED_FIELDS = {"username": "User's response", "email": "User's email address"}
+DEFAULTS: Json = {
+    "name": {"type": "string", "default": "John Doe"},
+    "age": {"type": "integer", "default": 30},
+    "score": {"type": "number", "default": 95.5},
+    "status": {"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
+    "verified": {"type": "boolean", "default": True},
+}
+OPTIONS = ["option1", "option2", "option3"]
+WORDS = ("First", "Second", "Third")
+TITLED = [{"const": f"value{number}", "title": f"{word} Option"} for number, word in enumerate(WORDS, 1)]
+ENUMS: Json = {
+    "untitledSingle": {"type": "string", "enum": OPTIONS},
+    "titledSingle": {"type": "string", "oneOf": TITLED},
+    "legacyEnum": {
+        "type": "string",
+        "enum": ["opt1", "opt2", "opt3"],
+        "enumNames": ["Option One", "Option Two", "Option Three"],
+    },
+    "untitledMulti": {"type": "array", "items": {"type": "string", "enum": OPTIONS}},
+    "titledMulti": {"type": "array", "items": {"anyOf": TITLED}},
+}
+
+
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No arguments."""
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to show the user."""
+
+    message: str
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -123,6 +158,47 @@ def _error(arguments: Nothing, call: Call, services: Any) -> list[Json]:
     raise IntendedFailure("This tool intentionally returns an error for testing")
 
 
+def _elicitation(arguments: Message, call: Call, services: Any) -> list[Json]:
+    properties = {name: {"type": "string", "description": text} for name, text in ASKED_FIELDS.items()}
+    answer = ask(call, _form(properties, required=[*ASKED_FIELDS]), arguments.message)
+    return [_answer_block("User response", answer)]
+
+
+def _elicitation_of(properties: Json) -> Any:
+    """A handler that asks for these values."""
+
+    def handle(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+        return [_answer_block("Elicitation completed", ask(call, _form(properties), "Please fill in the form."))]
+
+    return handle
+
+
+def _greeting(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    answer = ask(call, _form({"name": STRING}, required=["name"]), "What is your name?", "user_name")
+    return [text_block(f"Hello, {answer.content['name']}!")]
+
+
+def _confirmation(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    answer = ask(call, _form({"ok": {"type": "boolean"}}, required=["ok"]), "Please confirm", "confirm")
+    return [text_block(f"state-ok, {answer.content['ok']}")]
+
+
+def _two_rounds(arguments: Nothing, call: Call, services: Any) -> list[Json]:
+    name = ask(call, _form({"name": STRING}, required=["name"]), "Step 1: What is your name?", "step1")
+    color = ask(call, _form({"color": STRING}, required=["color"]), "Step 2: What is your favorite color?", "step2")
+    return [text_block(f"{name.content['name']} likes {color.content['color']}.")]
+
+
+def _form(properties: Json, required: Sequence[str] = ()) -> Json:
+    return {"type": "object", "properties": properties, **({"required": list(required)} if required else {})}
+
+
+def _answer_block(what: str, answer: Answer) -> Json:
+    if answer.action is Action.NOT_ASKED:
+        raise ArgumentError("The client does not support elicitation.")
+    return text_block(f"{what}: action={answer.action.value}, content={json.dumps(answer.content)}")
+
+
 def _contact(arguments: Contact, call: Call, services: Any) -> list[Json]:
     return [text_block(f"Contact by {arguments.contact_method}.")]
 
@@ -140,7 +216,14 @@ TOOLS = (
     _row("test_tool_with_logging", "Sends three log messages.", _with_logging),
     _row("test_logging_tool", "Sends a log message.", _logging),
     _row("test_tool_with_progress", "Sends three progress notifications.", _with_progress),
-    _row("test_streaming_elicitation", "Sends a log message, and asks nothing.", _logging),
+    _row("test_streaming_elicitation", "Asks for a name.", _greeting),
+    Tool("test_elicitation", "test_elicitation", "Asks the user.", Message, _elicitation),
+    _row("test_elicitation_sep1034_defaults", "Asks by a form with defaults.", _elicitation_of(DEFAULTS)),
+    _row("test_elicitation_sep1330_enums", "Asks by a form with choices.", _elicitation_of(ENUMS)),
+    _row("test_input_required_result_elicitation", "Asks for a name.", _greeting),
+    _row("test_input_required_result_request_state", "Asks for a confirmation.", _confirmation),
+    _row("test_input_required_result_tampered_state", "Asks for a confirmation.", _confirmation),
+    _row("test_input_required_result_multi_round", "Asks twice.", _two_rounds),
     _row("test_error_handling", "Always fails.", _error),
     SchemaTool(
         "json_schema_2020_12_tool",

@@ -16,6 +16,7 @@ from mcp_protocol.jsonrpc import (
     Notification,
     ProtocolError,
     Request,
+    Response,
     encode,
     error_message,
     parse,
@@ -55,8 +56,10 @@ BIG = 10**30
         pytest.param(
             b'{"jsonrpc":"1.0","method":"notifications/x"}', Notification("notifications/x", {}), id="JSON-RPC 1.0"
         ),
-        pytest.param(b'{"jsonrpc":"2.0","id":1,"result":{}}', None, id="a client's result"),
-        pytest.param(b'{"jsonrpc":"2.0","id":1,"error":{"code":1}}', None, id="a client's error"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"result":{}}', Response(1, {}), id="a client's result"),
+        pytest.param(
+            b'{"jsonrpc":"2.0","id":1,"error":{"code":1}}', Response(1, None, {"code": 1}), id="a client's error"
+        ),
         pytest.param(b"[]", Batch([]), id="empty batch"),
         pytest.param(b'[{"id":1},2]', Batch([{"id": 1}, 2]), id="batch"),
     ],

@@ -16,9 +16,11 @@ from mcp_protocol.jsonrpc import (
     INVALID_REQUEST,
     NO_ID,
     PARSE_ERROR,
+    SHORT_BYTES,
     Batch,
     ProtocolError,
     Request,
+    Response,
     parse,
 )
 from sandbox.budget import ByteBudget
@@ -54,9 +56,10 @@ def test_other_long_messages_are_read_as_a_whole() -> None:
     assert message == Request(1, "resources/read", {"uri": LONG})
 
 
-def test_long_answer_of_a_client_is_passed_over() -> None:
-    assert parse(json.dumps({"id": 1, "result": [LONG]}).encode()) is None
-    assert parse(json.dumps({"id": 1, "error": {"message": LONG}}).encode()) is None
+def test_long_answer_of_a_client_is_not_read() -> None:
+    text = LONG + SHORT_BYTES * "x"
+    assert parse(json.dumps({"id": 1, "result": [text]}).encode()) == Response(1)
+    assert parse(json.dumps({"id": 1, "error": {"message": text}}).encode()) == Response(1)
 
 
 def test_messages_of_a_long_batch_are_read_one_by_one() -> None:
