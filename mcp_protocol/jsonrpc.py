@@ -95,6 +95,7 @@ class _Envelope(msgspec.Struct):
 class _CallParams(msgspec.Struct):
     name: Raw = Raw(b"null")
     arguments: Raw = Raw(b"null")
+    task: Raw = Raw(b"null")
     meta: Raw = msgspec.field(default=Raw(b"null"), name="_meta")
 
 
@@ -123,6 +124,7 @@ def _long_value(line: bytes) -> Any:
         "params": {
             "name": _simple(params.name, request_id),
             "arguments": arguments if _is_object(arguments) else _simple(arguments, request_id),
+            "task": _bounded(params.task, request_id),
             "_meta": _bounded(params.meta, request_id),
         },
     }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from msgspec import Raw
 
+from mcp_protocol.calls.deferred import Follower
 from mcp_protocol.calls.scheduling_policy import ORDINARY, SchedulingPolicy
 from mcp_protocol.connection import RequestContext
 from mcp_protocol.jsonrpc import PARSE_ERROR, Json, ProtocolError, notification_message
@@ -54,6 +55,7 @@ class Call:
         request_handler: runs the call where it is not `tools/call`.
         budget: where `reserve` takes bytes from; None for no limit.
         on_phase_change: called when the call enters or leaves a phase.
+        task: follows a call that became a task; its handler hands over work that goes on without it. None for others.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class Call:
         request_handler: RequestHandler | None = None,
         budget: ByteBudget | None = None,
         on_phase_change: Callable[[], None] = lambda: None,
+        task: Follower | None = None,
     ) -> None:
+        self.task = task
         self.request_id = request_id
         self.tool = tool
         self.arguments: Json = {} if isinstance(arguments, Raw) else arguments
