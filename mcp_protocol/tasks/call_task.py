@@ -34,10 +34,10 @@ class TaskStatus(StrEnum):
 
 
 class _Response(msgspec.Struct):
-    """The response to the call."""
+    """The response to the call; the member that it does not have is empty."""
 
-    result: Raw | None = None
-    error: Raw | None = None
+    result: Raw = Raw(b"")
+    error: Raw = Raw(b"")
 
 
 class _ToolResult(msgspec.Struct):
@@ -141,7 +141,7 @@ class CallTask(MessageWriter):
     def respond(self, line: bytes) -> None:
         """Takes the response to the call."""
         response = msgspec.json.decode(line, type=_Response)
-        is_error = response.result is None or msgspec.json.decode(response.result, type=_ToolResult).is_error
+        is_error = bool(response.error) or msgspec.json.decode(response.result, type=_ToolResult).is_error
         work = self._work
         was_cancelled = work is not None and work.was_cancelled()
         last_message = None if work is None else work.status()
@@ -150,8 +150,8 @@ class CallTask(MessageWriter):
                 return
             self._last_message, self._work = last_message, None
             self.is_error = is_error
-            self.result = None if response.result is None else response.result.copy()
-            self.error = None if response.error is None else response.error.copy()
+            self.result = response.result.copy() if response.result else None
+            self.error = response.error.copy() if response.error else None
             if was_cancelled:
                 self.status = TaskStatus.CANCELLED
             elif self.status is TaskStatus.WORKING:

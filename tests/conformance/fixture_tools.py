@@ -11,6 +11,7 @@ from mcp_protocol.calls.call import Call
 from mcp_protocol.jsonrpc import Json
 from mcp_protocol.tools.toolbox import Tool, Toolbox, text_block
 from tests.conformance.fixture_media import red_dot_block, resource_block, sound_block
+from tests.conformance.fixture_tasks import TASK_TOOLS
 
 PAUSE_S = 0.05
 """What the suite asks for between two notifications."""
@@ -149,4 +150,5 @@ TOOLS = (
         Contact,
         _contact,
     ),
+    *TASK_TOOLS,
 )
