@@ -68,8 +68,7 @@ def serve(transport: StdioTransport, settings: Settings) -> NoReturn:
 
         front = HttpFront(settings.http, settings.problems)
     problems = log.start(settings.server.log_level, settings.server.log_file, settings.problems, settings.warnings)
-    loop = MainLoop(transport if front is None else None)
-    services = Services(settings, loop.ending_fd)
+    services = Services(settings, (loop := MainLoop(transport if front is None else None)).ending_fd)
     server = Server(
         ServerInfo(SERVER_NAME, SERVER_TITLE, SERVER_VERSION, SERVER_DESCRIPTION, settings.instructions, ICONS),
         settings.server,
@@ -80,6 +79,7 @@ def serve(transport: StdioTransport, settings: Settings) -> NoReturn:
         idle_task=IdleTask(Task("idle timeout", services.give_back_memory), services.idle_due_s),
         hooks=Hooks(loop.wake, loop.item_ended) if front is None else Hooks(loop.wake, loop.item_ended, front.observe),
         budgets=services.message_budgets,
+        task_ttl_s=settings.omni.job_ttl_s,
     )
     loop.run(server, services.close if front is None else front.start(server, services))
 

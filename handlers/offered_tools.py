@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from mcp_protocol.tools.toolbox import Tool, Toolbox
+from mcp_protocol.tools.toolbox import Tool, Toolbox, with_execution
 from settings.tool_selection import ALL_TOOLS, APP_TOOLS, nearest_tool
 
 if TYPE_CHECKING:
@@ -32,6 +32,21 @@ READ_ONLY_WITH_LOCAL_MODEL = frozenset(
     }
 )
 """Tools that are read-only only while the model runs here: a remote server may cost money and receives what is sent."""
+
+
+TASK_TOOLS = frozenset(
+    {
+        "analyze_video",
+        "batch_generate",
+        "generate_image",
+        "generate_speech",
+        "generate_video",
+        "process_image_to_video",
+        "process_video_to_video",
+        "transcribe_audio",
+    }
+)
+"""Tools that make jobs: a call may become a task."""
 
 
 class _Listed(msgspec.Struct):
@@ -54,7 +69,7 @@ class OfferedTools(Toolbox):
         self._listing: list[Json | Raw] | None = None
         self._app_listing: list[Json | Raw] = []
 
-    def listing(self, *, with_app_tools: bool = False) -> list[Json | Raw]:
+    def listing(self, *, with_app_tools: bool = False, with_task_support: bool = False) -> list[Json | Raw]:
         """The entries of `tools/list`, always in the same order; the tools of the view come last."""
         if self._listing is None:
             with open(LIST_FILE, "rb") as file:
@@ -62,7 +77,14 @@ class OfferedTools(Toolbox):
             viewed = {name for name in self._names if _has_view(entries[name])}
             self._app_listing = [entries[name] for name in APP_TOOLS] if viewed and self._has_apps else []
             self._listing = [self._entry(name, entries[name], name in viewed) for name in self._names]
-        return self._listing + self._app_listing if with_app_tools else self._listing
+        listed = self._listing + self._app_listing if with_app_tools else self._listing
+        if not with_task_support:
+            return listed
+        extended = [
+            _with_execution(entry) if name in TASK_TOOLS else entry
+            for name, entry in zip(self._names, self._listing, strict=True)
+        ]
+        return extended + listed[len(extended) :]
 
     def find(self, name: str) -> Tool | None:
         """The tool with this name; None if it is not on offer."""
@@ -98,6 +120,13 @@ class OfferedTools(Toolbox):
         if loses_view:
             del changed["_meta"]
         return changed
+
+
+def _with_execution(entry: Json | Raw) -> Json | Raw:
+    """The entry, which says that a call may become a task; bytes are not decoded for it."""
+    if isinstance(entry, Raw):
+        return Raw(bytes(entry).rstrip()[:-1] + b',"execution":{"taskSupport":"optional"}}')
+    return with_execution(entry, "optional")
 
 
 def _has_view(entry: Raw) -> bool:

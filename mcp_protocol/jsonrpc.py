@@ -105,6 +105,7 @@ class _Envelope(msgspec.Struct):
 class _CallParams(msgspec.Struct):
     name: Raw = Raw(b"null")
     arguments: Raw = Raw(b"null")
+    task: Raw = Raw(b"null")
     meta: Raw = msgspec.field(default=Raw(b"null"), name="_meta")
     state: Raw = msgspec.field(default=_ABSENT, name="requestState")
     responses: Raw = msgspec.field(default=_ABSENT, name="inputResponses")
@@ -136,6 +137,7 @@ def _long_value(line: bytes) -> Any:
         "params": {
             "name": _simple(params.name, request_id),
             "arguments": arguments if _is_object(arguments) else _simple(arguments, request_id),
+            "task": _bounded(params.task, request_id),
             "_meta": _bounded(params.meta, request_id),
             **{name: _bounded(raw, request_id) for name, raw in answers.items() if raw is not _ABSENT},
         },

@@ -95,7 +95,7 @@ class MainLoop:
                 os.write(2, GREETING)
 
     def _serve(self, server: Server) -> None:
-        while not self._stop_requested and not (self._input_ended and server.queue.drained):
+        while not self._stop_requested and not (self._input_ended and server.drained):
             events = self._waiting.wait(_seconds_until(server.queue.next_deadline_s()))
             if events & READER_GONE:
                 raise ReaderGone

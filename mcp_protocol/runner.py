@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mcp_protocol import jsonrpc
+from mcp_protocol.calls.deferred import Deferred
 from mcp_protocol.calls.parked_calls import CannotAsk
 from mcp_protocol.calls.question import METHOD, Question
 from mcp_protocol.jsonrpc import Json, ProtocolError, encode, notification_message, request_message, result_message
@@ -17,9 +18,12 @@ from mcp_protocol.versions import finished
 
 if TYPE_CHECKING:
     from mcp_protocol.calls.call import Call, Hooks
+    from mcp_protocol.calls.deferred import DeferredWork
     from mcp_protocol.calls.sealed_states import SealedStates
     from mcp_protocol.calls.task import Task
 
+TASK_BYTES = 1_000
+"""What the response about a task has besides the result of the task."""
 INTERNAL_ERROR_TEXT = "Internal error; details are in the server's log."
 
 
@@ -56,13 +60,21 @@ class Runner:
         self._made_states: SealedStates | None = None
 
     def run_call(self, call: Call) -> None:
-        """Runs one call and responds, unless another thread has, or the call waits for the answer of the user."""
+        """Runs one call and responds, unless another thread has, the call waits for the answer of the user, or a task
+        goes on without it."""
+        self._run(call, lambda: self._toolbox().run(call))
+
+    def _run(self, call: Call, result: Callable[[], Json]) -> None:
         try:
             line, outcome = (
-                self._tool_line(call) if call.request_handler is None else (call.request_handler.line(call), "ok")
+                self._tool_line(call, result)
+                if call.request_handler is None
+                else (call.request_handler.line(call), "ok")
             )
             if line and call.claim_response():
                 self._respond(call, line, outcome)
+        except Deferred as deferred:
+            self._defer(call, deferred.work)
         except ReaderGone:
             self._hooks.wake()
         except ProtocolError as error:
@@ -74,6 +86,13 @@ class Runner:
             if call.claim_response():
                 self.fail(call, INTERNAL_ERROR_TEXT)
         self._notify_changes()
+
+    def _defer(self, call: Call, work: DeferredWork) -> None:
+        """Responds to the call of a task when its work has ended."""
+        assert call.task is not None
+        if call.is_claimed:
+            work.cancel()
+        call.task.defer(work, lambda: self._run(call, lambda: self._toolbox().report(call, work)))
 
     def run_task(self, task: Task) -> None:
         """Runs one task."""
@@ -103,12 +122,12 @@ class Runner:
         """Responds to a claimed call whose worker was interrupted by an exception."""
         self.fail(call, INTERNAL_ERROR_TEXT)
 
-    def _tool_line(self, call: Call) -> tuple[bytes, str]:
+    def _tool_line(self, call: Call, result_of: Callable[[], Json]) -> tuple[bytes, str]:
         """The response line of a tool call and its outcome; an empty line if the user is asked by a request."""
         if call.retry is not None:
             self._states().take_answers(call, call.retry)
         try:
-            result = error_result("\n".join(self._problems)) if self._problems else self._toolbox().run(call)
+            result = error_result("\n".join(self._problems)) if self._problems else result_of()
         except Question as question:
             return self._asked(call, question)
         return self._line(call, result), "error" if result["isError"] else "ok"
@@ -138,10 +157,11 @@ class Runner:
         """The response line of a tool call; a result that is too long loses its images, or becomes an error."""
         line = self._encoded(call, result)
         n_bytes = len(line)
-        if len(line) > self._max_result_bytes:
+        max_bytes = self._max_result_bytes - (0 if call.task is None else TASK_BYTES)
+        if len(line) > max_bytes:
             content = [block for block in result["content"] if block["type"] != "image"]
             line = self._encoded(call, {**result, "content": content})
-        if len(line) > self._max_result_bytes:
+        if len(line) > max_bytes:
             text = (
                 f"The result has {n_bytes} bytes; VLLM_MAX_RESULT_BYTES allows {self._max_result_bytes}. "
                 "Ask for less at once, for example with a smaller max_tokens or fewer items."

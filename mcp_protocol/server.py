@@ -15,6 +15,7 @@ from mcp_protocol.calls.scheduling_policy import SchedulingPolicy
 from mcp_protocol.calls.task import IdleTask, Task
 from mcp_protocol.calls.work_queue import QueueFull, WorkQueue
 from mcp_protocol.connection import OWNER_SHARE, Connection, MessageWriter, Method, RequestContext, context_of
+from mcp_protocol.handshake import Handshake
 from mcp_protocol.jsonrpc import Batch, Json, Message, Notification, ProtocolError, Request, Response
 from mcp_protocol.log import log_failure
 from mcp_protocol.pages import page
@@ -22,6 +23,7 @@ from mcp_protocol.raw_json import waiting_bytes
 from mcp_protocol.runner import Runner
 from mcp_protocol.server_info import ServerInfo
 from mcp_protocol.stdio import LineTooLong, ReaderGone
+from mcp_protocol.task_support import TaskSupport
 from mcp_protocol.tools.coercion import arguments_of
 from mcp_protocol.tools.toolbox import Toolbox
 from mcp_protocol.versions import LIST_CACHE, Cache, Revision, finished
@@ -31,8 +33,8 @@ from settings.server import ServerSettings
 if TYPE_CHECKING:
     from mcp_protocol.resources.methods import ResourceMethods
     from mcp_protocol.resources.registry import ResourceRegistry
+    from mcp_protocol.tasks.call_task import CallTask
 
-DISCOVERY_CACHE = Cache(3_600_000)
 LIST_CACHE_OF_A_CLIENT = Cache(LIST_CACHE.ttl_ms, "private")
 """For the tools, where clients with MCP Apps get more of them than others."""
 UNBOUNDED = 1 << 62
@@ -58,6 +60,7 @@ class Server:
         idle_task: run when it is due and the queue is empty.
         hooks: functions that the server calls.
         budgets: one per owner; they limit the bytes of the arguments of unfinished calls.
+        task_ttl_s: how long a call that became a task is kept after its end; None for no tasks.
     """
 
     def __init__(
@@ -72,10 +75,10 @@ class Server:
         idle_task: IdleTask | None = None,
         hooks: Hooks = NO_HOOKS,
         budgets: Sequence[ByteBudget] = (),
+        task_ttl_s: float | None = None,
     ) -> None:
         self.settings = settings
         self._budgets = list(budgets) or [ByteBudget(UNBOUNDED)]
-        self._info = info
         self._server_info = info.as_json()
         self._load_toolbox = load_toolbox
         self._loaded_toolbox: Toolbox | None = None
@@ -85,6 +88,13 @@ class Server:
         self.hooks = hooks
         self._runner = Runner(
             self._server_info, settings.max_result_bytes, self._toolbox, problems, self._notify_changes, hooks
+        )
+        self._tasks = TaskSupport(task_ttl_s, len(self._budgets), self._server_info, self._cancel_calls, hooks.wake)
+        self._handshake = Handshake(
+            info,
+            with_resources=load_resources is not None,
+            with_apps=settings.apps,
+            with_tasks=task_ttl_s is not None,
         )
         n_shares = 1 if len(self._budgets) == 1 else OWNER_SHARE
         self.queue = WorkQueue(
@@ -102,9 +112,9 @@ class Server:
         self._legacy_methods: dict[str, Method] = {
             "initialize": self._initialize,
             "ping": lambda request, context: {},
-            "logging/setLevel": self._set_log_level,
+            "logging/setLevel": self._handshake.set_log_level,
         }
-        self._modern_methods: dict[str, Method] = {"server/discover": self._discover}
+        self._modern_methods: dict[str, Method] = {"server/discover": self._handshake.discover}
         self._methods: dict[str, Method] = {"tools/list": self._list_tools, "tools/call": self._call_tool}
 
     def receive(self, line: bytes | LineTooLong, connection: Connection) -> None:
@@ -163,10 +173,14 @@ class Server:
     def forget(self, connection: Connection) -> None:
         """Cancels all requests of a client that has disconnected."""
         connection.ended = True
-        for call in self.queue.cancel_all(connection):
-            self._end_cancelled(call)
+        self._cancel_calls(connection)
         if self._resource_methods is not None:
             self._resource_methods.subscriptions.forget(connection)
+        self._tasks.forget(connection)
+
+    def _cancel_calls(self, connection: Connection) -> None:
+        for call in self.queue.cancel_all(connection):
+            self._end_cancelled(call)
 
     def end_questions(self, connection: Connection) -> None:
         """Ends the open questions of a client whose input has ended: no answer can come."""
@@ -179,7 +193,9 @@ class Server:
             call = self.queue.cancel(request_id, connection)
             if call is not None:
                 self._end_cancelled(call)
-            elif self._resource_methods is not None:
+                return
+            self._tasks.cancel_wait(request_id, connection)
+            if self._resource_methods is not None:
                 self._resource_methods.subscriptions.cancel(request_id, connection)
 
     def _end_cancelled(self, call: Call) -> None:
@@ -210,6 +226,7 @@ class Server:
         method = self._methods.get(name) or era.get(name)
         if method is None and self._load_resources is not None and name.startswith(RESOURCE_METHODS):
             method = self._resources(self._load_resources).method(name, revision)
+        method = method or self._tasks.method(name, revision)
         if method is None:
             raise ProtocolError(jsonrpc.METHOD_NOT_FOUND, f"Method not found: {name[:200]}")
         return method
@@ -220,50 +237,19 @@ class Server:
             self.queue.put(self._startup_task)
             self._startup_task = None
 
-    def _capabilities(self, revision: Revision) -> Json:
-        with_resources = self._load_resources is not None
-        with_apps = with_resources and self.settings.apps
-        return versions.capabilities(revision, with_resources=with_resources, with_apps=with_apps)
-
     def _initialize(self, request: Request, context: RequestContext) -> Json:
-        connection = context.connection
-        connection.settled_version = versions.settle(request.params.get("protocolVersion"))
-        connection.initialized = True
-        declared = request.params.get("capabilities")
-        revision = Revision(connection.settled_version)
-        connection.has_apps = versions.declares_apps(declared)
-        connection.can_ask = revision.forms and versions.declares_forms(declared)
         if self._resource_methods is not None:
-            self._resource_methods.subscriptions.forget_legacy(connection)
-        return {
-            "protocolVersion": connection.settled_version,
-            "capabilities": self._capabilities(context.revision),
-            "serverInfo": self._info.with_icons() if revision.icons else self._server_info,
-            "instructions": self._info.instructions,
-        }
-
-    def _discover(self, request: Request, context: RequestContext) -> Json:
-        result: Json = {
-            "supportedVersions": list(versions.SUPPORTED),
-            "capabilities": self._capabilities(context.revision),
-            "instructions": self._info.instructions,
-        }
-        return finished(result, context.revision, self._info.with_icons(), DISCOVERY_CACHE)
-
-    def _set_log_level(self, request: Request, context: RequestContext) -> Json:
-        level = request.params.get("level")
-        if level not in versions.LOG_LEVELS:
-            text = f"Invalid params: level must be one of {', '.join(versions.LOG_LEVELS)}"
-            raise ProtocolError(jsonrpc.INVALID_PARAMS, text)
-        context.connection.log_level = level
-        return {}
+            self._resource_methods.subscriptions.forget_legacy(context.connection)
+        return self._handshake.initialize(request, context)
 
     def _list_tools(self, request: Request, context: RequestContext) -> Json:
-        listed = page("tools", self._toolbox().listing(with_app_tools=context.has_apps), request.params)
+        with_task_support = self._tasks.is_listed(context.revision)
+        listing = self._toolbox().listing(with_app_tools=context.has_apps, with_task_support=with_task_support)
+        listed = page("tools", listing, request.params)
         cache = LIST_CACHE_OF_A_CLIENT if self.settings.apps else LIST_CACHE
         return finished(listed, context.revision, self._server_info, cache)
 
-    def _call_tool(self, request: Request, context: RequestContext) -> None:
+    def _call_tool(self, request: Request, context: RequestContext) -> Json | None:
         name, arguments = request.params.get("name"), arguments_of(request.params.get("arguments"))
         if not isinstance(name, str):
             raise ProtocolError(jsonrpc.INVALID_PARAMS, "Invalid params: name must be a string")
@@ -276,8 +262,14 @@ class Server:
         arguments = {} if arguments is None else arguments
         early = tool.early(arguments)
         retry = retry_of(request.params) if context.revision.modern else None
-        policy, limit_s = tool.policy(early), tool.timeout_s(early)
-        self._enqueue(request, context, name, arguments, policy, timeout_s=limit_s, retry=retry)
+        policy, timeout_s = tool.policy(early), tool.timeout_s(early)
+        begun = self._tasks.begin(tool, request, context)
+        if begun is None:
+            self._enqueue(request, context, name, arguments, policy, timeout_s=timeout_s, retry=retry)
+            return None
+        task, created = begun
+        self._enqueue(request, task.context(context), name, arguments, policy, timeout_s=timeout_s, task=task)
+        return created
 
     def _enqueue(
         self,
@@ -290,18 +282,21 @@ class Server:
         timeout_s: float | None = None,
         request_handler: RequestHandler | None = None,
         retry: Retry | None = None,
+        task: CallTask | None = None,
     ) -> None:
+        limits_s = (self.settings.call_timeout_s if task is None else None, timeout_s)  # nobody waits for a task
         call = Call(
             request.id,
             name,
             arguments,
             context,
-            timeout_s=min(filter(None, (self.settings.call_timeout_s, timeout_s)), default=0.0),
+            timeout_s=min(filter(None, limits_s), default=0.0),
             policy=policy,
             request_handler=request_handler,
             retry=retry,
             budget=self.budget_of(context.connection.owner),
             on_phase_change=self._phase_changed,
+            task=task,
         )
         try:
             if isinstance(arguments, Raw) or self.queue.is_busy:  # otherwise it is short and starts at once
@@ -325,10 +320,16 @@ class Server:
             self.queue.put(Task("resources", lambda enter_phase: registry.prepare(), bypass_queue=True))
         return self._resource_methods
 
+    @property
+    def drained(self) -> bool:
+        """Whether every request is answered, but for subscriptions."""
+        return self.queue.drained and not self._tasks.is_waited_for
+
     def end_subscriptions(self) -> None:
-        """Responds to all `subscriptions/listen` requests: the server shuts down."""
+        """Responds to all `subscriptions/listen` and `tasks/result` requests: the server shuts down."""
         if self._resource_methods is not None:
             self._resource_methods.end_subscriptions()
+        self._tasks.end()
 
     def _phase_changed(self) -> None:
         self.hooks.wake()

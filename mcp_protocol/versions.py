@@ -34,7 +34,11 @@ APPS = "io.modelcontextprotocol/ui"
 """The extension MCP Apps, by which a host shows the view of a tool."""
 APPS_MIME_TYPE = "text/html;profile=mcp-app"
 
+TASKS = "io.modelcontextprotocol/tasks"
+"""The extension by which clients of modern revisions follow a call as a task."""
+
 UNSUPPORTED_VERSION = -32022
+MISSING_CAPABILITY = -32021
 RESOURCE_NOT_FOUND = -32002
 
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
@@ -69,6 +73,11 @@ class Revision(msgspec.Struct, frozen=True):
     def icons(self) -> bool:
         """Whether the server's description may have icons."""
         return self.name >= "2025-11-25"
+
+    @property
+    def tasks(self) -> bool:
+        """Whether tasks are a part of the revision itself, and no extension."""
+        return self.name == "2025-11-25"
 
     @property
     def progress_messages(self) -> bool:
@@ -146,8 +155,25 @@ def declares_forms(client_capabilities: Any) -> bool:
     return isinstance(modes, dict) and ("form" in modes or "url" not in modes)
 
 
-def capabilities(revision: Revision, *, with_resources: bool, with_apps: bool = False) -> Json:
-    """The server's capabilities; resources, prompts and completion only `with_resources`, MCP Apps only `with_apps`.
+def declares(meta: Json, extension: str) -> bool:
+    """Whether the `_meta` of a modern request declares an extension."""
+    client_capabilities = meta.get(META_CAPABILITIES)
+    extensions = client_capabilities.get("extensions") if isinstance(client_capabilities, dict) else None
+    return isinstance(extensions, dict) and isinstance(extensions.get(extension), dict)
+
+
+def wants_task(params: Json, revision: Revision) -> bool:
+    """Whether a client asks for a task instead of a tool's result, or in a modern revision allows one."""
+    if revision.modern:
+        return declares(meta_of(params), TASKS)
+    return revision.tasks and params.get("task") is not None
+
+
+def capabilities(
+    revision: Revision, *, with_resources: bool, with_apps: bool = False, with_tasks: bool = False
+) -> Json:
+    """The server's capabilities; resources, prompts and completion only `with_resources`, MCP Apps only `with_apps`,
+    tasks only `with_tasks`.
 
     A legacy client would get `list_changed` at any time, which some clients take for the response to their last
     request; a modern client gets it in a stream that it has opened for it.
@@ -159,6 +185,10 @@ def capabilities(revision: Revision, *, with_resources: bool, with_apps: bool = 
         declared["completions"] = {}
     if with_apps:
         declared["extensions"] = {APPS: {"mimeTypes": [APPS_MIME_TYPE]}}
+    if with_tasks and revision.modern:
+        declared["extensions"] = {**declared.get("extensions", {}), TASKS: {}}
+    if with_tasks and revision.tasks:
+        declared["tasks"] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
     return declared
 
 

@@ -122,6 +122,6 @@ def modern(method: str, params: Json | None = None, request_id: Any = 1, **meta:
 def headers_of(message: Json) -> dict[str, str]:
     """The headers that a modern request comes with."""
     params = message["params"]
-    name = params.get("name", params.get("uri"))
+    name = params.get("name", params.get("uri", params.get("taskId")))
     headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": message["method"]}
     return headers if name is None else {**headers, "mcp-name": name}

@@ -22,6 +22,7 @@ TOOLS = (
         result=transcribe_audio.TranscriptResult,
         text=transcribe_audio.text_of,
         annotations=Annotations(idempotent=True, open_world=True),
+        task_support="optional",
     ),
     Tool(
         name="generate_speech",
@@ -36,5 +37,6 @@ TOOLS = (
         handler=speech.generate_speech,
         annotations=Annotations(read_only=False, open_world=True),
         view=MEDIA_VIEW,
+        task_support="optional",
     ),
 )

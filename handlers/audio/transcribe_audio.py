@@ -17,7 +17,7 @@ from engine.speech.transcriber import SpeechOptions, Transcription
 from handlers.audio import jobs
 from handlers.audio.jobs import TranscriptionPlan
 from handlers.audio.transcription import Transcript, read_speech, speech_model
-from handlers.media_generation.jobs import wait_for, work_deadline_s
+from handlers.media_generation.jobs import outcome, work_deadline_s
 from handlers.usage import Timings
 from mcp_protocol.tools.toolbox import MAX_TIMEOUT_S, ArgumentError, json_text, text_block
 from media.errors import MediaError
@@ -118,8 +118,11 @@ def transcribe_audio(arguments: TranscribeArguments, call: Call, services: Servi
     answered = _Answered(arguments.format, audio.duration_s, call.arrived_s, began_s, time.monotonic())
     del audio  # the job holds it as long as it needs it
     job = jobs.start(plan, _label(arguments.audio_path), services)
-    wait_for(job, call, services, arguments.wait_s)
-    return _result(job, answered) if job.ended else _running(job, answered)
+
+    def report() -> TranscriptResult:
+        return _result(job, answered) if job.ended else _running(job, answered)
+
+    return outcome(job, call, services, arguments.wait_s, report)
 
 
 def text_of(result: TranscriptResult) -> str:

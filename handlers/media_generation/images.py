@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -10,7 +11,7 @@ from msgspec import Meta
 from handlers.media_generation import checked_images
 from handlers.media_generation.capacity import capacity
 from handlers.media_generation.inputs import read_inputs
-from handlers.media_generation.jobs import PreviewKind, Wait, report, wait_for
+from handlers.media_generation.jobs import PreviewKind, Wait, outcome, report
 from handlers.media_generation.like import like
 from mcp_protocol.tools.toolbox import ArgumentError
 from omni.images.parameters import MAX_GIVEN_SEED, ImageOptions
@@ -159,8 +160,7 @@ def generate_image(arguments: GenerateImageArguments, call: Call, services: Serv
         job = checked_images.start(plan, best_of, limit, services, filename=name, random_seeds=random_seeds)
     else:
         job = maker.start("image", plan, limit, name)
-    wait_for(job, call, services, arguments.wait_s)
-    return report(job, call, services, arguments.preview)
+    return outcome(job, call, services, arguments.wait_s, partial(report, job, call, services, arguments.preview))
 
 
 def batch_generate(arguments: BatchGenerateArguments, call: Call, services: Services) -> list[Json]:
@@ -174,8 +174,7 @@ def batch_generate(arguments: BatchGenerateArguments, call: Call, services: Serv
     maker = services.image_maker
     plan = services.jobs.ask(maker.plan(arguments.prompts, arguments.options(), seeds), call.cancellation)
     job = maker.start("batch", plan, arguments.max_concurrent or _limit(services, plan.model))
-    wait_for(job, call, services, arguments.wait_s)
-    return report(job, call, services, arguments.preview)
+    return outcome(job, call, services, arguments.wait_s, partial(report, job, call, services, arguments.preview))
 
 
 def model_of(call: Call, services: Services) -> ImageModel:

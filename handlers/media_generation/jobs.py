@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from handlers.media_generation.job_reports import REPORTS, cancelled, running
 from handlers.progress import MIN_STEP
+from mcp_protocol.calls.deferred import Deferred
 from omni.errors import JobCancelled
 from omni.jobs.job import State
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from mcp_protocol.calls.call import Call
     from mcp_protocol.jsonrpc import Json
     from omni.jobs.job import AnyJob
+    from omni.jobs.jobs import Jobs
+
+ResultT = TypeVar("ResultT")
 
 POLL_S = 0.02
 """`Call.should_yield` and the progress of a job have no event to wait for."""
@@ -125,6 +129,40 @@ def cancel_batch(arguments: CancelArguments, call: Call, services: Services) -> 
         services.jobs.cancel(job)
         job.wait(CANCEL_S)
     return BatchCancelled(job.id, *cancelled(job, had_ended))
+
+
+def outcome(
+    job: AnyJob, call: Call, services: Services, wait_s: float | None, report: Callable[[], ResultT]
+) -> ResultT:
+    """The report of a job that the call has started: once it has ended, or after a wait as in `wait_for`.
+
+    Raises: `Deferred` for the call of a task, which is reported at the end of the job; the errors of `wait_for`.
+    """
+    if call.task is not None:
+        raise Deferred(_JobWork(job, services.jobs, report))
+    wait_for(job, call, services, wait_s)
+    return report()
+
+
+class _JobWork:
+    """A job as the work of a task; see `DeferredWork`."""
+
+    def __init__(self, job: AnyJob, jobs: Jobs, report: Callable[[], Any]) -> None:
+        self._job = job
+        self._jobs = jobs
+        self.report = report
+        self.on_end = job.when_ended
+
+    def status(self) -> str:
+        job = self._job
+        n_items = f", {job.n_ended} of {len(job.items)} done" if len(job.items) > 1 else ""
+        return f"{job.id}: {job.state if job.ended else job.phase or job.state}{n_items}"
+
+    def was_cancelled(self) -> bool:
+        return self._job.state is State.CANCELLED
+
+    def cancel(self) -> None:
+        self._jobs.cancel(self._job)
 
 
 def wait_for(job: AnyJob, call: Call, services: Services, wait_s: float | None, *, owns: bool = True) -> None:

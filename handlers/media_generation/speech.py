@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Meta
 
 from handlers.image_reading import OrderedPool, call_limits
 from handlers.media_generation.images import Filename, Seed
-from handlers.media_generation.jobs import Wait, report, wait_for
+from handlers.media_generation.jobs import Wait, outcome, report
 from mcp_protocol.tools.toolbox import ArgumentError
 from media.errors import MediaError
 from omni.speech.parameters import Format, SpeechOptions
@@ -73,8 +74,7 @@ def generate_speech(arguments: SpeechArguments, call: Call, services: Services) 
     plan = services.jobs.ask(planning, call.cancellation)
     reference_wav = _reference(arguments.reference_audio, call, services)
     job = maker.start(plan, reference_wav, filename=arguments.filename)
-    wait_for(job, call, services, arguments.wait_s)
-    return report(job, call, services, "none")
+    return outcome(job, call, services, arguments.wait_s, partial(report, job, call, services, "none"))
 
 
 def require_media(noun: str = "speech") -> None:

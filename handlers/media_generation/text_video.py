@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Meta
 
 from handlers.image_reading import call_images
 from handlers.media_generation.images import Filename, Guidance, NegativePrompt, Ratio, Seed, Steps
-from handlers.media_generation.jobs import PreviewKind, Wait, report, wait_for
+from handlers.media_generation.jobs import PreviewKind, Wait, outcome, report
 from handlers.media_generation.speech import require_media
 from mcp_protocol.tools.toolbox import ArgumentError
 from media.errors import MediaError
@@ -85,8 +86,7 @@ def generate_video(arguments: GenerateVideoArguments, call: Call, services: Serv
     planning = maker.plan(arguments.prompt, arguments.options(), size, arguments.model_type)
     plan = services.jobs.ask(planning, call.cancellation)
     job = maker.start(plan, image, filename=arguments.filename)
-    wait_for(job, call, services, arguments.wait_s)
-    return report(job, call, services, arguments.preview)
+    return outcome(job, call, services, arguments.wait_s, partial(report, job, call, services, arguments.preview))
 
 
 def _read(path: str, call: Call, services: Services) -> Image:

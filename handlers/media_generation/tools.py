@@ -21,6 +21,7 @@ TOOLS = (
         handler=images.generate_image,
         annotations=Annotations(read_only=False, open_world=True),
         view=MEDIA_VIEW,
+        task_support="optional",
     ),
     Tool(
         name="batch_generate",
@@ -35,6 +36,7 @@ TOOLS = (
         handler=images.batch_generate,
         annotations=Annotations(read_only=False, open_world=True),
         view=MEDIA_VIEW,
+        task_support="optional",
     ),
     Tool(
         name="list_images",
@@ -167,6 +169,7 @@ TOOLS = (
         handler=text_video.generate_video,
         annotations=Annotations(read_only=False, open_world=True),
         view=MEDIA_VIEW,
+        task_support="optional",
     ),
     Tool(
         name="process_image_to_video",
@@ -181,6 +184,7 @@ TOOLS = (
         handler=video.process_image_to_video,
         annotations=Annotations(read_only=False, open_world=True),
         view=MEDIA_VIEW,
+        task_support="optional",
     ),
     Tool(
         name="process_video_to_video",
@@ -194,5 +198,6 @@ TOOLS = (
         handler=video.process_video_to_video,
         annotations=Annotations(read_only=False, open_world=True),
         view=MEDIA_VIEW,
+        task_support="optional",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import Meta
 
 from handlers.image_reading import OrderedPool, call_images, call_limits
 from handlers.media_generation.images import Filename, Guidance, Ratio, Seed, Steps
-from handlers.media_generation.jobs import PreviewKind, Wait, report, wait_for
+from handlers.media_generation.jobs import PreviewKind, Wait, outcome, report
 from handlers.media_generation.speech import SpokenText, Voice, require_media
 from mcp_protocol.tools.toolbox import ArgumentError
 from media.errors import MediaError
@@ -146,8 +147,7 @@ def _process(
     planning = maker.plan(model_type, arguments.options(), image.size, audio.duration_s, from_clip=from_clip)
     plan = services.jobs.ask(planning, call.cancellation)
     job = maker.start(plan, image, audio, filename=arguments.filename)
-    wait_for(job, call, services, arguments.wait_s)
-    return report(job, call, services, arguments.preview)
+    return outcome(job, call, services, arguments.wait_s, partial(report, job, call, services, arguments.preview))
 
 
 def _process_words(
@@ -171,8 +171,7 @@ def _process_words(
     )
     planning = maker.plan(speech, model_type, arguments.options(), from_clip=source == "video_path")
     job = maker.start(ask(planning, call.cancellation), image, filename=arguments.filename)
-    wait_for(job, call, services, arguments.wait_s)
-    return report(job, call, services, arguments.preview)
+    return outcome(job, call, services, arguments.wait_s, partial(report, job, call, services, arguments.preview))
 
 
 def _read(

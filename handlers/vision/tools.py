@@ -64,6 +64,7 @@ TOOLS = (
         result=video_job.AnalyzeVideoResult,
         text=video_analysis.text_of,
         annotations=Annotations(open_world=True),
+        task_support="optional",
     ),
     Tool(
         name="get_model_status",

@@ -9,7 +9,7 @@ from msgspec import Meta
 from engine.errors import GenerationCancelled, GenerationFailed
 from engine.interface import ImagePart
 from handlers.image_reading import OrderedPool, call_limits
-from handlers.media_generation.jobs import Wait, wait_for, work_deadline_s
+from handlers.media_generation.jobs import Wait, outcome, work_deadline_s
 from handlers.usage import Stopwatch
 from handlers.vision import video_job
 from handlers.vision.frame_analysis import Frame
@@ -82,8 +82,11 @@ def analyze_video(arguments: AnalyzeVideoArguments, call: Call, services: Servic
     )
     del video, audio  # the job holds them as long as it needs them
     job = video_job.start(plan, short_reference(arguments.video_path), services)
-    wait_for(job, call, services, arguments.wait_s)
-    return video_job.ended_result(job) if job.ended else plan.result(job.id, "running")
+
+    def report() -> AnalyzeVideoResult:
+        return video_job.ended_result(job) if job.ended else plan.result(job.id, "running")
+
+    return outcome(job, call, services, arguments.wait_s, report)
 
 
 def text_of(result: AnalyzeVideoResult) -> str:

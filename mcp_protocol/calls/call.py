@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from mcp_protocol.calls.answers import GivenAnswer, Retry
+from mcp_protocol.calls.deferred import Follower
 from mcp_protocol.calls.scheduling_policy import ORDINARY, SchedulingPolicy
 from mcp_protocol.connection import RequestContext
 from mcp_protocol.jsonrpc import PARSE_ERROR, Json, ProtocolError, notification_message
@@ -56,6 +57,7 @@ class Call:
         retry: the answers to the questions of an earlier request, unchecked.
         budget: where `reserve` takes bytes from; None for no limit.
         on_phase_change: called when the call enters or leaves a phase.
+        task: follows a call that became a task; its handler hands over work that goes on without it. None for others.
     """
 
     def __init__(
@@ -71,7 +73,9 @@ class Call:
         retry: Retry | None = None,
         budget: ByteBudget | None = None,
         on_phase_change: Callable[[], None] = lambda: None,
+        task: Follower | None = None,
     ) -> None:
+        self.task = task
         self.request_id = request_id
         self.tool = tool
         self.arguments: Json = {} if isinstance(arguments, Raw) else arguments

@@ -17,13 +17,12 @@ from mcp_protocol import jsonrpc
 from mcp_protocol.http.envelope import HEADER_MISMATCH
 from mcp_protocol.http.streams import EventResponse, Reply, watch
 from mcp_protocol.jsonrpc import ProtocolError
-from mcp_protocol.versions import UNSUPPORTED_VERSION
+from mcp_protocol.versions import MISSING_CAPABILITY, UNSUPPORTED_VERSION
 from sandbox.budget import ByteBudget, OverBudget
 
 BODY_S = 60.0
 """Time limit for the body of a request, because an unfinished body takes memory."""
 
-MISSING_CAPABILITY = -32021
 STATUS_MODERN = {
     jsonrpc.PARSE_ERROR: 400,
     jsonrpc.INVALID_REQUEST: 400,

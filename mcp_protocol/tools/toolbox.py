@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw
 
 from mcp_protocol.calls.answers import AnswerError
 from mcp_protocol.calls.call import Call
+from mcp_protocol.calls.deferred import Deferred, DeferredWork
 from mcp_protocol.calls.question import Question
 from mcp_protocol.calls.scheduling_policy import SchedulingPolicy
 from mcp_protocol.jsonrpc import INVALID_PARAMS, Json, ProtocolError, encode
@@ -50,6 +51,7 @@ class Tool(msgspec.Struct, frozen=True):
         bypass_queue, exclusive, is_job_control: see `SchedulingPolicy`.
         serial_by: arguments whose values are keys of the `SchedulingPolicy`.
         view: the URI of the view that hosts with MCP Apps show for a call; None for no view.
+        task_support: whether a call may become a task: optional, required, or None for not.
         app_only: only a view calls the tool; it is listed for clients with MCP Apps, which hide it from the model.
     """
 
@@ -67,6 +69,7 @@ class Tool(msgspec.Struct, frozen=True):
     serial_by: tuple[str, ...] = ()
     view: str | None = None
     app_only: bool = False
+    task_support: Literal["optional", "required"] | None = None
 
     def listing(self) -> Json:
         """The tool's entry in `tools/list`."""
@@ -133,9 +136,13 @@ class Toolbox:
         self._services = services
         self._explain = explain
 
-    def listing(self, *, with_app_tools: bool = False) -> Sequence[Json | Raw]:
-        """The entries of `tools/list`, always in the same order; the tools for views come last."""
-        return [tool.listing() for tool in self._tools.values() if with_app_tools or not tool.app_only]
+    def listing(self, *, with_app_tools: bool = False, with_task_support: bool = False) -> Sequence[Json | Raw]:
+        """The entries of `tools/list`, always in the same order; the tools for views come last.
+
+        `with_task_support` says in each entry whether a call may become a task.
+        """
+        tools = [tool for tool in self._tools.values() if with_app_tools or not tool.app_only]
+        return [with_execution(tool.listing(), tool.task_support if with_task_support else None) for tool in tools]
 
     def find(self, name: str) -> Tool | None:
         """The tool with this name; None if it is not on offer."""
@@ -148,21 +155,41 @@ class Toolbox:
     def run(self, call: Call) -> Json:
         """Runs one call; an exception becomes a result with `isError`.
 
-        Raises: `ProtocolError` of a handler, or for a tool that is not on offer; `Question`.
+        Raises: `ProtocolError` of a handler, or for a tool that is not on offer; `Question`; `Deferred` of a task's
+        handler.
         """
-        tool = self.find(call.tool)
+        tool = self._known(call.tool)
+        return self._result(
+            tool,
+            lambda: tool.handler(
+                validated(call.decoded_arguments(), tool.arguments, call.reserve), call, self._services
+            ),
+        )
+
+    def report(self, call: Call, work: DeferredWork) -> Json:
+        """The result of a call whose handler has raised `Deferred`, once the work has ended; see `run`."""
+        return self._result(self._known(call.tool), work.report)
+
+    def _known(self, name: str) -> Tool:
+        tool = self.find(name)
         if tool is None:
-            raise ProtocolError(INVALID_PARAMS, self.why_unknown(call.tool))
+            raise ProtocolError(INVALID_PARAMS, self.why_unknown(name))
+        return tool
+
+    def _result(self, tool: Tool, make: Callable[[], Any]) -> Json:
         try:
-            return tool.content(
-                tool.handler(validated(call.decoded_arguments(), tool.arguments, call.reserve), call, self._services)
-            )
-        except (ProtocolError, Question):
+            return tool.content(make())
+        except (ProtocolError, Deferred, Question):
             raise
         except (ArgumentError, AnswerError, OverBudget) as error:
             return error_result(str(error))
         except BaseException as error:  # also SystemExit and the like from a library
             return error_result(self._explain(error))
+
+
+def with_execution(entry: Json, task_support: str | None) -> Json:
+    """An entry of `tools/list` that says whether a call may become a task."""
+    return entry if task_support is None else {**entry, "execution": {"taskSupport": task_support}}
 
 
 def json_text(result: Any) -> str:

@@ -98,6 +98,8 @@ class Job(_Stateful, Generic[PlanT, ResultT]):
         self._begun_s = time.monotonic()
         self._ended_s: float | None = None
         self._done = threading.Event()
+        self._lock = threading.Lock()
+        self._when_ended: list[Callable[[], None]] = []
 
     @property
     def elapsed_s(self) -> float:
@@ -122,6 +124,14 @@ class Job(_Stateful, Generic[PlanT, ResultT]):
         """Waits for the end, `timeout_s` at most; returns whether the job has ended."""
         return self._done.wait(timeout_s)
 
+    def when_ended(self, callback: Callable[[], None]) -> None:
+        """Calls `callback`, which returns at once and does not raise, at the end, or now if the job has ended."""
+        with self._lock:
+            if not self._done.is_set():
+                self._when_ended.append(callback)
+                return
+        callback()
+
     def finish(self) -> None:
         """Ends the job with the state that follows from its items."""
         if self.state is State.QUEUED and not self.cancelling:
@@ -135,7 +145,10 @@ class Job(_Stateful, Generic[PlanT, ResultT]):
         self.finished_s = time.time()
         self._ended_s = time.monotonic()
         self._on_end()
-        self._done.set()
+        with self._lock:
+            self._done.set()
+        for callback in self._when_ended:
+            callback()
 
 
 AnyJob = Job[Any, Any]

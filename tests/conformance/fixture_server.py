@@ -17,12 +17,14 @@ from tests.conformance.fixture_library import resource_registry
 from tests.conformance.fixture_tools import toolbox
 
 INFO = ServerInfo("conformance-fixtures", "Conformance fixtures", "1.0.0", "For the conformance suite.", "Test me.")
+TASK_TTL_S = 60.0
 
 
 def main() -> None:
     """Serves until a signal comes."""
     loop = MainLoop()
-    server = Server(INFO, ServerSettings(), toolbox, resource_registry, hooks=Hooks(loop.wake, loop.item_ended))
+    hooks = Hooks(loop.wake, loop.item_ended)
+    server = Server(INFO, ServerSettings(), toolbox, resource_registry, hooks=hooks, task_ttl_s=TASK_TTL_S)
     service = HttpService(server, HttpSettings(port=0))
     service.start()
     print(service.url, flush=True)

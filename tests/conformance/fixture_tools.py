@@ -15,6 +15,7 @@ from mcp_protocol.calls.question import ask
 from mcp_protocol.jsonrpc import Json
 from mcp_protocol.tools.toolbox import ArgumentError, Tool, Toolbox, text_block
 from tests.conformance.fixture_media import red_dot_block, resource_block, sound_block
+from tests.conformance.fixture_tasks import TASK_TOOLS
 
 PAUSE_S = 0.05
 """What the suite asks for between two notifications."""
@@ -232,4 +233,5 @@ TOOLS = (
         Contact,
         _contact,
     ),
+    *TASK_TOOLS,
 )

@@ -25,6 +25,7 @@ from tests.fuzz.oracle import (
     LEVELS,
     MODERN,
     MODERN_METHODS,
+    TASK_METHODS,
     VERSION,
     held_arguments,
 )
@@ -219,7 +220,10 @@ class Author:
         return {VERSION: version, **self._pick({}, {CAPABILITIES: {}}, {CAPABILITIES: 5})}
 
     def _request(self) -> Json:
-        method = self._pick(*BOTH, *LEGACY_METHODS, *MODERN_METHODS, "ping", "no/such", "", "x" * 500)
+        about_tasks = {method for methods in TASK_METHODS.values() for method in methods}
+        method = self._pick(
+            *BOTH, *LEGACY_METHODS, *MODERN_METHODS, *sorted(about_tasks), "ping", "no/such", "", "x" * 500
+        )
         return self._message(method, self._params(method))
 
     def _call(self) -> Json:
@@ -243,6 +247,8 @@ class Author:
             return {"level": self._pick(*LEVELS, "loud", 5, [], None)}
         if method.endswith("/list"):
             return {} if self._number(0, 3) else {"cursor": self._pick(*CURSORS)}
+        if method.startswith("tasks/"):
+            return {"taskId": self._pick("task_0", "", "x" * 500, 5, None, []), "inputResponses": self._pick({}, 5)}
         if method.startswith("resources/"):
             return {"uri": self._pick(*URIS, 5, None)}
         if method == "prompts/get":

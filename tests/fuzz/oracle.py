@@ -24,8 +24,14 @@ CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 PARSE, REQUEST, METHOD, PARAMS, UNSUPPORTED, NOT_FOUND = -32700, -32600, -32601, -32602, -32022, -32002
+MISSING_CAPABILITY = -32021
 LEGACY_METHODS = ("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe")
 MODERN_METHODS = ("server/discover", "subscriptions/listen")
+TASK_METHODS = {
+    "2025-11-25": ("tasks/get", "tasks/result", "tasks/list", "tasks/cancel"),
+    MODERN: ("tasks/get", "tasks/update", "tasks/cancel"),
+}
+"""Methods about tasks, by the revisions that have them."""
 BOTH = (
     "tools/list",
     "tools/call",
@@ -145,18 +151,24 @@ class Oracle:
             wrong.add(PARAMS)
         if method in MODERN_METHODS and not modern and not self.initialized:
             wrong.add(PARAMS)  # of a modern client, which forgot its envelope
-        elif method not in BOTH + (MODERN_METHODS if modern else LEGACY_METHODS):
+        elif method not in self._known_methods(modern):
             wrong.add(METHOD)
         if wrong:
             return _error(key, line, *wrong)
         revision = MODERN if modern else self.settled
-        due = Due(key, frozenset(self._outcomes(method, params)), line, method, revision)
+        due = Due(key, frozenset(self._outcomes(method, params, modern)), line, method, revision)
         if due.outcomes >= {RESULT}:
             self._follow(due, params, meta)
         return due
 
-    def _outcomes(self, method: str, params: Json) -> Iterable[Outcome]:
-        """What the response to a valid request may be."""
+    def _known_methods(self, modern: bool) -> tuple[str, ...]:
+        tasks = TASK_METHODS.get(MODERN if modern else self.settled, ())
+        return BOTH + (MODERN_METHODS if modern else LEGACY_METHODS) + tasks
+
+    def _outcomes(self, method: str, params: Json, modern: bool) -> Iterable[Outcome]:
+        """What the response to a valid request may be. No request begins a task, or has the extension for them."""
+        if method.startswith("tasks/") and method != "tasks/list":
+            return [MISSING_CAPABILITY if modern else PARAMS]
         if method in ("initialize", "ping", "server/discover"):
             return [RESULT]
         if method == "logging/setLevel":
