@@ -24,6 +24,7 @@ from mcp_protocol.calls.work_queue import WorkQueue
 
 class Server:
     queue = WorkQueue(lambda call: None, lambda task: None, lambda: None)
+    drained = True
 
     def receive(self, line, connection):
         if line == b"fail":
