@@ -266,7 +266,7 @@ def _check_wish(wanted: Any) -> None:
 
 
 def _missing_extension() -> ProtocolError:
-    data = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+    data: Json = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
     return ProtocolError(MISSING_CAPABILITY, f"Missing required client capability: the extension {TASKS}", data)
 
 

@@ -17,7 +17,7 @@ from tests.e2e.web_server import WebServer
 from tests.web_client import WebClient, headers_of, modern, request
 
 Json = dict[str, Any]
-DECLARED = {
+DECLARED: Json = {
     "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
 }
 ONE: Json = {"prompt": "a red circle", "seed": 5, **SMALL}

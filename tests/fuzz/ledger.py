@@ -166,10 +166,19 @@ def _outcome(message: Json) -> Outcome:
     raise Violation("wrong", f"neither a result nor an error: {_shown(message)}")
 
 
+def _check_no_tasks(result: Json) -> None:
+    """The list is empty: no request begins a task."""
+    if result != {"tasks": []}:
+        raise ValueError(_shown(result))
+
+
 def _check_result(due: Due, result: Json) -> None:
     """The result is what the revision prescribes, and no tool failed by a defect."""
     try:
-        validate_server_result(due.method, due.revision, result)
+        if due.method == "tasks/list":  # the official types have no methods about tasks
+            _check_no_tasks(result)
+        else:
+            validate_server_result(due.method, due.revision, result)
     except (ValidationError, ValueError, KeyError) as error:
         raise Violation("wrong", f"{due.method} in {due.revision}: {error}") from None
     if (due.revision == MODERN) != ("resultType" in result):

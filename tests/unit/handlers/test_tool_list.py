@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from handlers.apps.tools import APP_TOOLS
-from handlers.offered_tools import LIST_FILE, OfferedTools
+from handlers.offered_tools import LIST_FILE, TASK_TOOLS, OfferedTools
 from handlers.services import Services
 from handlers.tool_table import TOOLS
 from settings import read
@@ -35,6 +35,19 @@ def listed(**environment: str) -> list[Json]:
     entries: list[Json] = msgspec.json.decode(msgspec.json.encode(OfferedTools(services).listing()))
     services.close()
     return entries
+
+
+def test_only_the_tools_that_make_jobs_say_that_they_work_as_tasks() -> None:
+    assert {tool.name for tool in TOOLS + APP_TOOLS if tool.task_support == "optional"} == TASK_TOOLS
+    services = Services(read({"VLLM_TOOLSETS": "all"}))
+    offered = OfferedTools(services)
+    plain, told = (
+        msgspec.json.decode(msgspec.json.encode(offered.listing(with_app_tools=True, with_task_support=with_support)))
+        for with_support in (False, True)
+    )
+    services.close()
+    assert {tool["name"] for tool in told if "execution" in tool} == TASK_TOOLS
+    assert [{key: value for key, value in tool.items() if key != "execution"} for tool in told] == plain
 
 
 def shown_bytes(tools: list[Json]) -> int:

@@ -18,7 +18,7 @@ from tests.mcp_results import MODERN, Json, check_result
 from tests.unit.mcp_protocol.host import TOOLS, Gates, Host, NoArguments, error_of, modern
 from tests.waiting import wait_until
 
-DECLARED = {META_CAPABILITIES: {"extensions": {TASKS: {}}}}
+DECLARED: Json = {META_CAPABILITIES: {"extensions": {TASKS: {}}}}
 TTL_S = 600.0
 FIELDS = {"taskId", "status", "createdAt", "lastUpdatedAt", "ttl", "pollInterval"}
 """Of a task in revision 2025-11-25; the official Python types have none of its methods."""
@@ -109,7 +109,7 @@ def host() -> Iterator[TaskHost]:
 
 def test_capability_is_declared_where_it_exists() -> None:
     host = TaskHost()
-    declared = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
+    declared: Json = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
     assert host.initialize()["capabilities"]["tasks"] == declared
     assert "tasks" not in host.initialize("2025-06-18")["capabilities"]
     discovered = host.request("server/discover", modern())["result"]["capabilities"]
