@@ -15,7 +15,7 @@ from engine.errors import GenerationCancelled
 from engine.interface import ImagePart
 from handlers.media_generation.references import path_of_reference
 from media.call_limits import CallLimits
-from media.errors import MediaError, MediaForbidden, MediaNotFound, MediaTooLarge
+from media.errors import MediaCancelled, MediaError, MediaForbidden, MediaNotFound, MediaTooLarge
 from omni.errors import InvalidParameters
 from sandbox.budget import OverBudget
 from sandbox.limits import n_decoders
@@ -191,6 +191,8 @@ class CallImages(PartReader[ImageSource, ImagePart]):
         """Returns the image as a part of a message, or the error text if it cannot be read."""
         try:
             decoded = self.read(source)
+        except MediaCancelled:
+            return NOT_IN_TIME
         except MediaError as error:
             return str(error)
         return ImagePart(decoded.image, decoded.digest)

@@ -30,7 +30,8 @@ async def main(mode: str, action: Any, command: list[str], tool: str, given: dic
     async with Client(server, mode=mode, elicitation_callback=on_question) as client:
         for _ in range(2):
             result = await client.call_tool(tool, given["arguments"])
-            results.append([bool(result.is_error), result.content[0].text])
+            text = "".join(block.text for block in result.content if block.type == "text")
+            results.append([bool(result.is_error), text])
         version = client.protocol_version
     return {"version": version, "questions": questions, "results": results}
 

@@ -93,7 +93,8 @@ def test_invalid_answer_is_an_error_of_the_call(host: AskingHost, response: Any)
 
 
 def test_client_without_forms_is_not_asked(host: AskingHost) -> None:
-    for declared in ({}, {"sampling": {}}, {"elicitation": {"url": {}}}):
+    without: tuple[Json, ...] = ({}, {"sampling": {}}, {"elicitation": {"url": {}}})
+    for declared in without:
         meta = {"io.modelcontextprotocol/clientCapabilities": declared}
         answer = host.request("tools/call", modern(meta, name="ask", arguments={}))
         assert text_of(answer) == "not asked {}"

@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -44,7 +44,7 @@ class Web(WebClient):
         self.service.start()
         super().__init__(self.service.url.removesuffix("/mcp"))
 
-    def __enter__(self) -> Web:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
