@@ -44,20 +44,24 @@ def replace(path: str, before: str | None, after: str) -> str | None:
     if read(path) != before:
         raise FileProblem(f"Another program has just changed {path}.")
     path = os.path.realpath(path)
+    backup = None if before is None else _free_name(path)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        backup = None if before is None else _copy_of(path)
+        if backup is not None:
+            shutil.copy2(path, backup)
         _write(path, after.encode("utf-8"), like=backup)
     except OSError as error:
+        if backup is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(backup)
         raise FileProblem(f"Cannot write {path}: {error.strerror}.") from None
     return backup
 
 
-def _copy_of(path: str) -> str:
-    """Copies the file to the first free name beside it."""
+def _free_name(path: str) -> str:
+    """The first free name for a copy beside the file."""
     names = (f"{path}.backup{number if number > 1 else ''}" for number in count(1))
-    free = next(name for name in names if not os.path.lexists(name))
-    return shutil.copy2(path, free)
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _write(path: str, content: bytes, like: str | None) -> None:

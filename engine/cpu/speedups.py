@@ -94,7 +94,11 @@ def _compiling(make: Make, arguments: dict[str, Any], settings: EngineSettings, 
     llm = make(**{**arguments, "enforce_eager": False})
     if compiled_code.n_kept() == n_before:
         raise EngineUnavailable(f"vLLM has compiled nothing of {settings.shown_name}.")
-    compiled_code.write_note(note, settings.model_name)
+    try:
+        compiled_code.write_note(note, settings.model_name)
+    except OSError as error:
+        compiled_code.drop_note(note)
+        raise EngineUnavailable(f"The code is not kept: {note} cannot be written ({error.strerror}).") from None
     return llm
 
 

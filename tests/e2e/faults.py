@@ -8,6 +8,9 @@ from dataclasses import dataclass
 E2E = "tests/e2e"
 ENGINE, SIGNALS = f"{E2E}/test_faults_engine.py", f"{E2E}/test_faults_signals.py"
 FILES, PIPES, CLOCK = f"{E2E}/test_faults_files.py", f"{E2E}/test_faults_pipes.py", f"{E2E}/test_faults_clock.py"
+UNIT = "tests/unit"
+SANDBOX, WORKERS = f"{UNIT}/sandbox/test_sandbox.py", f"{UNIT}/mcp_protocol/calls/test_worker_threads.py"
+FOLDER = f"{E2E}/test_working_folder.py"
 LIFECYCLE, STDOUT, STORED = (f"{E2E}/test_{name}.py" for name in ("lifecycle", "stdout", "stored_sessions"))
 
 
@@ -72,6 +75,7 @@ FAULTS = (
         (
             f"{FILES}::test_full_disk_is_told_leaves_nothing_half_written_and_takes_files_again_when_there_is_room",
             f"{FILES}::test_video_on_a_full_disk_is_told_and_leaves_nothing",
+            f"{FILES}::test_speech_or_video_on_a_full_disk_is_told_and_written_when_there_is_room",
             f"{FILES}::test_read_only_folder_is_told_before_anything_is_generated",
         ),
     ),
@@ -106,6 +110,46 @@ FAULTS = (
         "the disk of the log is full",
         "the model loads and answers; what was dropped is counted",
         (f"{FILES}::test_log_on_a_full_disk_stops_nothing",),
+    ),
+    Fault(
+        "the disk of a client's settings, or of compiled code, is full",
+        "it is told, and what was there before is unchanged",
+        (
+            f"{FILES}::test_entry_on_a_full_disk_leaves_the_clients_file_as_it_was",
+            f"{UNIT}/engine/test_speedups.py::test_code_whose_note_does_not_fit_on_the_disk_is_not_kept",
+        ),
+    ),
+    Fault(
+        "whatever a tool, a task of the server or a worker's own parts raise; a worker ends without a word",
+        "at most that call fails, and is told so; a worker that ended is replaced",
+        (
+            f"{UNIT}/mcp_protocol/tools/test_tool_calls.py::test_nothing_that_a_tool_raises_ends_the_worker",
+            f"{UNIT}/mcp_protocol/tools/test_tool_calls.py::test_nothing_that_a_task_raises_ends_the_worker",
+            f"{WORKERS}::test_worker_outlives_whatever_its_own_parts_raise",
+            f"{WORKERS}::test_what_is_thrown_into_a_waiting_worker_costs_no_call",
+            f"{WORKERS}::test_worker_that_ends_all_the_same_is_replaced",
+            f"{WORKERS}::test_worker_that_ended_without_a_word_is_replaced_by_the_next_call",
+        ),
+    ),
+    Fault(
+        "the process that decodes media crashes, is killed, or takes too much memory or time",
+        "that file alone is refused; the next one is decoded in a new process; none outlives the server",
+        (
+            f"{SANDBOX}::test_a_fault_costs_its_own_call_alone",
+            f"{SANDBOX}::test_time_ends",
+            f"{SANDBOX}::test_cancelling_ends_the_work_at_once",
+            f"{E2E}/test_hostile_media.py::test_a_hostile_file_costs_its_own_call_alone",
+            f"{E2E}/test_hostile_media.py::test_children_are_gone_with_a_server_that_was_killed",
+        ),
+    ),
+    Fault(
+        "the working folder is gone, at the start or later",
+        "the model loads and answers; relative paths count from the start",
+        (
+            f"{FOLDER}::test_model_is_loaded_in_a_folder_that_was_gone_at_the_start",
+            f"{FOLDER}::test_folder_that_goes_while_the_server_runs_is_not_missed",
+            f"{FOLDER}::test_processes_of_the_engine_are_started_although_the_folder_is_gone",
+        ),
     ),
     Fault(
         "the reader of stdout stalls with megabytes on their way, then goes on",

@@ -10,6 +10,8 @@ import random
 import shutil
 import sqlite3
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,11 +20,12 @@ from PIL import Image
 
 from tests.e2e.images import asked, drawn, image_part
 from tests.e2e.injections import MIB, as_seen_by, read_only, small_disk
-from tests.e2e.server_process import Json, ServerProcess
+from tests.e2e.server_process import LOAD_S, SERVER, Json, ServerProcess
 from tests.mcp_results import text_of
 from tests.scripted_omni import Request, ScriptedOmni, images_json
 from tests.scripted_openai import ScriptedOpenAI
-from tests.scripted_video import ScriptedVideoServer
+from tests.scripted_speech import ScriptedSpeechServer
+from tests.scripted_video import FROM_WORDS_MODEL, ScriptedVideoServer
 from tests.unit.media.sample_media import audio_file
 
 SHORT: Json = {"temperature": 0, "max_tokens": 2}
@@ -264,3 +267,72 @@ def test_video_on_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None
             assert answer["result"]["isError"]
             assert "the disk is full" in text_of(answer)
             assert list(as_seen_by(server, folder).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("generate_speech", {"text": "Good morning to everybody."}),
+        ("generate_video", {"prompt": "a ball", "width": 64, "height": 64, "num_frames": 9, "num_inference_steps": 2}),
+    ],
+    ids=["speech", "video from words"],
+)
+def test_speech_or_video_on_a_full_disk_is_told_and_written_when_there_is_room(
+    tmp_path: Path, tool: str, arguments: Json
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with ScriptedSpeechServer() as voices, ScriptedVideoServer(FROM_WORDS_MODEL) as videos:
+        settings = {
+            "OMNI_SPEECH_URL": voices.url,
+            "OMNI_VIDEO_URL": videos.url,
+            "OMNI_OUTPUT_DIR": str(folder),
+        }
+        with ServerProcess(settings, wrapper=small_disk(folder, MIB)) as server:
+            seen = as_seen_by(server, folder)
+            server.initialize()
+            filling = seen / "filling"
+            with contextlib.suppress(OSError), open(filling, "wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+            answer = server.call(tool, arguments)
+            assert answer["result"]["isError"]
+            assert "the disk is full" in text_of(answer)
+            assert list(seen.iterdir()) == [filling]
+            filling.unlink()
+            assert not server.call(tool, arguments)["result"]["isError"]
+            assert len(list(seen.iterdir())) == 1
+
+
+# The files of clients
+
+
+@pytest.mark.parametrize("room_bytes", [0, 4096], ids=["no room for the copy", "no room for the new file"])
+def test_entry_on_a_full_disk_leaves_the_clients_file_as_it_was(tmp_path: Path, room_bytes: int) -> None:
+    folder = tmp_path / ".cursor"
+    folder.mkdir()
+    before = json.dumps({"mcpServers": {"other": {"command": "x" * 3000}}})
+    script = """
+        cd "$1"
+        printf %s "$2" >mcp.json
+        head -c "$3" /dev/zero >room
+        cat /dev/zero >filling
+        rm room
+        "$4" "$5" --install cursor --yes >&2
+        echo "$?"
+        cat mcp.json
+        echo
+        ls -A
+    """
+    words = (str(folder), before, str(room_bytes), sys.executable, str(SERVER))
+    done = subprocess.run(
+        [*small_disk(folder, 64 * 1024), "sh", "-c", script, "sh", *words],
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=LOAD_S,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["1", before, "filling", "mcp.json"], done.stderr
+    assert "Cannot write" in done.stderr
+    assert "No space left on device" in done.stderr

@@ -158,6 +158,15 @@ def test_compiling_leaves_a_note(vllm: Vllm) -> None:
     assert compiled_code.has_note(str(vllm.note))
 
 
+def test_code_whose_note_does_not_fit_on_the_disk_is_not_kept(vllm: Vllm) -> None:
+    vllm.note.parent.mkdir(parents=True, exist_ok=True)
+    vllm.note.symlink_to("/dev/full")
+    with pytest.raises(EngineUnavailable, match="cannot be written"):
+        run(vllm, compile=COMPILE_NOW)
+    assert not compiled_code.has_note(str(vllm.note))
+    assert not vllm.note.is_symlink()
+
+
 def test_model_of_which_nothing_is_compiled_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     vllm = Vllm(monkeypatch, tmp_path / "note", Made(loads_code=False))
     with pytest.raises(EngineUnavailable, match="vLLM has compiled nothing of some/model"):

@@ -69,7 +69,7 @@ def test_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(FileProblem, match=r"Cannot write .*mcp\.json: Permission denied"):
         config_file.replace(str(path), "old", "new")
     assert path.read_text() == "old"
-    assert sorted(os.listdir(tmp_path)) == ["mcp.json", "mcp.json.backup"]
+    assert os.listdir(tmp_path) == ["mcp.json"]
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe{\x00}\x00", None])
