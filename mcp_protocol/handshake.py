@@ -30,6 +30,7 @@ class Handshake:
         connection = context.connection
         connection.settled_version = versions.settle(request.params.get("protocolVersion"))
         connection.initialized = True
+        connection.accepted = set()
         declared = request.params.get("capabilities")
         revision = Revision(connection.settled_version)
         connection.has_apps = versions.declares_apps(declared)

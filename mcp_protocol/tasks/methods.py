@@ -34,6 +34,7 @@ POLL_MS = 1_000
 """How often a client should ask about a task."""
 MAX_WAITS = 100
 """Open `tasks/result` requests for all clients of a token."""
+RESULT_TYPE = "resultType"
 META_RELATED_TASK = "io.modelcontextprotocol/related-task"
 TOO_MANY = (
     "Too many tasks are kept, or their results take too much memory. Call the tool without a task, or try again when "
@@ -219,7 +220,7 @@ def modern_form(task: CallTask, *, with_result: bool = False) -> Json:
         status = TaskStatus.COMPLETED
     form = {**_common(task, status), "ttlMs": task.ttl_ms, "pollIntervalMs": POLL_MS}
     if with_result and status is TaskStatus.COMPLETED:
-        form["result"] = task.result
+        form["result"] = _modern_result(task.result)
     if with_result and status is TaskStatus.FAILED:
         form["error"] = task.error
     return form
@@ -240,11 +241,19 @@ def _utc(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03}Z"
 
 
+def _modern_result(result: Raw | None) -> Raw | dict[str, Raw]:
+    """The result of a call, which may have come in the form of a legacy revision."""
+    assert result is not None
+    members = msgspec.json.decode(result, type=dict[str, Raw])
+    return result if RESULT_TYPE in members else {RESULT_TYPE: Raw(b'"complete"'), **members}
+
+
 def _legacy_response(request_id: Any, task: CallTask) -> bytes:
-    """The response to `tasks/result`: that of the call, with the id of the task."""
+    """The response to `tasks/result`: that of the call, which may have been a modern one, with the id of the task."""
     if task.result is None:
         return encode({"jsonrpc": "2.0", "id": request_id, "error": task.error})
     result = msgspec.json.decode(task.result, type=dict[str, Raw])
+    result.pop(RESULT_TYPE, None)
     meta = msgspec.json.decode(result["_meta"]) if "_meta" in result else {}
     related = {**meta, META_RELATED_TASK: {"taskId": task.id}}
     return encode(result_message(request_id, {**result, "_meta": related}))

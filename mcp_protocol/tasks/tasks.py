@@ -9,7 +9,7 @@ from mcp_protocol.connection import OWNER_SHARE
 from mcp_protocol.tasks.call_task import CallTask
 
 MAX_TASKS = 200
-MAX_RESULT_BYTES = 64 << 20
+MAX_RESULT_BYTES = 32 << 20
 """For the results of all tasks. A task keeps its result for its whole time, so a new one is refused instead."""
 
 

@@ -30,6 +30,8 @@ SHOWN_OR_NAMED = {
     "handlers/media_generation/jobs.py",
     "handlers/resources/resources.py",
     "mcp_protocol/log.py",
+    "mcp_protocol/tasks/call_task.py",  # when tasks were made and updated, which is shown
+    "mcp_protocol/tasks/methods.py",
     "omni/files/output_folder.py",  # the names of images
     "omni/jobs/job.py",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,7 +163,10 @@ def test_first_call_without_a_thread_to_run_it_is_told_and_the_next_is_served() 
 
 def first_free(server: ServerProcess) -> int:
     """The descriptor that the next file would get: with this as the limit, none gets any."""
-    taken = {int(name) for name in os.listdir(f"/proc/{server.pid}/fd")}
+    taken: set[int] = set()
+    while (found := {int(name) for name in os.listdir(f"/proc/{server.pid}/fd")}) != taken:
+        taken = found
+        time.sleep(0.5)  # those of the last call may be closing
     return next(number for number in range(len(taken) + 1) if number not in taken)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from mcp_types.methods import validate_server_result
 
 from mcp_protocol.calls.call import Call
 from mcp_protocol.calls.deferred import Deferred
@@ -302,6 +303,20 @@ def test_extension_makes_tasks_of_calls_that_make_jobs(host: TaskHost) -> None:
     plain = check_result("tools/call", MODERN, host.request("tools/call", modern(name="make", arguments={})))
     assert told["result"] == plain
     assert host.modern("tools/call", name="echo", arguments={"text": "x"})["result"]["resultType"] == "complete"
+
+
+def test_each_form_shows_the_tasks_of_the_other_in_its_own_way(host: TaskHost) -> None:
+    created = host.modern("tools/call", name="make", arguments={})["result"]
+    wait_until(lambda: bool(host.works and host.works[0].callbacks))
+    host.works[0].end()
+    result = host.request("tasks/result", {"taskId": created["taskId"]})["result"]
+    assert "resultType" not in result
+    validate_server_result("tools/call", "2025-11-25", result)
+    task_id = host.begin()["taskId"]
+    host.works[-1].end()
+    modern_result = host.wait_until_over(task_id)["result"]
+    assert modern_result["resultType"] == "complete"
+    validate_server_result("tools/call", MODERN, modern_result)
 
 
 def test_extension_cancels_twice_and_takes_input_that_nobody_asked_for(host: TaskHost) -> None:
