@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from http_client.addresses import is_on_this_machine
 from mcp_protocol.calls.answers import Action
 from mcp_protocol.calls.question import ask
+from mcp_protocol.tools.toolbox import ArgumentError
 from settings.providers import VLLM
 
 if TYPE_CHECKING:
@@ -29,17 +30,13 @@ FORM: Json = {
 }
 
 
-class NoConsent(Exception):
-    """The user does not allow the request; `str()` says what happened."""
-
-
 def require_consent(arguments: GenerateArguments, choice: Choice, attachments: Attachments, call: Call) -> None:
     """Asks whether the request may be sent, once for each provider and connection.
 
     No question is needed for the engines of this server, for the server of VLLM_BASE_URL, which is its engine too, and
     for a provider on this machine.
 
-    Raises: `NoConsent`; the exceptions of `ask`.
+    Raises: `ArgumentError`, if the user does not allow the request; the exceptions of `ask`.
     """
     provider = choice.provider
     accepted = call.context.connection.accepted
@@ -52,7 +49,7 @@ def require_consent(arguments: GenerateArguments, choice: Choice, attachments: A
         accepted.add(provider.name)
         return
     did = "closed the question without an answer" if answer.action is Action.CANCELLED else "declined"
-    raise NoConsent(
+    raise ArgumentError(
         f"The user was asked whether to send this to {provider.name} ({provider.host}), and {did}. Nothing was sent. "
         "Do not try again unless the user asks for it."
     )

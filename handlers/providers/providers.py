@@ -14,7 +14,7 @@ from handlers.chat.sampling import sampling_of
 from handlers.model.model import control_of, model_in_use
 from handlers.progress import TextProgress
 from handlers.providers.attachments import Attachment, read_attachments
-from handlers.providers.consent import NoConsent, require_consent
+from handlers.providers.consent import require_consent
 from handlers.providers.requests import GenerateArguments, ProviderName, check_request, conversation_of, given_fields
 from handlers.providers.routing import NoSuchChoice, choose, local_model, local_reachable, provider_names
 from handlers.usage import Stopwatch, Timings, Usage, usage_of
@@ -93,10 +93,7 @@ def generate_multimodal_response(arguments: GenerateArguments, call: Call, servi
     errors, warnings = check_request(choice, attachments, services)
     if errors:
         raise ArgumentError(" ".join(errors))
-    try:
-        require_consent(arguments, choice, attachments, call)
-    except NoConsent as error:
-        raise ArgumentError(str(error)) from None
+    require_consent(arguments, choice, attachments, call)
     progress = TextProgress(call, sampling.max_tokens)
     control = control_of(call, progress.on_text if call.wants_progress else None)
     conversation = conversation_of(arguments, choice, attachments, sampling)
